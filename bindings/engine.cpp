@@ -1,0 +1,134 @@
+// The engine's Python face: counts what it is given, releases the GIL, forwards the call. No arithmetic.
+// The arguments are described in src/fastlstm/_engine.pyi; addresses, because a DLPack handshake costs microseconds an array.
+#include "fastlstm/engine.h"
+
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <optional>
+#include <stdexcept>
+#include <vector>
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace {
+
+using Address = std::uintptr_t;
+using Addresses = std::vector<Address>;
+
+struct PyProblem : fastlstm::Problem {
+  bool is_double;
+
+  PyProblem(std::int64_t T, std::int64_t N, std::int64_t I, std::int64_t H, std::int64_t P, std::int64_t layers, std::int64_t directions,
+            bool is_double, const std::optional<std::vector<std::int64_t>>& batch_sizes)
+      : Problem(T, N, I, H, P, layers, directions, batch_sizes.value_or(std::vector<std::int64_t>{})), is_double(is_double) {}
+
+  std::size_t cells() const { return static_cast<std::size_t>(layers * D); }
+};
+
+template <class Real>
+Real* at(Address address) {
+  return reinterpret_cast<Real*>(address);
+}
+
+template <class Real>
+struct Arguments {
+  std::vector<fastlstm::Weights<Real>> weights;
+  std::vector<const Real*> masks;
+  fastlstm::Inputs<Real> inputs;
+  fastlstm::Outputs<Real> outputs;
+
+  Arguments(const PyProblem& problem, Address x, Address h_0, Address c_0, const Addresses& w, const Addresses& m, Address output, Address h_n,
+            Address c_n) {
+    if (w.size() != 5 * problem.cells()) throw std::invalid_argument("weights: expected five addresses a layer and direction");
+    if (!m.empty() && m.size() + 1 != static_cast<std::size_t>(problem.layers))
+      throw std::invalid_argument("masks: expected none, or one address a layer but the last");
+    for (std::size_t k = 0; k < w.size(); k += 5)
+      weights.push_back({at<const Real>(w[k]), at<const Real>(w[k + 1]), at<const Real>(w[k + 2]), at<const Real>(w[k + 3]),
+                         at<const Real>(w[k + 4])});
+    for (const Address mask : m) masks.push_back(at<const Real>(mask));
+    inputs = {at<const Real>(x), at<const Real>(h_0), at<const Real>(c_0), weights.data(), masks.empty() ? nullptr : masks.data()};
+    outputs = {at<Real>(output), at<Real>(h_n), at<Real>(c_n)};
+  }
+};
+
+template <class Real>
+void forward_as(const PyProblem& problem, const Arguments<Real>& arguments, Address saved, int threads) {
+  const nb::gil_scoped_release release;
+  fastlstm::forward<Real>(problem, arguments.inputs, arguments.outputs, at<Real>(saved), threads);
+}
+
+void forward(const PyProblem& problem, Address x, Address h_0, Address c_0, const Addresses& weights, const Addresses& masks,
+             Address output, Address h_n, Address c_n, Address saved, int threads) {
+  if (problem.is_double) {
+    forward_as<double>(problem, {problem, x, h_0, c_0, weights, masks, output, h_n, c_n}, saved, threads);
+  } else {
+    forward_as<float>(problem, {problem, x, h_0, c_0, weights, masks, output, h_n, c_n}, saved, threads);
+  }
+}
+
+template <class Real>
+void backward_as(const PyProblem& problem, const Arguments<Real>& arguments, Address saved, Address doutput, Address dh_n,
+                 Address dc_n, Address dx, Address dh_0, Address dc_0, const Addresses& dw, int threads) {
+  if (dw.size() != 5 * problem.cells()) throw std::invalid_argument("dweights: expected five addresses a layer and direction");
+  std::vector<fastlstm::WeightGradients<Real>> dweights;
+  for (std::size_t k = 0; k < dw.size(); k += 5)
+    dweights.push_back({at<Real>(dw[k]), at<Real>(dw[k + 1]), at<Real>(dw[k + 2]), at<Real>(dw[k + 3]), at<Real>(dw[k + 4])});
+  const fastlstm::Gradients<Real> gradients{at<const Real>(doutput), at<const Real>(dh_n), at<const Real>(dc_n), at<Real>(dx),
+                                            at<Real>(dh_0),          at<Real>(dc_0),       dweights.data()};
+  const nb::gil_scoped_release release;
+  fastlstm::backward<Real>(problem, arguments.inputs, arguments.outputs, at<const Real>(saved), gradients, threads);
+}
+
+void backward(const PyProblem& problem, Address x, Address h_0, Address c_0, const Addresses& weights, const Addresses& masks,
+              Address output, Address saved, Address doutput, Address dh_n, Address dc_n, Address dx, Address dh_0, Address dc_0,
+              const Addresses& dweights, int threads) {
+  if (problem.is_double) {
+    backward_as<double>(problem, {problem, x, h_0, c_0, weights, masks, output, 0, 0}, saved, doutput, dh_n, dc_n, dx, dh_0, dc_0,
+                        dweights, threads);
+  } else {
+    backward_as<float>(problem, {problem, x, h_0, c_0, weights, masks, output, 0, 0}, saved, doutput, dh_n, dc_n, dx, dh_0, dc_0,
+                       dweights, threads);
+  }
+}
+
+template <class Function>
+Function function_at(Address address) {
+  return reinterpret_cast<Function>(address);
+}
+
+}  // namespace
+
+NB_MODULE(_engine, m) {
+  nb::class_<PyProblem>(m, "Problem")
+      .def(nb::init<std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t, bool,
+                    const std::optional<std::vector<std::int64_t>>&>(),
+           "T"_a, "N"_a, "I"_a, "H"_a, "P"_a = 0, "layers"_a = 1, "directions"_a = 1, "double"_a = false, "batch_sizes"_a = nb::none())
+      .def_prop_ro("rows", [](const PyProblem& p) { return p.rows(); })
+      .def_prop_ro("saved_reals", [](const PyProblem& p) {
+        return p.is_double ? fastlstm::saved_size<double>(p) : fastlstm::saved_size<float>(p);
+      });
+
+  nb::class_<fastlstm::Workspace>(m, "Workspace")
+      .def(nb::init<std::size_t>(), "bytes"_a)
+      .def_prop_ro("address", [](const fastlstm::Workspace& w) { return reinterpret_cast<Address>(w.data()); });
+
+  m.def("forward", forward, "problem"_a, "x"_a, "h_0"_a, "c_0"_a, "weights"_a, "masks"_a, "output"_a, "h_n"_a, "c_n"_a, "saved"_a,
+        "threads"_a);
+  m.def("backward", backward, "problem"_a, "x"_a, "h_0"_a, "c_0"_a, "weights"_a, "masks"_a, "output"_a, "saved"_a, "doutput"_a, "dh_n"_a,
+        "dc_n"_a, "dx"_a, "dh_0"_a, "dc_0"_a, "dweights"_a, "threads"_a);
+  m.def("isa", fastlstm::isa);
+  m.def("isas", fastlstm::isas);
+  m.def("use_isa", fastlstm::use_isa, "name"_a);
+  m.def(
+      "use_openmp",
+      [](Address parallel, Address thread_num, Address num_threads) {
+        fastlstm::use_openmp({function_at<decltype(fastlstm::OpenMP::parallel)>(parallel),
+                              function_at<decltype(fastlstm::OpenMP::thread_num)>(thread_num),
+                              function_at<decltype(fastlstm::OpenMP::num_threads)>(num_threads)});
+      },
+      "gomp_parallel"_a, "omp_get_thread_num"_a, "omp_get_num_threads"_a);
+}

@@ -1,0 +1,140 @@
+// fastlstm's native engine: forward and backward of the LSTM. This header is the contract; it knows neither Python nor PyTorch.
+//
+// The alphabet: sizes T (time), N (batch), I (input), H (hidden), P (projected output; 0: none), D (directions), `out` = P or H.
+// Gates in the order i, f, g, o. For one layer and direction:
+//     i, f, o = sigmoid(W x_t + R h_{t-1} + b),  g = tanh(W_g x_t + R_g h_{t-1} + b_g)
+//     c_t = f c_{t-1} + i g,   h_t = o tanh(c_t)   (then h_t = W_hr h_t where P > 0)
+//
+// Arrays are C-contiguous, of one Real (float or double), aligned as Real is, and are read or written only during the call.
+// Outputs must not overlap inputs or each other. nullptr means what each line says.
+//
+// Rows: the steps of a sequence stand one after the other. A dense batch has T * N rows, row t * N + n. A packed batch (lengths
+// differing, longest first) has batch_sizes[t] rows at step t, and no row for padding.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace fastlstm {
+
+// The sizes of a call. Build once, use for any number of calls, from any number of threads.
+class Problem {
+ public:
+  std::int64_t T, N, I, H, P, layers, D;
+
+  // batch_sizes: T numbers, non-increasing, the first is N; empty: dense. Throws std::invalid_argument on sizes that make no sense.
+  Problem(std::int64_t T, std::int64_t N, std::int64_t I, std::int64_t H, std::int64_t P, std::int64_t layers, std::int64_t D,
+          const std::vector<std::int64_t>& batch_sizes = {});
+
+  std::int64_t out() const { return P > 0 ? P : H; }
+  std::int64_t layer_input(std::int64_t layer) const { return layer == 0 ? I : D * out(); }
+  std::int64_t rows() const { return offset_.back(); }
+  std::int64_t row(std::int64_t t) const { return offset_[static_cast<std::size_t>(t)]; }  // the first row of step t
+  std::int64_t batch(std::int64_t t) const { return row(t + 1) - row(t); }                 // how many rows step t has
+
+  // Blocks of whole steps, about kBlockRows rows each: what is computed from one block is still in cache when it is used.
+  // They depend on the sizes alone, never on the number of threads: the order of additions, so the bits, follow them.
+  static constexpr std::int64_t kBlockRows = 256;
+  std::int64_t blocks() const { return static_cast<std::int64_t>(block_.size()) - 1; }
+  std::int64_t block(std::int64_t k) const { return block_[static_cast<std::size_t>(k)]; }  // the first step of block k
+
+ private:
+  std::vector<std::int64_t> offset_;
+  std::vector<std::int64_t> block_;
+};
+
+// The weights of one layer and direction, as torch keeps them. `in` is layer_input(layer).
+template <class Real>
+struct Weights {
+  const Real* w_ih;  // (4H, in)
+  const Real* w_hh;  // (4H, out)
+  const Real* b_ih;  // (4H), or nullptr: zeros
+  const Real* b_hh;  // (4H), or nullptr: zeros
+  const Real* w_hr;  // (P, H) where P > 0
+};
+
+// Their gradients, each written (not added to), or nullptr: not wanted.
+template <class Real>
+struct WeightGradients {
+  Real* w_ih;
+  Real* w_hh;
+  Real* b_ih;
+  Real* b_hh;
+  Real* w_hr;
+};
+
+template <class Real>
+struct Inputs {
+  const Real* x;                // (rows, I)
+  const Real* h_0;              // (layers * D, N, out), or nullptr: zeros
+  const Real* c_0;              // (layers * D, N, H), or nullptr: zeros
+  const Weights<Real>* weights;  // layers * D of them, layer-major
+  const Real* const* masks;     // layers - 1 pointers to (rows, D * out): the output of a layer is multiplied by its mask on its
+                                // way to the next layer; a pointer may be nullptr, and so may `masks`: no dropout
+};
+
+template <class Real>
+struct Outputs {
+  Real* output;  // (rows, D * out): h_t of the last layer, forward then reverse
+  Real* h_n;     // (layers * D, N, out): h after a row's own last step (its first step, for the reverse direction)
+  Real* c_n;     // (layers * D, N, H)
+};
+
+template <class Real>
+struct Gradients {
+  const Real* doutput;  // (rows, D * out), or nullptr: zeros; likewise dh_n and dc_n
+  const Real* dh_n;     // (layers * D, N, out)
+  const Real* dc_n;     // (layers * D, N, H)
+  Real* dx;             // (rows, I), written, or nullptr: not wanted; likewise dh_0 and dc_0
+  Real* dh_0;           // (layers * D, N, out)
+  Real* dc_0;           // (layers * D, N, H)
+  const WeightGradients<Real>* dweights;  // layers * D of them
+};
+
+// How many Reals `forward` leaves in `saved` for `backward`: linear in rows. The layout is the engine's own business; both calls
+// must run on the same instruction set.
+template <class Real>
+std::int64_t saved_size(const Problem& problem);
+
+// Runs the layer. `saved`: saved_size Reals, written, or nullptr at inference. `threads` >= 1: how many may work; the results are
+// the same bits for any number. Safe to call from many threads at once. Throws std::bad_alloc, nothing else.
+template <class Real>
+void forward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<Real>& outputs, Real* saved, int threads);
+
+// The gradients of a scalar with respect to what went in, given those with respect to what came out. `outputs.output` and `saved`
+// as forward wrote them (h_n and c_n are not read). Only what is asked for is computed.
+template <class Real>
+void backward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<Real>& outputs, const Real* saved,
+              const Gradients<Real>& gradients, int threads);
+
+// Memory from a bounded pool that outlives calls, 64-byte aligned, uninitialised. A fresh page costs as much as the arithmetic on it.
+class Workspace {
+ public:
+  explicit Workspace(std::size_t bytes);  // throws std::bad_alloc
+  ~Workspace();
+  Workspace(const Workspace&) = delete;
+  Workspace& operator=(const Workspace&) = delete;
+  void* data() const { return data_; }
+
+ private:
+  void* data_;
+  std::size_t bytes_;
+};
+
+// Instruction sets: the one in use; all that this build has and this processor runs, slowest first; force one (not while a call
+// runs), as the environment variable FASTLSTM_ISA does at the start. Throws std::invalid_argument where host or build lacks it.
+std::string isa();
+std::vector<std::string> isas();
+void use_isa(const std::string& name);
+
+// Parallel work runs on a small pool of the engine's own, or on the caller's OpenMP runtime, so that two pools don't fight over the
+// cores: give it three functions of libgomp. In a forked child, where libgomp's threads are gone, the own pool takes over.
+struct OpenMP {
+  void (*parallel)(void (*body)(void*), void* data, unsigned threads, unsigned flags);  // GOMP_parallel
+  int (*thread_num)();                                                                  // omp_get_thread_num
+  int (*num_threads)();                                                                 // omp_get_num_threads
+};
+void use_openmp(const OpenMP& openmp);
+
+}  // namespace fastlstm

@@ -1,0 +1,85 @@
+#include "fastlstm/engine.h"
+
+#include <stdexcept>
+
+#include "dispatch.h"
+
+namespace fastlstm {
+
+Problem::Problem(std::int64_t T, std::int64_t N, std::int64_t I, std::int64_t H, std::int64_t P, std::int64_t layers, std::int64_t D,
+                 const std::vector<std::int64_t>& batch_sizes)
+    : T(T), N(N), I(I), H(H), P(P), layers(layers), D(D) {
+  if (T < 1 || N < 0 || I < 1 || H < 1 || P < 0 || layers < 1 || D < 1 || D > 2)
+    throw std::invalid_argument("Problem: T, I, H and layers must be at least 1, N and P at least 0, D 1 or 2");
+  if (P >= H && P > 0) throw std::invalid_argument("Problem: P must be smaller than H");
+  if (!batch_sizes.empty()) {
+    if (static_cast<std::int64_t>(batch_sizes.size()) != T || batch_sizes.front() != N)
+      throw std::invalid_argument("Problem: batch_sizes must have T numbers, the first of them N");
+    for (std::size_t t = 0; t < batch_sizes.size(); ++t)
+      if (batch_sizes[t] < 1 || (t > 0 && batch_sizes[t] > batch_sizes[t - 1]))
+        throw std::invalid_argument("Problem: batch_sizes must be positive and must not increase");
+  }
+  offset_.reserve(static_cast<std::size_t>(T) + 1);
+  offset_.push_back(0);
+  for (std::int64_t t = 0; t < T; ++t)
+    offset_.push_back(offset_.back() + (batch_sizes.empty() ? N : batch_sizes[static_cast<std::size_t>(t)]));
+  block_.push_back(0);
+  for (std::int64_t t = 1; t < T; ++t)
+    if (row(t + 1) - row(block_.back()) > kBlockRows) block_.push_back(t);
+  block_.push_back(T);
+}
+
+template <class Real>
+std::int64_t saved_size(const Problem& problem) {
+  return kernels<Real>().saved_size(problem);
+}
+
+template <class Real>
+void forward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<Real>& outputs, Real* saved, int threads) {
+  if (problem.N == 0) return;
+  const Kernels<Real>& k = kernels<Real>();
+  ForwardCall<Real> call{problem, inputs, outputs, saved, nullptr, useful_threads(problem, threads, false)};
+  const Workspace scratch(k.forward_scratch(call));
+  call.scratch = scratch.data();
+  struct Data {
+    const Kernels<Real>& kernels;
+    const ForwardCall<Real>& call;
+  } data{k, call};
+  run_team(
+      call.threads,
+      [](void* p, const Member& member) {
+        const Data& d = *static_cast<Data*>(p);
+        d.kernels.forward(d.call, member);
+      },
+      &data);
+}
+
+template <class Real>
+void backward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<Real>& outputs, const Real* saved,
+              const Gradients<Real>& gradients, int threads) {
+  const Kernels<Real>& k = kernels<Real>();
+  BackwardCall<Real> call{problem, inputs, outputs, saved, gradients, nullptr, useful_threads(problem, threads, true)};
+  const Workspace scratch(k.backward_scratch(call));
+  call.scratch = scratch.data();
+  struct Data {
+    const Kernels<Real>& kernels;
+    const BackwardCall<Real>& call;
+  } data{k, call};
+  run_team(
+      call.threads,
+      [](void* p, const Member& member) {
+        const Data& d = *static_cast<Data*>(p);
+        d.kernels.backward(d.call, member);
+      },
+      &data);
+}
+
+#define FASTLSTM_INSTANTIATE(Real)                                                                                          \
+  template std::int64_t saved_size<Real>(const Problem&);                                                                   \
+  template void forward<Real>(const Problem&, const Inputs<Real>&, const Outputs<Real>&, Real*, int);                       \
+  template void backward<Real>(const Problem&, const Inputs<Real>&, const Outputs<Real>&, const Real*, const Gradients<Real>&, int)
+
+FASTLSTM_INSTANTIATE(float);
+FASTLSTM_INSTANTIATE(double);
+
+}  // namespace fastlstm

@@ -1,0 +1,17 @@
+#include "isa/avx2.h"
+
+#include "kernels/kernels.h"
+
+#define FASTLSTM_ISA avx2
+#include "kernels/kernels.inl"
+
+namespace fastlstm::avx2 {
+
+namespace {
+bool supported() { return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0; }
+}  // namespace
+
+extern const Isa isa;
+const Isa isa{"avx2", supported, kernels<float>(), kernels<double>()};
+
+}  // namespace fastlstm::avx2

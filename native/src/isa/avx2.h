@@ -1,0 +1,79 @@
+// Vec for AVX2 with FMA: 16 registers of 32 bytes.
+#pragma once
+#include <immintrin.h>
+
+
+namespace fastlstm::avx2 {
+
+inline constexpr int kRegisters = 16;
+
+template <class Real>
+struct Vec;
+
+template <>
+struct Vec<float> {
+  static constexpr int lanes = 8;
+  __m256 v;
+};
+
+template <>
+struct Vec<double> {
+  static constexpr int lanes = 4;
+  __m256d v;
+};
+
+using F = Vec<float>;
+using D = Vec<double>;
+
+inline F load(const float* p) { return {_mm256_loadu_ps(p)}; }
+inline D load(const double* p) { return {_mm256_loadu_pd(p)}; }
+inline void store(float* p, F a) { _mm256_storeu_ps(p, a.v); }
+inline void store(double* p, D a) { _mm256_storeu_pd(p, a.v); }
+inline F broadcast(float a) { return {_mm256_set1_ps(a)}; }
+inline D broadcast(double a) { return {_mm256_set1_pd(a)}; }
+
+inline __m256i first(float, int count) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+inline __m256i first(double, int count) {
+  return _mm256_cmpgt_epi64(_mm256_set1_epi64x(count), _mm256_setr_epi64x(0, 1, 2, 3));
+}
+inline F load_first(const float* p, int count) { return {_mm256_maskload_ps(p, first(0.0F, count))}; }
+inline D load_first(const double* p, int count) { return {_mm256_maskload_pd(p, first(0.0, count))}; }
+inline void store_first(float* p, F a, int count) { _mm256_maskstore_ps(p, first(0.0F, count), a.v); }
+inline void store_first(double* p, D a, int count) { _mm256_maskstore_pd(p, first(0.0, count), a.v); }
+
+inline F operator+(F a, F b) { return {_mm256_add_ps(a.v, b.v)}; }
+inline D operator+(D a, D b) { return {_mm256_add_pd(a.v, b.v)}; }
+inline F operator-(F a, F b) { return {_mm256_sub_ps(a.v, b.v)}; }
+inline D operator-(D a, D b) { return {_mm256_sub_pd(a.v, b.v)}; }
+inline F operator*(F a, F b) { return {_mm256_mul_ps(a.v, b.v)}; }
+inline D operator*(D a, D b) { return {_mm256_mul_pd(a.v, b.v)}; }
+inline F operator/(F a, F b) { return {_mm256_div_ps(a.v, b.v)}; }
+inline D operator/(D a, D b) { return {_mm256_div_pd(a.v, b.v)}; }
+
+// a * b + c, and c - a * b.
+inline F fma(F a, F b, F c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+inline D fma(D a, D b, D c) { return {_mm256_fmadd_pd(a.v, b.v, c.v)}; }
+inline F fnma(F a, F b, F c) { return {_mm256_fnmadd_ps(a.v, b.v, c.v)}; }
+inline D fnma(D a, D b, D c) { return {_mm256_fnmadd_pd(a.v, b.v, c.v)}; }
+
+// x limited to [low, high]; a NaN stays (max and min return their second operand there).
+inline F clamp(F x, float low, float high) {
+  return {_mm256_min_ps(_mm256_set1_ps(high), _mm256_max_ps(_mm256_set1_ps(low), x.v))};
+}
+inline D clamp(D x, double low, double high) {
+  return {_mm256_min_pd(_mm256_set1_pd(high), _mm256_max_pd(_mm256_set1_pd(low), x.v))};
+}
+
+// 2^n of the integer n that sits in the low bits of `shifted` = n + 1.5 * 2^(mantissa bits).
+inline F pow2_of_shifted(F shifted) {
+  const __m256i n = _mm256_castps_si256(shifted.v);
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23))};
+}
+inline D pow2_of_shifted(D shifted) {
+  const __m256i n = _mm256_castpd_si256(shifted.v);
+  return {_mm256_castsi256_pd(_mm256_slli_epi64(_mm256_add_epi64(n, _mm256_set1_epi64x(1023)), 52))};
+}
+
+}  // namespace fastlstm::avx2

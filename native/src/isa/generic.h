@@ -1,0 +1,105 @@
+// Vec in the compiler's own vector extension, 16 bytes: any processor, no fused multiply-add.
+#pragma once
+#include <cstdint>
+#include <cstring>
+
+namespace fastlstm::generic {
+
+inline constexpr int kRegisters = 16;
+
+template <class Real>
+struct Vec;
+
+template <>
+struct Vec<float> {
+  static constexpr int lanes = 4;
+  typedef float Lanes __attribute__((vector_size(16)));
+  typedef std::uint32_t Bits __attribute__((vector_size(16)));
+  Lanes v;
+};
+
+template <>
+struct Vec<double> {
+  static constexpr int lanes = 2;
+  typedef double Lanes __attribute__((vector_size(16)));
+  typedef std::uint64_t Bits __attribute__((vector_size(16)));
+  Lanes v;
+};
+
+template <class Real>
+inline Vec<Real> load(const Real* p) {
+  Vec<Real> a;
+  std::memcpy(&a.v, p, sizeof a.v);
+  return a;
+}
+template <class Real>
+inline void store(Real* p, Vec<Real> a) {
+  std::memcpy(p, &a.v, sizeof a.v);
+}
+inline Vec<float> broadcast(float a) { return {Vec<float>::Lanes{a, a, a, a}}; }
+inline Vec<double> broadcast(double a) { return {Vec<double>::Lanes{a, a}}; }
+
+// The first `count` lanes through the stack: reads and writes nothing past them.
+template <class Real>
+inline Vec<Real> load_first(const Real* p, int count) {
+  Real lane[Vec<Real>::lanes] = {};
+  for (int k = 0; k < count; ++k) lane[k] = p[k];
+  return load(lane);
+}
+template <class Real>
+inline void store_first(Real* p, Vec<Real> a, int count) {
+  Real lane[Vec<Real>::lanes];
+  store(lane, a);
+  for (int k = 0; k < count; ++k) p[k] = lane[k];
+}
+
+template <class Real>
+inline Vec<Real> operator+(Vec<Real> a, Vec<Real> b) {
+  return {a.v + b.v};
+}
+template <class Real>
+inline Vec<Real> operator-(Vec<Real> a, Vec<Real> b) {
+  return {a.v - b.v};
+}
+template <class Real>
+inline Vec<Real> operator*(Vec<Real> a, Vec<Real> b) {
+  return {a.v * b.v};
+}
+template <class Real>
+inline Vec<Real> operator/(Vec<Real> a, Vec<Real> b) {
+  return {a.v / b.v};
+}
+
+// a * b + c, and c - a * b, each rounded twice.
+template <class Real>
+inline Vec<Real> fma(Vec<Real> a, Vec<Real> b, Vec<Real> c) {
+  return {a.v * b.v + c.v};
+}
+template <class Real>
+inline Vec<Real> fnma(Vec<Real> a, Vec<Real> b, Vec<Real> c) {
+  return {c.v - a.v * b.v};
+}
+
+// x limited to [low, high]; a NaN stays: both comparisons are false.
+template <class Real>
+inline Vec<Real> clamp(Vec<Real> x, Real low, Real high) {
+  const auto bottom = broadcast(low).v;
+  const auto top = broadcast(high).v;
+  const auto raised = x.v < bottom ? bottom : x.v;
+  return {raised > top ? top : raised};
+}
+
+// 2^n of the integer n that sits in the low bits of `shifted` = n + 1.5 * 2^(mantissa bits).
+template <class Real>
+inline Vec<Real> pow2_of_shifted(Vec<Real> shifted) {
+  constexpr int bias = sizeof(Real) == 4 ? 127 : 1023;
+  constexpr int mantissa = sizeof(Real) == 4 ? 23 : 52;
+  typename Vec<Real>::Bits n;
+  std::memcpy(&n, &shifted.v, sizeof n);
+  n = (n + bias) << mantissa;
+  Vec<Real> a;
+  std::memcpy(&a.v, &n, sizeof n);
+  return a;
+}
+
+}  // namespace fastlstm::generic

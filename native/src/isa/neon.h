@@ -1,0 +1,81 @@
+// Vec for AArch64 Advanced SIMD: 32 registers of 16 bytes.
+#pragma once
+#include <arm_neon.h>
+
+namespace fastlstm::neon {
+
+inline constexpr int kRegisters = 32;
+
+template <class Real>
+struct Vec;
+
+template <>
+struct Vec<float> {
+  static constexpr int lanes = 4;
+  float32x4_t v;
+};
+
+template <>
+struct Vec<double> {
+  static constexpr int lanes = 2;
+  float64x2_t v;
+};
+
+using F = Vec<float>;
+using D = Vec<double>;
+
+inline F load(const float* p) { return {vld1q_f32(p)}; }
+inline D load(const double* p) { return {vld1q_f64(p)}; }
+inline void store(float* p, F a) { vst1q_f32(p, a.v); }
+inline void store(double* p, D a) { vst1q_f64(p, a.v); }
+inline F broadcast(float a) { return {vdupq_n_f32(a)}; }
+inline D broadcast(double a) { return {vdupq_n_f64(a)}; }
+
+// The first `count` lanes through the stack: reads and writes nothing past them.
+template <class Real>
+inline Vec<Real> load_first(const Real* p, int count) {
+  Real lane[Vec<Real>::lanes] = {};
+  for (int k = 0; k < count; ++k) lane[k] = p[k];
+  return load(lane);
+}
+template <class Real>
+inline void store_first(Real* p, Vec<Real> a, int count) {
+  Real lane[Vec<Real>::lanes];
+  store(lane, a);
+  for (int k = 0; k < count; ++k) p[k] = lane[k];
+}
+
+inline F operator+(F a, F b) { return {vaddq_f32(a.v, b.v)}; }
+inline D operator+(D a, D b) { return {vaddq_f64(a.v, b.v)}; }
+inline F operator-(F a, F b) { return {vsubq_f32(a.v, b.v)}; }
+inline D operator-(D a, D b) { return {vsubq_f64(a.v, b.v)}; }
+inline F operator*(F a, F b) { return {vmulq_f32(a.v, b.v)}; }
+inline D operator*(D a, D b) { return {vmulq_f64(a.v, b.v)}; }
+inline F operator/(F a, F b) { return {vdivq_f32(a.v, b.v)}; }
+inline D operator/(D a, D b) { return {vdivq_f64(a.v, b.v)}; }
+
+// a * b + c, and c - a * b.
+inline F fma(F a, F b, F c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
+inline D fma(D a, D b, D c) { return {vfmaq_f64(c.v, a.v, b.v)}; }
+inline F fnma(F a, F b, F c) { return {vfmsq_f32(c.v, a.v, b.v)}; }
+inline D fnma(D a, D b, D c) { return {vfmsq_f64(c.v, a.v, b.v)}; }
+
+// x limited to [low, high]; a NaN stays (FMAX and FMIN propagate it).
+inline F clamp(F x, float low, float high) {
+  return {vminq_f32(vdupq_n_f32(high), vmaxq_f32(vdupq_n_f32(low), x.v))};
+}
+inline D clamp(D x, double low, double high) {
+  return {vminq_f64(vdupq_n_f64(high), vmaxq_f64(vdupq_n_f64(low), x.v))};
+}
+
+// 2^n of the integer n that sits in the low bits of `shifted` = n + 1.5 * 2^(mantissa bits).
+inline F pow2_of_shifted(F shifted) {
+  const int32x4_t n = vreinterpretq_s32_f32(shifted.v);
+  return {vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(n, vdupq_n_s32(127)), 23))};
+}
+inline D pow2_of_shifted(D shifted) {
+  const int64x2_t n = vreinterpretq_s64_f64(shifted.v);
+  return {vreinterpretq_f64_s64(vshlq_n_s64(vaddq_s64(n, vdupq_n_s64(1023)), 52))};
+}
+
+}  // namespace fastlstm::neon

@@ -1,0 +1,369 @@
+// One layer and direction, backward, a block of steps at a time: the gate gradients of a block, then, while they are hot, what
+// they give to dx and the weights. Included inside an ISA's namespace.
+
+template <class Real>
+struct LayerBackward {
+  const Problem* problem;
+  Plan plan;
+  int direction;
+  Index in;
+  const Real* x;    // (rows, in)
+  const Real* h_0;  // (N, out) or nullptr
+  const Real* c_0;  // (N, H) or nullptr
+  Weights<Real> weights;
+  const Real* output;   // (rows, D * out), at this direction's columns
+  const Real* gates;    // as LayerForward saved them
+  const Real* c;
+  const Real* doutput;  // (rows, D * out), at this direction's columns, or nullptr
+  const Real* dh_n;     // (N, out) or nullptr
+  const Real* dc_n;     // (N, H) or nullptr
+  Real* dx;             // (rows, in) or nullptr
+  bool add_dx;          // to the other direction's
+  Real* dh_0;           // (N, out) or nullptr
+  Real* dc_0;           // (N, H) or nullptr
+  WeightGradients<Real> dweights;
+  // Scratch.
+  Real* hh_panels;  // (panels of out)[4 Hp][kPanel]
+  Real* ih_panels;  // (panels of in)[4 Hp][kPanel]
+  Real* hr_panels;  // (panels of Hp)[P][kPanel]
+  Real* dh;         // (N, out padded to panels): gradient of h_{t-1} through the recurrence
+  Real* dc;         // (N, Hp)
+  Real* dgates;     // (panels of gates)[rows of the block][kPanel]
+  Real* dsums;      // (features, 4 Hp): gradients of the weights, transposed, summed block after block
+  Real* features;   // packed by tiles of kTileRows: [x; h_{t-1}; 1] of the block's rows
+  Real* dh_projected;  // (rows of the block, P): gradient of h_t, for dW_hr
+  Real* dh_full;       // (N, Hp): gradient of o tanh(c_t)
+  Real* h_full;        // (panels of Hp)[rows of the block][kPanel]: o tanh(c_t)
+  Real* dhr_sums;      // (P, Hp padded to panels)
+  Real* projected_features;  // dh_projected, packed by tiles
+
+  Index Hp() const { return unit_blocks<Real>(problem->H) * kLanes<Real>; }
+  Index out_padded() const { return rounded_up(problem->out(), kPanel<Real>); }
+  Index H_padded() const { return rounded_up(problem->H, kPanel<Real>); }
+  bool wants_bias() const { return dweights.b_ih != nullptr || dweights.b_hh != nullptr; }
+  // The features whose gradients are wanted, each source in tiles of its own: first x, then h, then the one of the bias.
+  Index x_tiles() const { return dweights.w_ih == nullptr ? 0 : (in + kTileRows - 1) / kTileRows; }
+  Index h_tiles() const { return dweights.w_hh == nullptr ? 0 : (problem->out() + kTileRows - 1) / kTileRows; }
+  Index tiles() const { return x_tiles() + h_tiles() + (wants_bias() ? 1 : 0); }
+};
+
+// The gate gradients of one run of rows and the blocks of units [blocks).
+template <class Real>
+void gate_gradients(const LayerBackward<Real>& layer, const Run& run, Range blocks, Index first_row, Index block_rows) {
+  constexpr Index lanes = kLanes<Real>;
+  const Problem& problem = *layer.problem;
+  const Index H = problem.H;
+  const Index Hp = layer.Hp();
+  const Index ld_output = problem.D * problem.out();
+  const Index stride = block_rows * kPanel<Real>;
+  const Index row0 = run.row - first_row;
+  const Real* const gates = layer.gates + first_row * 4 * Hp;
+  for (Index u = blocks.first; u < blocks.last; ++u) {
+    const Index unit = u * lanes;
+    const Index columns = H - unit;
+    for (Index r = 0; r < run.last - run.first; ++r) {
+      const Index n = run.first + r;
+      const Index row = run.row + r;
+      const Index at = u * kHalves * stride + (row0 + r) * kPanel<Real>;
+      const Gates<Real> kept = load_gates(gates + at, stride);
+      const Vec<Real> tanh_c = tanh(load(layer.c + row * Hp + unit));
+      Vec<Real> c_prev = broadcast(Real(0));
+      if (run.previous >= 0) {
+        c_prev = load(layer.c + (run.previous + r) * Hp + unit);
+      } else if (layer.c_0 != nullptr) {
+        c_prev = load_columns(layer.c_0 + n * H + unit, columns);
+      }
+      Vec<Real> dh;
+      if (problem.P > 0) {
+        dh = load(layer.dh_full + n * Hp + unit);
+        const Index panel = unit / kPanel<Real>;
+        store(layer.h_full + (panel * block_rows + row0 + r) * kPanel<Real> + unit % kPanel<Real>, kept.o * tanh_c);
+      } else {
+        dh = load(layer.dh + n * layer.out_padded() + unit);
+        if (layer.doutput != nullptr) dh = dh + load_columns(layer.doutput + row * ld_output + unit, columns);
+      }
+      Vec<Real> dc = load(layer.dc + n * Hp + unit);
+      Gates<Real> d = cell_backward(kept, c_prev, tanh_c, dh, dc);
+      store(layer.dc + n * Hp + unit, dc);
+      Real* const to = layer.dgates + at;
+      if (columns >= lanes) {
+        store_gates(to, stride, d);
+      } else {  // the lanes past H may hold NaN (0 * inf): they would spread through the products
+        const int count = static_cast<int>(columns);
+        store_gates(to, stride, {broadcast(Real(0)), broadcast(Real(0)), broadcast(Real(0)), broadcast(Real(0))});
+        Real* const second = kHalves == 1 ? to + 2 * lanes : to + stride;
+        store_first(to, d.i, count);
+        store_first(to + lanes, d.f, count);
+        store_first(second, d.g, count);
+        store_first(second + lanes, d.o, count);
+      }
+    }
+  }
+}
+
+// The left operand whose rows are gate gradients: one segment a panel.
+template <class Real>
+inline Left<Real> gate_rows(const LayerBackward<Real>& layer, Index row, Index block_rows) {
+  return {layer.dgates + row * kPanel<Real>, kPanel<Real>, kPanel<Real>, block_rows * kPanel<Real>, 4 * layer.Hp() / kPanel<Real>};
+}
+
+// dh_projected of the rows [rows) at step t: what arrives at h_t after its projection.
+template <class Real>
+void projected_gradients(const LayerBackward<Real>& layer, Index t, Range rows, Range columns, Index first_row) {
+  const Problem& problem = *layer.problem;
+  const Index P = problem.P;
+  for (Index n = rows.first; n < rows.last; ++n) {
+    const Index row = problem.row(t) + n;
+    for (Index j = columns.first; j < columns.last; ++j) {
+      Real d = layer.dh[n * layer.out_padded() + j];
+      if (layer.doutput != nullptr) d += layer.doutput[row * problem.D * P + j];
+      layer.dh_projected[(row - first_row) * P + j] = d;
+    }
+  }
+}
+
+// One step of a thread's rows, and of its units where the plan is by unit. `columns`: its panels of out, which are its units too.
+template <class Real>
+void backward_step(const LayerBackward<Real>& layer, Index t, Range rows, Range blocks, Range columns, const Group& group, bool by_unit,
+                   Index first_row, Index block_rows, bool last_step) {
+  const Problem& problem = *layer.problem;
+  const Index Hp = layer.Hp();
+  const Range here{rows.first, rows.last < problem.batch(t) ? rows.last : problem.batch(t)};
+  const Index row0 = problem.row(t) + here.first - first_row;
+  if (problem.P > 0) {
+    const Index last_column = columns.last * kPanel<Real> < problem.P ? columns.last * kPanel<Real> : problem.P;
+    projected_gradients(layer, t, here, {columns.first * kPanel<Real>, last_column}, first_row);
+    if (by_unit) group.barrier->wait();
+    const Product<Real> product{{layer.dh_projected + row0 * problem.P, problem.P, problem.P, 0, 1},
+                                layer.hr_panels,
+                                layer.dh_full + here.first * Hp,
+                                Hp,
+                                Hp,
+                                false};
+    const Index panel_blocks = kPanel<Real> / kLanes<Real>;
+    product.run(here.last - here.first, blocks.first / panel_blocks, (blocks.last + panel_blocks - 1) / panel_blocks);
+  }
+  Run runs[2];
+  const int count = step_runs(problem, layer.direction, t, here, runs);
+  for (int k = 0; k < count; ++k) gate_gradients(layer, runs[k], blocks, first_row, block_rows);
+  if (last_step && layer.dh_0 == nullptr) return;  // nothing asks for the gradient of h_0
+  if (by_unit) group.barrier->wait();
+  const Product<Real> recurrence{gate_rows(layer, row0, block_rows),
+                                 layer.hh_panels,
+                                 layer.dh + here.first * layer.out_padded(),
+                                 layer.out_padded(),
+                                 layer.out_padded(),
+                                 false};
+  recurrence.run(here.last - here.first, columns.first, columns.last);
+}
+
+// Packs kTileRows features of `rows` rows that stand ld apart, as [row][feature]; a null source gives zeros.
+template <class Real>
+inline void pack_tile(const Real* source, Index ld, Index rows, Index count, Real* tile) {
+  for (Index r = 0; r < rows; ++r)
+    for (Index j = 0; j < kTileRows; ++j) tile[r * kTileRows + j] = source != nullptr && j < count ? source[r * ld + j] : Real(0);
+}
+
+// sums[feature][gate order] += features^T dgates over the rows of a block, for the panels of one tile of features.
+template <class Real>
+struct FeatureTile {
+  const Real* features;  // [rows][kTileRows]
+  const Real* right;     // panels: [rows][kPanel]
+  Real* sums;            // at the tile's first feature
+  Index ld;
+  Index rows;
+
+  template <int R>
+  inline void run(Index /*first row: a tile is one by itself*/) const {
+    Sums<Real, R, 1> total;
+    for (int r = 0; r < R; ++r)
+      for (int v = 0; v < kVectors; ++v) total.at[r][v] = load(sums + r * ld + v * kLanes<Real>);
+    accumulate<kTileRows>(total, features, 1, right, 0, rows);
+    for (int r = 0; r < R; ++r)
+      for (int v = 0; v < kVectors; ++v) store(sums + r * ld + v * kLanes<Real>, total.at[r][v]);
+  }
+};
+
+// Adds a block to the gradients of the weights, for the tiles of features [mine).
+template <class Real>
+void weight_gradients(const LayerBackward<Real>& layer, Index t0, Index t1, Range mine) {
+  const Problem& problem = *layer.problem;
+  const Index first_row = problem.row(t0);
+  const Index rows = problem.row(t1) - first_row;
+  const Index out = problem.out();
+  const Index tile_size = rows * kTileRows;
+  const Index ones = layer.x_tiles() + layer.h_tiles();
+  for (Index m = mine.first; m < mine.last; ++m) {
+    Real* const tile = layer.features + m * tile_size;
+    if (m < layer.x_tiles()) {
+      const Index j = m * kTileRows;
+      pack_tile(layer.x + first_row * layer.in + j, layer.in, rows, layer.in - j, tile);
+    } else if (m < ones) {
+      const Index j = (m - layer.x_tiles()) * kTileRows;
+      for (Index t = t0; t < t1; ++t) {
+        Run runs[2];
+        const int count = step_runs(problem, layer.direction, t, {0, problem.N}, runs);
+        for (int k = 0; k < count; ++k) {
+          const Run& run = runs[k];
+          Real* const to = tile + (run.row - first_row) * kTileRows;
+          if (run.previous >= 0) {
+            pack_tile(layer.output + run.previous * problem.D * out + j, problem.D * out, run.last - run.first, out - j, to);
+          } else {
+            pack_tile(layer.h_0 == nullptr ? nullptr : layer.h_0 + run.first * out + j, out, run.last - run.first, out - j, to);
+          }
+        }
+      }
+    } else {
+      for (Index k = 0; k < tile_size; ++k) tile[k] = Real(1);
+    }
+  }
+  const Index ld = 4 * layer.Hp();
+  for (Index p = 0; p < ld / kPanel<Real>; ++p)
+    for (Index m = mine.first; m < mine.last; ++m) {
+      Index feature;
+      Index count;
+      if (m < layer.x_tiles()) {
+        feature = m * kTileRows;
+        count = layer.in - feature;
+      } else if (m < ones) {
+        feature = (m - layer.x_tiles()) * kTileRows;
+        count = out - feature;
+        feature += layer.in;
+      } else {
+        feature = layer.in + out;
+        count = 1;
+      }
+      const FeatureTile<Real> tile{layer.features + m * tile_size,
+                                   layer.dgates + p * rows * kPanel<Real>, layer.dsums + feature * ld + p * kPanel<Real>, ld, rows};
+      for_tiles(count < kTileRows ? count : kTileRows, tile);
+    }
+}
+
+// dW_hr += dh_projected^T h_full over a block, for the tiles of P [mine).
+template <class Real>
+void projection_gradients(const LayerBackward<Real>& layer, Index rows, Range mine) {
+  const Index P = layer.problem->P;
+  for (Index m = mine.first; m < mine.last; ++m) {
+    Real* const tile = layer.projected_features + m * rows * kTileRows;
+    pack_tile(layer.dh_projected + m * kTileRows, P, rows, P - m * kTileRows, tile);
+    for (Index p = 0; p < layer.H_padded() / kPanel<Real>; ++p) {
+      const FeatureTile<Real> product{tile, layer.h_full + p * rows * kPanel<Real>,
+                                      layer.dhr_sums + m * kTileRows * layer.H_padded() + p * kPanel<Real>, layer.H_padded(), rows};
+      for_tiles(P - m * kTileRows < kTileRows ? P - m * kTileRows : kTileRows, product);
+    }
+  }
+}
+
+// What a block of steps, its gate gradients complete, gives to dx and the weights: a thread's share of it.
+template <class Real>
+void block_gradients(const LayerBackward<Real>& layer, Index t0, Index t1, const Group& group) {
+  const Problem& problem = *layer.problem;
+  const Index first_row = problem.row(t0);
+  const Index rows = problem.row(t1) - first_row;
+  if (layer.dx != nullptr) {
+    const Range mine = share(rows, group.rank, group.size);
+    const Product<Real> product{gate_rows(layer, mine.first, rows), layer.ih_panels, layer.dx + (first_row + mine.first) * layer.in,
+                                layer.in, layer.in, layer.add_dx};
+    product.run(mine.last - mine.first, 0, (layer.in + kPanel<Real> - 1) / kPanel<Real>);
+  }
+  weight_gradients(layer, t0, t1, share(layer.tiles(), group.rank, group.size));
+  if (layer.dweights.w_hr != nullptr)
+    projection_gradients(layer, rows, share((problem.P + kTileRows - 1) / kTileRows, group.rank, group.size));
+}
+
+// The summed gradients into the caller's arrays, and the states' gradients.
+template <class Real>
+void write_gradients(const LayerBackward<Real>& layer, const Group& group) {
+  const Problem& problem = *layer.problem;
+  const Index H = problem.H;
+  const Index out = problem.out();
+  const Index ld = 4 * layer.Hp();
+  const WeightGradients<Real>& d = layer.dweights;
+  const Range units = share(unit_blocks<Real>(H), group.rank, group.size);
+  if (d.w_ih != nullptr) unpack_gates(layer.dsums, H, layer.in, d.w_ih, units.first, units.last);
+  if (d.w_hh != nullptr) unpack_gates(layer.dsums + layer.in * ld, H, out, d.w_hh, units.first, units.last);
+  const Real* const db = layer.dsums + (layer.in + out) * ld;
+  if (d.b_ih != nullptr) unpack_gates(db, H, 1, d.b_ih, units.first, units.last);
+  if (d.b_hh != nullptr) unpack_gates(db, H, 1, d.b_hh, units.first, units.last);
+  if (d.w_hr != nullptr) {
+    const Range mine = share(problem.P, group.rank, group.size);
+    for (Index p = mine.first; p < mine.last; ++p)
+      for (Index j = 0; j < H; ++j) d.w_hr[p * H + j] = layer.dhr_sums[p * layer.H_padded() + j];
+  }
+  const Range rows = share(problem.N, group.rank, group.size);
+  for (Index n = rows.first; n < rows.last; ++n) {
+    if (layer.dh_0 != nullptr)
+      for (Index j = 0; j < out; ++j) layer.dh_0[n * out + j] = layer.dh[n * layer.out_padded() + j];
+    if (layer.dc_0 != nullptr)
+      for (Index j = 0; j < H; ++j) layer.dc_0[n * H + j] = layer.dc[n * layer.Hp() + j];
+  }
+}
+
+template <class Real>
+inline void fill_zero(Real* p, Index count) {
+  for (Index k = 0; k < count; ++k) p[k] = Real(0);
+}
+
+// Packed weights, zeroed sums, and the states' gradients that come from h_n and c_n: a thread's share.
+template <class Real>
+void prepare_backward(const LayerBackward<Real>& layer, const Group& group) {
+  const Problem& problem = *layer.problem;
+  const Index H = problem.H;
+  const Index out = problem.out();
+  const Index ld = 4 * layer.Hp();
+  const auto panels = [&](Index columns) { return share((columns + kPanel<Real> - 1) / kPanel<Real>, group.rank, group.size); };
+  const Range hh = panels(out);
+  pack_gate_rows(layer.weights.w_hh, H, out, layer.hh_panels, hh.first, hh.last);
+  if (layer.dx != nullptr) {
+    const Range ih = panels(layer.in);
+    pack_gate_rows(layer.weights.w_ih, H, layer.in, layer.ih_panels, ih.first, ih.last);
+  }
+  if (problem.P > 0) {
+    const Range hr = panels(H);
+    pack_columns(layer.weights.w_hr, problem.P, H, layer.hr_panels, hr.first, hr.last);
+    const Range mine = share(problem.P, group.rank, group.size);
+    fill_zero(layer.dhr_sums + mine.first * layer.H_padded(), (mine.last - mine.first) * layer.H_padded());
+  }
+  const Range features = share(layer.in + out + 1, group.rank, group.size);
+  fill_zero(layer.dsums + features.first * ld, (features.last - features.first) * ld);
+  const Range rows = share(problem.N, group.rank, group.size);
+  for (Index n = rows.first; n < rows.last; ++n) {
+    for (Index j = 0; j < layer.out_padded(); ++j)
+      layer.dh[n * layer.out_padded() + j] = j < out && layer.dh_n != nullptr ? layer.dh_n[n * out + j] : Real(0);
+    for (Index j = 0; j < layer.Hp(); ++j)
+      layer.dc[n * layer.Hp() + j] = j < H && layer.dc_n != nullptr ? layer.dc_n[n * H + j] : Real(0);
+  }
+}
+
+// All steps, last to first, by the members of a group together.
+template <class Real>
+void backward_direction(const LayerBackward<Real>& layer, const Group& group) {
+  const Problem& problem = *layer.problem;
+  prepare_backward(layer, group);
+  group.barrier->wait();
+  const bool by_unit = layer.plan.by_unit && group.size > 1;
+  const Range rows = by_unit ? Range{0, problem.N} : share_rows(problem, group.rank, group.size);
+  const Index unit_groups = unit_blocks<Real>(problem.H);
+  const Index H_panels = layer.H_padded() / kPanel<Real>;
+  const Index out_panels = layer.out_padded() / kPanel<Real>;
+  const Range H_mine = by_unit ? share(H_panels, group.rank, group.size) : Range{0, H_panels};
+  const Range columns = by_unit ? share(out_panels, group.rank, group.size) : Range{0, out_panels};
+  const Index last_block = H_mine.last * kVectors < unit_groups ? H_mine.last * kVectors : unit_groups;
+  const Range blocks{H_mine.first * kVectors, last_block};
+  for (Index b = 0; b < problem.blocks(); ++b) {
+    const Index block = layer.direction == 0 ? problem.blocks() - 1 - b : b;
+    const Index t0 = problem.block(block);
+    const Index t1 = problem.block(block + 1);
+    const Index first_row = problem.row(t0);
+    const Index block_rows = problem.row(t1) - first_row;
+    for (Index s = 0; s < t1 - t0; ++s) {
+      const Index t = layer.direction == 0 ? t1 - 1 - s : t0 + s;
+      const bool last_step = t == (layer.direction == 0 ? 0 : problem.T - 1);
+      backward_step(layer, t, rows, blocks, columns, group, by_unit, first_row, block_rows, last_step);
+    }
+    group.barrier->wait();
+    block_gradients(layer, t0, t1, group);
+    group.barrier->wait();
+  }
+  write_gradients(layer, group);
+}

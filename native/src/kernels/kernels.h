@@ -1,0 +1,71 @@
+// What an instruction set offers: a table of functions, filled once per ISA from the same sources.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "fastlstm/engine.h"
+#include "plan.h"
+#include "threads.h"
+
+namespace fastlstm {
+
+using Index = std::int64_t;
+
+// Hands out pieces of one Workspace, each on its own cache lines. With a null base it only counts.
+class Arena {
+ public:
+  explicit Arena(void* base) : base_(static_cast<char*>(base)) {}
+  template <class Real>
+  Real* take(Index count) {
+    char* const piece = base_ == nullptr ? nullptr : base_ + used_;
+    used_ += (static_cast<std::size_t>(count) * sizeof(Real) + 63) / 64 * 64;
+    return reinterpret_cast<Real*>(piece);
+  }
+  std::size_t used() const { return used_; }
+
+ private:
+  char* base_;
+  std::size_t used_ = 0;
+};
+
+template <class Real>
+struct ForwardCall {
+  const Problem& problem;
+  const Inputs<Real>& inputs;
+  const Outputs<Real>& outputs;
+  Real* saved;
+  void* scratch;
+  int threads;  // the scratch has room for this many
+};
+
+template <class Real>
+struct BackwardCall {
+  const Problem& problem;
+  const Inputs<Real>& inputs;
+  const Outputs<Real>& outputs;
+  const Real* saved;
+  const Gradients<Real>& gradients;
+  void* scratch;
+  int threads;
+};
+
+// Each function is what one member of the team does; together the members do the call.
+template <class Real>
+struct Kernels {
+  Index (*saved_size)(const Problem&);
+  std::size_t (*forward_scratch)(const ForwardCall<Real>&);
+  void (*forward)(const ForwardCall<Real>&, const Member&);
+  std::size_t (*backward_scratch)(const BackwardCall<Real>&);
+  void (*backward)(const BackwardCall<Real>&, const Member&);
+  void (*sigmoid)(const Real* x, Real* y, Index count);  // the activations alone, for the tests; count: any
+  void (*tanh)(const Real* x, Real* y, Index count);
+};
+
+struct Isa {
+  const char* name;
+  bool (*supported)();
+  Kernels<float> float32;
+  Kernels<double> float64;
+};
+
+}  // namespace fastlstm

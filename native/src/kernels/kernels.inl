@@ -1,0 +1,29 @@
+// The kernels of one instruction set: included by isa/<name>.cpp after its Vec, with FASTLSTM_ISA its namespace. The sources are
+// the same for all; nothing here may use inline functions of the standard library, which another object file could share.
+
+namespace fastlstm::FASTLSTM_ISA {
+
+#include "kernels/activations.h"
+#include "kernels/gemm.h"
+//
+#include "kernels/cell.h"
+#include "kernels/pack.h"
+//
+#include "kernels/forward.h"
+#include "kernels/single.h"
+//
+#include "kernels/backward.h"
+#include "kernels/layers.h"
+
+template <class Real, Vec<Real> (*f)(Vec<Real>)>
+void map(const Real* x, Real* y, Index count) {
+  for (Index k = 0; k < count; k += kLanes<Real>) store_columns(y + k, f(load_columns(x + k, count - k)), count - k);
+}
+
+template <class Real>
+constexpr Kernels<Real> kernels() {
+  return {saved_size<Real>,      forward_scratch<Real>, forward_layers<Real>,     backward_scratch<Real>,
+          backward_layers<Real>, map<Real, sigmoid<Real>>, map<Real, tanh<Real>>};
+}
+
+}  // namespace fastlstm::FASTLSTM_ISA

@@ -1,0 +1,106 @@
+// Weights into panels, and gradients out of them. Included inside an ISA's namespace.
+//
+// Gate columns stand in "gate order": block of kLanes units, then gate i, f, g, o, then unit. A block of units is kHalves panels.
+// Units past H are zeros.
+
+inline Index rounded_up(Index n, Index unit) { return (n + unit - 1) / unit * unit; }
+
+template <class Real>
+inline Index unit_blocks(Index H) {
+  return (H + kLanes<Real> - 1) / kLanes<Real>;
+}
+
+// panels[.][k0 + k][.] = w[gate * H + unit][k] for the unit blocks [u0, u1): w is (4H, K), the panels are K_all deep.
+template <class Real>
+void pack_gates(const Real* w, Index H, Index K, Real* panels, Index k0, Index K_all, Index u0, Index u1) {
+  constexpr Index lanes = kLanes<Real>;
+  constexpr Index strip = 16;  // one cache line of w at a time
+  for (Index u = u0; u < u1; ++u) {
+    for (Index gate = 0; gate < 4; ++gate) {
+      Real* const panel = panels + ((u * kHalves + gate / kVectors) * K_all + k0) * kPanel<Real> + gate % kVectors * lanes;
+      const Index units = H - u * lanes < lanes ? H - u * lanes : lanes;
+      for (Index k = 0; k < K; k += strip) {
+        const Index end = k + strip < K ? k + strip : K;
+        for (Index lane = 0; lane < lanes; ++lane) {
+          const Real* const row = w + (gate * H + u * lanes + lane) * K;
+          for (Index j = k; j < end; ++j) panel[j * kPanel<Real> + lane] = lane < units ? row[j] : Real(0);
+        }
+      }
+    }
+  }
+}
+
+// bias[gate order] = b_ih + b_hh
+template <class Real>
+void pack_bias(const Weights<Real>& weights, Index H, Real* bias, Index u0, Index u1) {
+  constexpr Index lanes = kLanes<Real>;
+  for (Index u = u0; u < u1; ++u)
+    for (Index gate = 0; gate < 4; ++gate)
+      for (Index lane = 0; lane < lanes; ++lane) {
+        const Index unit = u * lanes + lane;
+        Real b = 0;
+        if (unit < H && weights.b_ih != nullptr) b += weights.b_ih[gate * H + unit];
+        if (unit < H && weights.b_hh != nullptr) b += weights.b_hh[gate * H + unit];
+        bias[(u * 4 + gate) * lanes + lane] = b;
+      }
+}
+
+// panels[p][k][.] = w[k][p * kPanel + .] for the column panels [p0, p1): w is (K, columns).
+template <class Real>
+void pack_columns(const Real* w, Index K, Index columns, Real* panels, Index p0, Index p1) {
+  for (Index p = p0; p < p1; ++p)
+    for (Index k = 0; k < K; ++k)
+      for (Index v = 0; v < kVectors; ++v) {
+        const Index j = p * kPanel<Real> + v * kLanes<Real>;
+        store(panels + (p * K + k) * kPanel<Real> + v * kLanes<Real>, load_columns(w + k * columns + j, columns - j));
+      }
+}
+
+// The same, its rows in gate order: panels[p][(block, gate, unit)][.] = w[gate * H + unit][p * kPanel + .], w being (4H, columns).
+template <class Real>
+void pack_gate_rows(const Real* w, Index H, Index columns, Real* panels, Index p0, Index p1) {
+  constexpr Index lanes = kLanes<Real>;
+  const Index blocks = unit_blocks<Real>(H);
+  for (Index p = p0; p < p1; ++p) {
+    Real* out = panels + p * blocks * 4 * lanes * kPanel<Real>;
+    for (Index u = 0; u < blocks; ++u)
+      for (Index gate = 0; gate < 4; ++gate)
+        for (Index lane = 0; lane < lanes; ++lane, out += kPanel<Real>)
+          for (Index v = 0; v < kVectors; ++v) {
+            const Index unit = u * lanes + lane;
+            const Index j = p * kPanel<Real> + v * lanes;
+            store(out + v * lanes, unit < H ? load_columns(w + (gate * H + unit) * columns + j, columns - j) : broadcast(Real(0)));
+          }
+  }
+}
+
+// panels[p][k][.] = w[p * kPanel + .][k] for the column panels [p0, p1): w is (columns, K), so this transposes.
+template <class Real>
+void pack_transposed(const Real* w, Index columns, Index K, Real* panels, Index p0, Index p1) {
+  for (Index p = p0; p < p1; ++p)
+    for (Index j = 0; j < kPanel<Real>; ++j) {
+      const Index column = p * kPanel<Real> + j;
+      for (Index k = 0; k < K; ++k)
+        panels[(p * K + k) * kPanel<Real> + j] = column < columns ? w[column * K + k] : Real(0);
+    }
+}
+
+// dw[gate * H + unit][feature] = sums[feature][gate order], for the rows of the unit blocks [u0, u1): sums is (features, 4 Hp).
+template <class Real>
+void unpack_gates(const Real* sums, Index H, Index features, Real* dw, Index u0, Index u1) {
+  constexpr Index lanes = kLanes<Real>;
+  constexpr Index strip = 16;
+  const Index ld = unit_blocks<Real>(H) * 4 * lanes;
+  for (Index u = u0; u < u1; ++u)
+    for (Index gate = 0; gate < 4; ++gate) {
+      const Index units = H - u * lanes < lanes ? H - u * lanes : lanes;
+      const Real* const column = sums + (u * 4 + gate) * lanes;
+      for (Index j = 0; j < features; j += strip) {
+        const Index end = j + strip < features ? j + strip : features;
+        for (Index lane = 0; lane < units; ++lane) {
+          Real* const row = dw + (gate * H + u * lanes + lane) * features;
+          for (Index f = j; f < end; ++f) row[f] = column[f * ld + lane];
+        }
+      }
+    }
+}

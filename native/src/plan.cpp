@@ -1,0 +1,76 @@
+#include "plan.h"
+
+namespace fastlstm {
+
+namespace {
+
+using Index = std::int64_t;
+
+constexpr double kFlopsPerMicrosecond = 40e3;  // of one core, on the small sizes where the choice matters
+constexpr double kBarrierMicroseconds = 0.4;
+constexpr double kL2Bytes = 512 << 10;          // per core: weights beyond it come from L3 or memory
+constexpr double kStreamBytesPerMicrosecond = 12e3;
+
+// The time of one step for one thread that has `rows` rows and `1 / parts` of the units.
+double step_microseconds(double rows, double parts, double weights, double bytes) {
+  const double flops = 2 * rows * weights / parts / kFlopsPerMicrosecond;
+  const double streamed = weights * bytes / parts;
+  const double stream = streamed > kL2Bytes ? streamed / kStreamBytesPerMicrosecond : 0;
+  return flops > stream ? flops : stream;
+}
+
+}  // namespace
+
+int useful_threads(const Problem& problem, int threads, bool training) {
+  const double macs = static_cast<double>(problem.rows()) * 4 * static_cast<double>(problem.H) *
+                      static_cast<double>(problem.layer_input(0) + problem.out() +
+                                          (problem.layers - 1) * (problem.layer_input(1) + problem.out())) *
+                      static_cast<double>(problem.D) * (training ? 2 : 1);
+  const double worth = 2 * macs / kFlopsPerMicrosecond / 20;
+  return worth < threads ? (worth < 1 ? 1 : static_cast<int>(worth)) : threads;
+}
+
+Plan plan_layer(const Problem& problem, Index in, int threads, Index bytes) {
+  Plan plan{};
+  plan.by_direction = problem.D == 2 && threads >= 2 && threads % 2 == 0;
+  const int team = plan.by_direction ? threads / 2 : threads;
+  const double N = static_cast<double>(problem.rows()) / static_cast<double>(problem.T);
+  const double weights = 4 * static_cast<double>(problem.H) * static_cast<double>(problem.out() + (N < 12 ? 0 : in));
+  if (team > 1) {
+    const double rows = static_cast<double>((static_cast<Index>(N) + team - 1) / team);
+    const double by_rows = step_microseconds(rows < 1 ? 1 : rows, 1, weights, static_cast<double>(bytes));
+    const double by_unit = step_microseconds(N, team, weights, static_cast<double>(bytes)) +
+                           kBarrierMicroseconds * (problem.P > 0 ? 2 : 1);
+    plan.by_unit = by_unit < by_rows && problem.H >= 16 * team;
+  }
+  const double rows_each = plan.by_unit ? N : N / team;
+  plan.project = problem.T > 1 && rows_each < 12;
+  return plan;
+}
+
+Range share(Index count, int rank, int size) { return {count * rank / size, count * (rank + 1) / size}; }
+
+Range share_rows(const Problem& problem, int rank, int size) {
+  const Index total = problem.rows();
+  if (total == problem.T * problem.N) return share(problem.N, rank, size);
+  // The first n rows of the batch have sum over t of min(n, batch(t)) rows of the sequence.
+  const auto boundary = [&](int part) {
+    if (part == size) return problem.N;
+    Index low = 0;
+    Index high = problem.N;
+    while (low < high) {
+      const Index n = (low + high) / 2;
+      Index rows = 0;
+      for (Index t = 0; t < problem.T; ++t) rows += n < problem.batch(t) ? n : problem.batch(t);
+      if (rows * size < total * part) {
+        low = n + 1;
+      } else {
+        high = n;
+      }
+    }
+    return low;
+  };
+  return {boundary(rank), boundary(rank + 1)};
+}
+
+}  // namespace fastlstm

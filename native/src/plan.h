@@ -1,0 +1,30 @@
+// Who computes what: a pure function of the sizes, the number of threads and the caches.
+#pragma once
+#include <cstdint>
+
+#include "fastlstm/engine.h"
+
+namespace fastlstm {
+
+struct Plan {
+  bool by_direction;  // half of the threads for each direction; in each half (or in the one team):
+  bool by_unit;       // every thread has its own hidden units (one barrier a step); else its own rows (none at all)
+  bool project;       // the input projection of a whole block of steps goes ahead of the recurrence; else it is part of each step
+};
+
+// How many threads a call is worth: each must have some 20 microseconds of work, or waking it costs more than it does.
+int useful_threads(const Problem& problem, int threads, bool training);
+
+// `in`: the layer's input size; `threads`: of the team; `bytes`: of one Real.
+Plan plan_layer(const Problem& problem, std::int64_t in, int threads, std::int64_t bytes);
+
+// The rows [first, last) of the batch that thread `rank` of `size` takes, with nearly equal work: in a packed batch the first rows
+// are the longest.
+struct Range {
+  std::int64_t first;
+  std::int64_t last;
+};
+Range share(std::int64_t count, int rank, int size);
+Range share_rows(const Problem& problem, int rank, int size);
+
+}  // namespace fastlstm

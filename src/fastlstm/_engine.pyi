@@ -1,0 +1,82 @@
+"""The native engine's Python face: addresses in, nothing out. `native/include/fastlstm/engine.h` is the contract.
+
+Every array is C-contiguous and given by its address (`tensor.data_ptr()`, `array.ctypes.data`); 0 means "absent".
+Nothing here checks shapes: `fastlstm.torch.functional` and `fastlstm.numpy` do, before they call.
+"""
+
+from collections.abc import Sequence
+
+class Problem:
+    """The sizes of one call, in the alphabet of the project, and how many rows each step has.
+
+    Rows are stored step after step: a dense batch has T * N rows; a packed one has `sum(batch_sizes)`.
+    P = 0 means no projection. `batch_sizes` (non-increasing, the first is N) is for a packed batch only.
+    """
+
+    def __init__(
+        self,
+        T: int,
+        N: int,
+        I: int,  # noqa: E741
+        H: int,
+        P: int = 0,
+        layers: int = 1,
+        directions: int = 1,
+        double: bool = False,
+        batch_sizes: Sequence[int] | None = None,
+    ) -> None: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def saved_reals(self) -> int:
+        """How many reals (float32 or float64) `forward` writes to `saved` for `backward` to read; linear in `rows`."""
+
+class Workspace:
+    """Uninitialised memory from a bounded pool that outlives calls: a fresh page costs as much as the arithmetic on it."""
+
+    def __init__(self, bytes: int) -> None: ...
+    @property
+    def address(self) -> int: ...
+
+def forward(
+    problem: Problem,
+    x: int,  # (rows, I)
+    h_0: int,  # (layers * D, N, P or H), 0: zeros
+    c_0: int,  # (layers * D, N, H), 0: zeros
+    weights: Sequence[int],  # five a (layer, direction): w_ih, w_hh, b_ih, b_hh, w_hr; 0 for an absent bias or w_hr
+    masks: Sequence[int],  # empty, or layers - 1 addresses: (rows, D * (P or H)) factors on a layer's output; 0: none
+    output: int,  # (rows, D * (P or H)), written
+    h_n: int,  # like h_0, written
+    c_n: int,  # like c_0, written
+    saved: int,  # saved_reals reals, written; 0 at inference
+    threads: int,
+) -> None: ...
+def backward(
+    problem: Problem,
+    x: int,
+    h_0: int,
+    c_0: int,
+    weights: Sequence[int],
+    masks: Sequence[int],
+    output: int,  # as forward wrote it
+    saved: int,  # as forward wrote it
+    doutput: int,  # gradients of output, h_n, c_n; 0: zeros
+    dh_n: int,
+    dc_n: int,
+    dx: int,  # gradients asked for, written (not added to); 0: not wanted
+    dh_0: int,
+    dc_0: int,
+    dweights: Sequence[int],  # the order of `weights`; 0: not wanted
+    threads: int,
+) -> None: ...
+def isa() -> str:
+    """The instruction set in use ('generic', 'avx2', 'avx512', 'neon')."""
+
+def isas() -> list[str]:
+    """Every instruction set this build has and this processor can run, slowest first."""
+
+def use_isa(name: str) -> None:
+    """Force one, as FASTLSTM_ISA does; ValueError where the host or the build lacks it."""
+
+def use_openmp(gomp_parallel: int, omp_get_thread_num: int, omp_get_num_threads: int) -> None:
+    """Run parallel work on the caller's OpenMP runtime (torch's own libgomp), given three function addresses."""
