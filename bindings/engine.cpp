@@ -22,8 +22,8 @@ using Addresses = std::vector<Address>;
 struct PyProblem : fastlstm::Problem {
   bool is_double;
 
-  PyProblem(std::int64_t T, std::int64_t N, std::int64_t I, std::int64_t H, std::int64_t P, std::int64_t layers, std::int64_t directions,
-            bool is_double, const std::optional<std::vector<std::int64_t>>& batch_sizes)
+  PyProblem(std::int64_t T, std::int64_t N, std::int64_t I, std::int64_t H, std::int64_t P, std::int64_t layers,
+            std::int64_t directions, bool is_double, const std::optional<std::vector<std::int64_t>>& batch_sizes)
       : Problem(T, N, I, H, P, layers, directions, batch_sizes.value_or(std::vector<std::int64_t>{})), is_double(is_double) {}
 
   std::size_t cells() const { return static_cast<std::size_t>(layers * D); }
@@ -41,8 +41,8 @@ struct Arguments {
   fastlstm::Inputs<Real> inputs;
   fastlstm::Outputs<Real> outputs;
 
-  Arguments(const PyProblem& problem, Address x, Address h_0, Address c_0, const Addresses& w, const Addresses& m, Address output, Address h_n,
-            Address c_n) {
+  Arguments(const PyProblem& problem, Address x, Address h_0, Address c_0, const Addresses& w, const Addresses& m, Address output,
+            Address h_n, Address c_n) {
     if (w.size() != 5 * problem.cells()) throw std::invalid_argument("weights: expected five addresses a layer and direction");
     if (!m.empty() && m.size() + 1 != static_cast<std::size_t>(problem.layers))
       throw std::invalid_argument("masks: expected none, or one address a layer but the last");
@@ -50,7 +50,8 @@ struct Arguments {
       weights.push_back({at<const Real>(w[k]), at<const Real>(w[k + 1]), at<const Real>(w[k + 2]), at<const Real>(w[k + 3]),
                          at<const Real>(w[k + 4])});
     for (const Address mask : m) masks.push_back(at<const Real>(mask));
-    inputs = {at<const Real>(x), at<const Real>(h_0), at<const Real>(c_0), weights.data(), masks.empty() ? nullptr : masks.data()};
+    inputs = {at<const Real>(x), at<const Real>(h_0), at<const Real>(c_0), weights.data(),
+              masks.empty() ? nullptr : masks.data()};
     outputs = {at<Real>(output), at<Real>(h_n), at<Real>(c_n)};
   }
 };
@@ -106,7 +107,8 @@ NB_MODULE(_engine, m) {
   nb::class_<PyProblem>(m, "Problem")
       .def(nb::init<std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t, bool,
                     const std::optional<std::vector<std::int64_t>>&>(),
-           "T"_a, "N"_a, "I"_a, "H"_a, "P"_a = 0, "layers"_a = 1, "directions"_a = 1, "double"_a = false, "batch_sizes"_a = nb::none())
+           "T"_a, "N"_a, "I"_a, "H"_a, "P"_a = 0, "layers"_a = 1, "directions"_a = 1, "double"_a = false,
+           "batch_sizes"_a = nb::none())
       .def_prop_ro("rows", [](const PyProblem& p) { return p.rows(); })
       .def_prop_ro("saved_reals", [](const PyProblem& p) {
         return p.is_double ? fastlstm::saved_size<double>(p) : fastlstm::saved_size<float>(p);
@@ -118,8 +120,8 @@ NB_MODULE(_engine, m) {
 
   m.def("forward", forward, "problem"_a, "x"_a, "h_0"_a, "c_0"_a, "weights"_a, "masks"_a, "output"_a, "h_n"_a, "c_n"_a, "saved"_a,
         "threads"_a);
-  m.def("backward", backward, "problem"_a, "x"_a, "h_0"_a, "c_0"_a, "weights"_a, "masks"_a, "output"_a, "saved"_a, "doutput"_a, "dh_n"_a,
-        "dc_n"_a, "dx"_a, "dh_0"_a, "dc_0"_a, "dweights"_a, "threads"_a);
+  m.def("backward", backward, "problem"_a, "x"_a, "h_0"_a, "c_0"_a, "weights"_a, "masks"_a, "output"_a, "saved"_a, "doutput"_a,
+        "dh_n"_a, "dc_n"_a, "dx"_a, "dh_0"_a, "dc_0"_a, "dweights"_a, "threads"_a);
   m.def("isa", fastlstm::isa);
   m.def("isas", fastlstm::isas);
   m.def("use_isa", fastlstm::use_isa, "name"_a);

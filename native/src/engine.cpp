@@ -6,8 +6,8 @@
 
 namespace fastlstm {
 
-Problem::Problem(std::int64_t T, std::int64_t N, std::int64_t I, std::int64_t H, std::int64_t P, std::int64_t layers, std::int64_t D,
-                 const std::vector<std::int64_t>& batch_sizes)
+Problem::Problem(std::int64_t T, std::int64_t N, std::int64_t I, std::int64_t H, std::int64_t P, std::int64_t layers,
+                 std::int64_t D, const std::vector<std::int64_t>& batch_sizes)
     : T(T), N(N), I(I), H(H), P(P), layers(layers), D(D) {
   if (T < 1 || N < 0 || I < 1 || H < 1 || P < 0 || layers < 1 || D < 1 || D > 2)
     throw std::invalid_argument("Problem: T, I, H and layers must be at least 1, N and P at least 0, D 1 or 2");
@@ -74,10 +74,11 @@ void backward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<
       &data);
 }
 
-#define FASTLSTM_INSTANTIATE(Real)                                                                                          \
-  template std::int64_t saved_size<Real>(const Problem&);                                                                   \
-  template void forward<Real>(const Problem&, const Inputs<Real>&, const Outputs<Real>&, Real*, int);                       \
-  template void backward<Real>(const Problem&, const Inputs<Real>&, const Outputs<Real>&, const Real*, const Gradients<Real>&, int)
+#define FASTLSTM_INSTANTIATE(Real)                                                                                             \
+  template std::int64_t saved_size<Real>(const Problem&);                                                                      \
+  template void forward<Real>(const Problem&, const Inputs<Real>&, const Outputs<Real>&, Real*, int);                          \
+  template void backward<Real>(const Problem&, const Inputs<Real>&, const Outputs<Real>&, const Real*, const Gradients<Real>&, \
+                               int)
 
 FASTLSTM_INSTANTIATE(float);
 FASTLSTM_INSTANTIATE(double);

@@ -18,8 +18,8 @@ int useful_threads(const Problem& problem, int threads, bool training);
 // `in`: the layer's input size; `threads`: of the team; `bytes`: of one Real.
 Plan plan_layer(const Problem& problem, std::int64_t in, int threads, std::int64_t bytes);
 
-// The rows [first, last) of the batch that thread `rank` of `size` takes, with nearly equal work: in a packed batch the first rows
-// are the longest.
+// The rows [first, last) of the batch that thread `rank` of `size` takes, with nearly equal work: in a packed batch the first
+// rows are the longest.
 struct Range {
   std::int64_t first;
   std::int64_t last;

@@ -23,7 +23,8 @@ class Problem {
  public:
   std::int64_t T, N, I, H, P, layers, D;
 
-  // batch_sizes: T numbers, non-increasing, the first is N; empty: dense. Throws std::invalid_argument on sizes that make no sense.
+  // batch_sizes: T numbers, non-increasing, the first is N; empty: dense. Throws std::invalid_argument on sizes that make no
+  // sense.
   Problem(std::int64_t T, std::int64_t N, std::int64_t I, std::int64_t H, std::int64_t P, std::int64_t layers, std::int64_t D,
           const std::vector<std::int64_t>& batch_sizes = {});
 
@@ -66,12 +67,12 @@ struct WeightGradients {
 
 template <class Real>
 struct Inputs {
-  const Real* x;                // (rows, I)
-  const Real* h_0;              // (layers * D, N, out), or nullptr: zeros
-  const Real* c_0;              // (layers * D, N, H), or nullptr: zeros
+  const Real* x;                 // (rows, I)
+  const Real* h_0;               // (layers * D, N, out), or nullptr: zeros
+  const Real* c_0;               // (layers * D, N, H), or nullptr: zeros
   const Weights<Real>* weights;  // layers * D of them, layer-major
-  const Real* const* masks;     // layers - 1 pointers to (rows, D * out): the output of a layer is multiplied by its mask on its
-                                // way to the next layer; a pointer may be nullptr, and so may `masks`: no dropout
+  const Real* const* masks;      // layers - 1 pointers to (rows, D * out): the output of a layer is multiplied by its mask on its
+                                 // way to the next layer; a pointer may be nullptr, and so may `masks`: no dropout
 };
 
 template <class Real>
@@ -83,12 +84,12 @@ struct Outputs {
 
 template <class Real>
 struct Gradients {
-  const Real* doutput;  // (rows, D * out), or nullptr: zeros; likewise dh_n and dc_n
-  const Real* dh_n;     // (layers * D, N, out)
-  const Real* dc_n;     // (layers * D, N, H)
-  Real* dx;             // (rows, I), written, or nullptr: not wanted; likewise dh_0 and dc_0
-  Real* dh_0;           // (layers * D, N, out)
-  Real* dc_0;           // (layers * D, N, H)
+  const Real* doutput;                    // (rows, D * out), or nullptr: zeros; likewise dh_n and dc_n
+  const Real* dh_n;                       // (layers * D, N, out)
+  const Real* dc_n;                       // (layers * D, N, H)
+  Real* dx;                               // (rows, I), written, or nullptr: not wanted; likewise dh_0 and dc_0
+  Real* dh_0;                             // (layers * D, N, out)
+  Real* dc_0;                             // (layers * D, N, H)
   const WeightGradients<Real>* dweights;  // layers * D of them
 };
 
@@ -108,7 +109,8 @@ template <class Real>
 void backward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<Real>& outputs, const Real* saved,
               const Gradients<Real>& gradients, int threads);
 
-// Memory from a bounded pool that outlives calls, 64-byte aligned, uninitialised. A fresh page costs as much as the arithmetic on it.
+// Memory from a bounded pool that outlives calls, 64-byte aligned, uninitialised. A fresh page costs as much as the arithmetic on
+// it.
 class Workspace {
  public:
   explicit Workspace(std::size_t bytes);  // throws std::bad_alloc
@@ -128,8 +130,8 @@ std::string isa();
 std::vector<std::string> isas();
 void use_isa(const std::string& name);
 
-// Parallel work runs on a small pool of the engine's own, or on the caller's OpenMP runtime, so that two pools don't fight over the
-// cores: give it three functions of libgomp. In a forked child, where libgomp's threads are gone, the own pool takes over.
+// Parallel work runs on a small pool of the engine's own, or on the caller's OpenMP runtime, so that two pools don't fight over
+// the cores: give it three functions of libgomp. In a forked child, where libgomp's threads are gone, the own pool takes over.
 struct OpenMP {
   void (*parallel)(void (*body)(void*), void* data, unsigned threads, unsigned flags);  // GOMP_parallel
   int (*thread_num)();                                                                  // omp_get_thread_num

@@ -2,7 +2,6 @@
 #pragma once
 #include <immintrin.h>
 
-
 namespace fastlstm::avx2 {
 
 inline constexpr int kRegisters = 16;
@@ -35,9 +34,7 @@ inline D broadcast(double a) { return {_mm256_set1_pd(a)}; }
 inline __m256i first(float, int count) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
-inline __m256i first(double, int count) {
-  return _mm256_cmpgt_epi64(_mm256_set1_epi64x(count), _mm256_setr_epi64x(0, 1, 2, 3));
-}
+inline __m256i first(double, int count) { return _mm256_cmpgt_epi64(_mm256_set1_epi64x(count), _mm256_setr_epi64x(0, 1, 2, 3)); }
 inline F load_first(const float* p, int count) { return {_mm256_maskload_ps(p, first(0.0F, count))}; }
 inline D load_first(const double* p, int count) { return {_mm256_maskload_pd(p, first(0.0, count))}; }
 inline void store_first(float* p, F a, int count) { _mm256_maskstore_ps(p, first(0.0F, count), a.v); }

@@ -61,12 +61,8 @@ inline F fnma(F a, F b, F c) { return {vfmsq_f32(c.v, a.v, b.v)}; }
 inline D fnma(D a, D b, D c) { return {vfmsq_f64(c.v, a.v, b.v)}; }
 
 // x limited to [low, high]; a NaN stays (FMAX and FMIN propagate it).
-inline F clamp(F x, float low, float high) {
-  return {vminq_f32(vdupq_n_f32(high), vmaxq_f32(vdupq_n_f32(low), x.v))};
-}
-inline D clamp(D x, double low, double high) {
-  return {vminq_f64(vdupq_n_f64(high), vmaxq_f64(vdupq_n_f64(low), x.v))};
-}
+inline F clamp(F x, float low, float high) { return {vminq_f32(vdupq_n_f32(high), vmaxq_f32(vdupq_n_f32(low), x.v))}; }
+inline D clamp(D x, double low, double high) { return {vminq_f64(vdupq_n_f64(high), vmaxq_f64(vdupq_n_f64(low), x.v))}; }
 
 // 2^n of the integer n that sits in the low bits of `shifted` = n + 1.5 * 2^(mantissa bits).
 inline F pow2_of_shifted(F shifted) {

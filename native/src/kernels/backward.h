@@ -11,8 +11,8 @@ struct LayerBackward {
   const Real* h_0;  // (N, out) or nullptr
   const Real* c_0;  // (N, H) or nullptr
   Weights<Real> weights;
-  const Real* output;   // (rows, D * out), at this direction's columns
-  const Real* gates;    // as LayerForward saved them
+  const Real* output;  // (rows, D * out), at this direction's columns
+  const Real* gates;   // as LayerForward saved them
   const Real* c;
   const Real* doutput;  // (rows, D * out), at this direction's columns, or nullptr
   const Real* dh_n;     // (N, out) or nullptr
@@ -23,18 +23,18 @@ struct LayerBackward {
   Real* dc_0;           // (N, H) or nullptr
   WeightGradients<Real> dweights;
   // Scratch.
-  Real* hh_panels;  // (panels of out)[4 Hp][kPanel]
-  Real* ih_panels;  // (panels of in)[4 Hp][kPanel]
-  Real* hr_panels;  // (panels of Hp)[P][kPanel]
-  Real* dh;         // (N, out padded to panels): gradient of h_{t-1} through the recurrence
-  Real* dc;         // (N, Hp)
-  Real* dgates;     // (panels of gates)[rows of the block][kPanel]
-  Real* dsums;      // (features, 4 Hp): gradients of the weights, transposed, summed block after block
-  Real* features;   // packed by tiles of kTileRows: [x; h_{t-1}; 1] of the block's rows
-  Real* dh_projected;  // (rows of the block, P): gradient of h_t, for dW_hr
-  Real* dh_full;       // (N, Hp): gradient of o tanh(c_t)
-  Real* h_full;        // (panels of Hp)[rows of the block][kPanel]: o tanh(c_t)
-  Real* dhr_sums;      // (P, Hp padded to panels)
+  Real* hh_panels;           // (panels of out)[4 Hp][kPanel]
+  Real* ih_panels;           // (panels of in)[4 Hp][kPanel]
+  Real* hr_panels;           // (panels of Hp)[P][kPanel]
+  Real* dh;                  // (N, out padded to panels): gradient of h_{t-1} through the recurrence
+  Real* dc;                  // (N, Hp)
+  Real* dgates;              // (panels of gates)[rows of the block][kPanel]
+  Real* dsums;               // (features, 4 Hp): gradients of the weights, transposed, summed block after block
+  Real* features;            // packed by tiles of kTileRows: [x; h_{t-1}; 1] of the block's rows
+  Real* dh_projected;        // (rows of the block, P): gradient of h_t, for dW_hr
+  Real* dh_full;             // (N, Hp): gradient of o tanh(c_t)
+  Real* h_full;              // (panels of Hp)[rows of the block][kPanel]: o tanh(c_t)
+  Real* dhr_sums;            // (P, Hp padded to panels)
   Real* projected_features;  // dh_projected, packed by tiles
 
   Index Hp() const { return unit_blocks<Real>(problem->H) * kLanes<Real>; }
@@ -104,7 +104,8 @@ void gate_gradients(const LayerBackward<Real>& layer, const Run& run, Range bloc
 // The left operand whose rows are gate gradients: one segment a panel.
 template <class Real>
 inline Left<Real> gate_rows(const LayerBackward<Real>& layer, Index row, Index block_rows) {
-  return {layer.dgates + row * kPanel<Real>, kPanel<Real>, kPanel<Real>, block_rows * kPanel<Real>, 4 * layer.Hp() / kPanel<Real>};
+  return {layer.dgates + row * kPanel<Real>, kPanel<Real>, kPanel<Real>, block_rows * kPanel<Real>,
+          4 * layer.Hp() / kPanel<Real>};
 }
 
 // dh_projected of the rows [rows) at step t: what arrives at h_t after its projection.
@@ -124,8 +125,8 @@ void projected_gradients(const LayerBackward<Real>& layer, Index t, Range rows, 
 
 // One step of a thread's rows, and of its units where the plan is by unit. `columns`: its panels of out, which are its units too.
 template <class Real>
-void backward_step(const LayerBackward<Real>& layer, Index t, Range rows, Range blocks, Range columns, const Group& group, bool by_unit,
-                   Index first_row, Index block_rows, bool last_step) {
+void backward_step(const LayerBackward<Real>& layer, Index t, Range rows, Range blocks, Range columns, const Group& group,
+                   bool by_unit, Index first_row, Index block_rows, bool last_step) {
   const Problem& problem = *layer.problem;
   const Index Hp = layer.Hp();
   const Range here{rows.first, rows.last < problem.batch(t) ? rows.last : problem.batch(t)};
@@ -233,8 +234,8 @@ void weight_gradients(const LayerBackward<Real>& layer, Index t0, Index t1, Rang
         feature = layer.in + out;
         count = 1;
       }
-      const FeatureTile<Real> tile{layer.features + m * tile_size,
-                                   layer.dgates + p * rows * kPanel<Real>, layer.dsums + feature * ld + p * kPanel<Real>, ld, rows};
+      const FeatureTile<Real> tile{layer.features + m * tile_size, layer.dgates + p * rows * kPanel<Real>,
+                                   layer.dsums + feature * ld + p * kPanel<Real>, ld, rows};
       for_tiles(count < kTileRows ? count : kTileRows, tile);
     }
 }
@@ -248,7 +249,8 @@ void projection_gradients(const LayerBackward<Real>& layer, Index rows, Range mi
     pack_tile(layer.dh_projected + m * kTileRows, P, rows, P - m * kTileRows, tile);
     for (Index p = 0; p < layer.H_padded() / kPanel<Real>; ++p) {
       const FeatureTile<Real> product{tile, layer.h_full + p * rows * kPanel<Real>,
-                                      layer.dhr_sums + m * kTileRows * layer.H_padded() + p * kPanel<Real>, layer.H_padded(), rows};
+                                      layer.dhr_sums + m * kTileRows * layer.H_padded() + p * kPanel<Real>, layer.H_padded(),
+                                      rows};
       for_tiles(P - m * kTileRows < kTileRows ? P - m * kTileRows : kTileRows, product);
     }
   }
@@ -262,8 +264,12 @@ void block_gradients(const LayerBackward<Real>& layer, Index t0, Index t1, const
   const Index rows = problem.row(t1) - first_row;
   if (layer.dx != nullptr) {
     const Range mine = share(rows, group.rank, group.size);
-    const Product<Real> product{gate_rows(layer, mine.first, rows), layer.ih_panels, layer.dx + (first_row + mine.first) * layer.in,
-                                layer.in, layer.in, layer.add_dx};
+    const Product<Real> product{gate_rows(layer, mine.first, rows),
+                                layer.ih_panels,
+                                layer.dx + (first_row + mine.first) * layer.in,
+                                layer.in,
+                                layer.in,
+                                layer.add_dx};
     product.run(mine.last - mine.first, 0, (layer.in + kPanel<Real> - 1) / kPanel<Real>);
   }
   weight_gradients(layer, t0, t1, share(layer.tiles(), group.rank, group.size));

@@ -22,7 +22,8 @@ inline int step_runs(const Problem& problem, int direction, Index t, Range range
   Index started = before >= 0 && before < problem.T ? problem.batch(before) : 0;
   if (started > last) started = last;
   int count = 0;
-  if (range.first < started) runs[count++] = {range.first, started, problem.row(t) + range.first, problem.row(before) + range.first};
+  if (range.first < started)
+    runs[count++] = {range.first, started, problem.row(t) + range.first, problem.row(before) + range.first};
   const Index start = started > range.first ? started : range.first;
   if (start < last) runs[count++] = {start, last, problem.row(t) + start, -1};
   return count;
@@ -35,20 +36,20 @@ struct LayerForward {
   Plan plan;
   int direction;
   Index in;
-  const Real* x;       // (rows, in)
-  const Real* h_0;     // (N, out) or nullptr
-  const Real* c_0;     // (N, H) or nullptr
+  const Real* x;    // (rows, in)
+  const Real* h_0;  // (N, out) or nullptr
+  const Real* c_0;  // (N, H) or nullptr
   Weights<Real> weights;
-  Real* output;        // (rows, D * out), at this direction's columns
-  Real* h_n;           // (N, out)
-  Real* c_n;           // (N, H)
-  Real* gates;         // saved: blocks of [panel][row of the block][kPanel]; nullptr at inference
-  Real* c;             // saved: (rows, Hp); nullptr at inference
-  Real* panels;        // (panels of gates)[in + out][kPanel]
-  Real* bias;          // 4 Hp, in gate order
-  Real* hr_panels;     // (panels of P)[H][kPanel]
-  Real* c_state;       // (N, Hp): c_0, and at inference c_t
-  Real* h_full;        // (N, Hp): o tanh(c_t) before its projection
+  Real* output;         // (rows, D * out), at this direction's columns
+  Real* h_n;            // (N, out)
+  Real* c_n;            // (N, H)
+  Real* gates;          // saved: blocks of [panel][row of the block][kPanel]; nullptr at inference
+  Real* c;              // saved: (rows, Hp); nullptr at inference
+  Real* panels;         // (panels of gates)[in + out][kPanel]
+  Real* bias;           // 4 Hp, in gate order
+  Real* hr_panels;      // (panels of P)[H][kPanel]
+  Real* c_state;        // (N, Hp): c_0, and at inference c_t
+  Real* h_full;         // (N, Hp): o tanh(c_t) before its projection
   Real* preactivation;  // at inference: a gate buffer, for the rows of a block where the plan projects or cuts
 
   Index Hp() const { return unit_blocks<Real>(problem->H) * kLanes<Real>; }
@@ -59,7 +60,7 @@ template <class Real>
 struct Step {
   const Real* panels;  // of all gates
   const Real* bias;
-  Index K;             // their depth
+  Index K;  // their depth
   struct Segment {
     const Real* a;
     Index lda;
@@ -75,7 +76,7 @@ struct Step {
   const Real* c_prev;  // (., Hp) or nullptr: zeros
   Real* c;             // (., Hp)
   Index Hp;
-  Real* h;             // h_t, rows ldh apart, `H` columns
+  Real* h;  // h_t, rows ldh apart, `H` columns
   Index ldh;
   Index H;
 
@@ -90,14 +91,16 @@ struct Step {
       constexpr int P = R * all * kVectors <= (kRegisters >= 32 ? 24 : 8) ? all : 1;
       Real parked[R][U * 4 * lanes];
       const Real* const panels = step.panels + block * kHalves * step.K * kPanel<Real>;
-      Real* const gates = step.gates == nullptr ? nullptr : step.gates + block * kHalves * step.gates_panel_stride + row * kPanel<Real>;
+      Real* const gates =
+          step.gates == nullptr ? nullptr : step.gates + block * kHalves * step.gates_panel_stride + row * kPanel<Real>;
       for (int p = 0; p < all; p += P) {
         Sums<Real, R, P> sums;
         for (int r = 0; r < R; ++r)
           for (int v = 0; v < P * kVectors; ++v)
-            sums.at[r][v] = step.from_buffer
-                                ? load(gates + (p + v / kVectors) * step.gates_panel_stride + r * kPanel<Real> + v % kVectors * lanes)
-                                : load(step.bias + (block * 4 + p * kVectors + v) * lanes);
+            sums.at[r][v] =
+                step.from_buffer
+                    ? load(gates + (p + v / kVectors) * step.gates_panel_stride + r * kPanel<Real> + v % kVectors * lanes)
+                    : load(step.bias + (block * 4 + p * kVectors + v) * lanes);
         for (int s = 0; s < step.segment_count; ++s) {
           const Segment& segment = step.segments[s];
           accumulate<1>(sums, segment.a + row * segment.lda, segment.lda, panels + (p * step.K + segment.k0) * kPanel<Real>,
@@ -189,7 +192,8 @@ void project_rows(const LayerForward<Real>& layer, Index first_row, Index block_
 
 // One step of a thread's rows and units.
 template <class Real>
-void forward_step(const LayerForward<Real>& layer, Index t, Range rows, Range blocks, Index first_row, Index block_rows, Real* gates) {
+void forward_step(const LayerForward<Real>& layer, Index t, Range rows, Range blocks, Index first_row, Index block_rows,
+                  Real* gates) {
   const Problem& problem = *layer.problem;
   const Index out = problem.out();
   const Index ld_output = problem.D * out;

@@ -1,7 +1,7 @@
 // The micro-kernel: R rows x (P panels of kVectors vectors), and products built from it. Included inside an ISA's namespace.
 //
-// A panel is [K][kPanel]: kPanel consecutive columns of the right operand for every k. Every element of a result is added up over k
-// in order, one fused multiply-add a term, whatever the tile it falls in: the bits do not depend on how rows are grouped.
+// A panel is [K][kPanel]: kPanel consecutive columns of the right operand for every k. Every element of a result is added up over
+// k in order, one fused multiply-add a term, whatever the tile it falls in: the bits do not depend on how rows are grouped.
 
 // Gates side by side in a panel: 6 rows x 2 vectors fill 16 registers, 6 x 4 fill 32 (12 or 24 sums, the weights, one broadcast).
 inline constexpr int kVectors = kRegisters >= 32 ? 4 : 2;
@@ -15,9 +15,12 @@ inline constexpr int kPanel = kVectors * kLanes<Real>;
 
 // Few rows leave too few sums in flight (8 hide the latency of two FMA units): take more panels at once.
 template <int R>
-inline constexpr int kPanelsAtOnce = R == 1 ? 8 / kVectors : R == 2 ? (4 / kVectors > 1 ? 4 / kVectors : 1) : 1;
+inline constexpr int kPanelsAtOnce = R == 1   ? 8 / kVectors
+                                     : R == 2 ? (4 / kVectors > 1 ? 4 / kVectors : 1)
+                                              : 1;
 
-// One cut of the sum over k: a panel's cut of 512 x 64 bytes fills an L1 of 32 KiB with 16 registers; with 32, L2 is streamed anyway.
+// One cut of the sum over k: a panel's cut of 512 x 64 bytes fills an L1 of 32 KiB with 16 registers; with 32, L2 is streamed
+// anyway.
 inline constexpr Index kCut = 512;
 
 template <class Real, int R, int P>
@@ -52,12 +55,24 @@ inline void for_tiles(Index rows, const Tile& tile) {
   for (Index k = 0, row = 0; k < tiles; ++k) {
     const Index end = rows * (k + 1) / tiles;
     switch (end - row) {
-      case 1: tile.template run<1>(row); break;
-      case 2: tile.template run<2>(row); break;
-      case 3: tile.template run<3>(row); break;
-      case 4: tile.template run<4>(row); break;
-      case 5: tile.template run<5>(row); break;
-      default: tile.template run<6>(row); break;
+      case 1:
+        tile.template run<1>(row);
+        break;
+      case 2:
+        tile.template run<2>(row);
+        break;
+      case 3:
+        tile.template run<3>(row);
+        break;
+      case 4:
+        tile.template run<4>(row);
+        break;
+      case 5:
+        tile.template run<5>(row);
+        break;
+      default:
+        tile.template run<6>(row);
+        break;
     }
     row = end;
   }
@@ -99,8 +114,8 @@ struct Product {
 
   struct Tile {
     const Product& product;
-    Index panel;      // the first column panel
-    Index segment0;   // a cut of the sum: these segments
+    Index panel;     // the first column panel
+    Index segment0;  // a cut of the sum: these segments
     Index segment1;
     bool add;
 

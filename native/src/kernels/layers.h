@@ -75,7 +75,8 @@ struct ForwardScratch {
   Real* masked;      // the input of a layer behind dropout
   std::size_t bytes;
 
-  explicit ForwardScratch(const ForwardCall<Real>& call) : panels{}, bias{}, hr_panels{}, c_state{}, h_full{}, preactivation{}, outputs{}, masked{} {
+  explicit ForwardScratch(const ForwardCall<Real>& call)
+      : panels{}, bias{}, hr_panels{}, c_state{}, h_full{}, preactivation{}, outputs{}, masked{} {
     const Problem& problem = call.problem;
     const Index Hp = rounded_up(problem.H, kLanes<Real>);
     const Index out = problem.out();

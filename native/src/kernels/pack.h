@@ -56,7 +56,8 @@ void pack_columns(const Real* w, Index K, Index columns, Real* panels, Index p0,
       }
 }
 
-// The same, its rows in gate order: panels[p][(block, gate, unit)][.] = w[gate * H + unit][p * kPanel + .], w being (4H, columns).
+// The same, its rows in gate order: panels[p][(block, gate, unit)][.] = w[gate * H + unit][p * kPanel + .], w being (4H,
+// columns).
 template <class Real>
 void pack_gate_rows(const Real* w, Index H, Index columns, Real* panels, Index p0, Index p1) {
   constexpr Index lanes = kLanes<Real>;
@@ -69,7 +70,8 @@ void pack_gate_rows(const Real* w, Index H, Index columns, Real* panels, Index p
           for (Index v = 0; v < kVectors; ++v) {
             const Index unit = u * lanes + lane;
             const Index j = p * kPanel<Real> + v * lanes;
-            store(out + v * lanes, unit < H ? load_columns(w + (gate * H + unit) * columns + j, columns - j) : broadcast(Real(0)));
+            store(out + v * lanes,
+                  unit < H ? load_columns(w + (gate * H + unit) * columns + j, columns - j) : broadcast(Real(0)));
           }
   }
 }
@@ -80,8 +82,7 @@ void pack_transposed(const Real* w, Index columns, Index K, Real* panels, Index 
   for (Index p = p0; p < p1; ++p)
     for (Index j = 0; j < kPanel<Real>; ++j) {
       const Index column = p * kPanel<Real> + j;
-      for (Index k = 0; k < K; ++k)
-        panels[(p * K + k) * kPanel<Real> + j] = column < columns ? w[column * K + k] : Real(0);
+      for (Index k = 0; k < K; ++k) panels[(p * K + k) * kPanel<Real> + j] = column < columns ? w[column * K + k] : Real(0);
     }
 }
 

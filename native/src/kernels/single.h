@@ -1,5 +1,5 @@
-// A single step (T = 1) reads the weights where they are: packing them would cost more than using them once. Both operands lie along
-// k, so vectors run along k too. Included inside an ISA's namespace.
+// A single step (T = 1) reads the weights where they are: packing them would cost more than using them once. Both operands lie
+// along k, so vectors run along k too. Included inside an ISA's namespace.
 
 // sums[w][b] = sum over k of a[w * lda + k] * x[b * ldx + k], added to what is there, lane by lane.
 template <class Real, int A, int B>

@@ -1,0 +1,69 @@
+# One word a habit. Every target sets up what it needs: a virtual environment in .venv with the package built into it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+NATIVE := $(shell find native bindings CMakeLists.txt -type f)
+CXX := $(filter %.cpp %.h %.inl,$(NATIVE))
+
+.PHONY: help demo test test-native test-sanitizers test-aarch64 lint format bench docs clean
+
+help:  ## this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+# The build back end stands in the environment itself (no build isolation), so that a change of native code rebuilds in seconds.
+# torch comes first and by number: a bare `torch` pulls gigabytes of CUDA packages.
+$(VENV)/tools: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check torch==2.13.0
+	$(BIN)/pip install -q --disable-pip-version-check "scikit-build-core>=0.10" "nanobind>=2.4" "cmake>=3.25" "ninja>=1.11"
+	@touch $@
+
+$(VENV)/installed: $(VENV)/tools $(NATIVE)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e ".[torch,plot,dev]"
+	@touch $@
+
+demo: $(VENV)/installed  ## train nn.LSTM and fastlstm.LSTM in turn on real data; results in demo-output/
+	$(BIN)/fastlstm demo
+
+test: $(VENV)/installed  ## the Python tests
+	$(BIN)/python -m pytest
+
+# The native tests want doctest's header (Debian: doctest-dev).
+test-native: $(VENV)/installed  ## the native tests
+	$(call native_tests,native,)
+
+test-sanitizers: $(VENV)/installed  ## the native tests under AddressSanitizer and UBSan, the threaded ones under ThreadSanitizer
+	$(call native_tests,asan,-DFASTLSTM_SANITIZE=address$(comma)undefined)
+	$(call native_tests,tsan,-DFASTLSTM_SANITIZE=thread,-R "threads|engine")
+
+# Wants g++-aarch64-linux-gnu and qemu-user.
+test-aarch64: $(VENV)/installed  ## the native tests, cross-built for AArch64 and run under qemu-user
+	$(call native_tests,aarch64,-DCMAKE_TOOLCHAIN_FILE=native/aarch64.cmake)
+
+comma := ,
+define native_tests
+	$(BIN)/cmake -S . -B build/$(1) -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DFASTLSTM_PYTHON=OFF -DFASTLSTM_TESTS=ON $(2) > /dev/null
+	$(BIN)/cmake --build build/$(1)
+	$(BIN)/ctest --test-dir build/$(1) --output-on-failure $(3)
+endef
+
+lint: $(VENV)/installed  ## ruff, mypy, clang-format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(CXX)
+
+format: $(VENV)/installed  ## let ruff and clang-format rewrite
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CXX)
+
+bench: $(VENV)/installed  ## fastlstm against nn.LSTM over the grid; CSV in benchmarks/
+	$(BIN)/fastlstm bench --csv benchmarks/inference.csv
+	$(BIN)/fastlstm bench --train --csv benchmarks/training.csv
+
+docs: $(VENV)/installed  ## run every code block of README.md and docs/
+	$(BIN)/python -m pytest tests/test_docs.py
+
+clean:  ## remove what was built
+	rm -rf build $(VENV) demo-output

@@ -1,0 +1,134 @@
+// Random calls of the engine for the native tests: every array in a std::vector of its exact size, so that the address sanitizer
+// sees a step past an end.
+#pragma once
+#include <cstdint>
+#include <random>
+#include <vector>
+
+#include "fastlstm/engine.h"
+
+struct Sizes {
+  std::int64_t T, N, I, H, P, layers, D;
+  bool bias, hx, masks;
+  std::vector<std::int64_t> batch_sizes;
+};
+
+template <class Real>
+struct Call {
+  using Array = std::vector<Real>;
+  Sizes sizes;
+  fastlstm::Problem problem;
+  Array x, h_0, c_0, output, h_n, c_n, saved;
+  std::vector<Array> weights, masks;  // five a layer and direction
+  Array doutput, dh_n, dc_n, dx, dh_0, dc_0;
+  std::vector<Array> dweights;
+
+  Call(const Sizes& s, unsigned seed) : sizes(s), problem(s.T, s.N, s.I, s.H, s.P, s.layers, s.D, s.batch_sizes), random_(seed) {
+    const std::int64_t out = problem.out();
+    const std::int64_t cells = s.layers * s.D;
+    x = fill(problem.rows() * s.I);
+    if (s.hx) {
+      h_0 = fill(cells * s.N * out);
+      c_0 = fill(cells * s.N * s.H);
+    }
+    for (std::int64_t l = 0; l < cells; ++l) {
+      weights.push_back(fill(4 * s.H * problem.layer_input(l / s.D), 0.3));
+      weights.push_back(fill(4 * s.H * out, 0.3));
+      for (int k = 0; k < 2; ++k) weights.push_back(s.bias ? fill(4 * s.H, 0.3) : Array{});
+      weights.push_back(s.P > 0 ? fill(s.P * s.H, 0.3) : Array{});
+    }
+    for (std::int64_t l = 0; s.masks && l + 1 < s.layers; ++l) {
+      masks.push_back(Array(size(problem.rows() * s.D * out)));
+      for (Real& m : masks.back()) m = random_() % 4 == 0 ? Real(0) : Real(4.0 / 3);
+    }
+    output.resize(size(problem.rows() * s.D * out));
+    h_n.resize(size(cells * s.N * out));
+    c_n.resize(size(cells * s.N * s.H));
+    doutput = fill(static_cast<std::int64_t>(output.size()));
+    dh_n = fill(static_cast<std::int64_t>(h_n.size()));
+    dc_n = fill(static_cast<std::int64_t>(c_n.size()));
+    dx.resize(x.size());
+    dh_0.resize(h_0.size());
+    dc_0.resize(c_0.size());
+    for (const Array& w : weights) dweights.emplace_back(w.size());
+  }
+
+  void forward(int threads, bool training = true) {
+    saved.assign(training ? size(fastlstm::saved_size<Real>(problem)) : 0, Real(0));
+    const auto w = weight_pointers();
+    const auto m = mask_pointers();
+    fastlstm::forward<Real>(problem, inputs(w, m), outputs(), pointer(saved), threads);
+  }
+  void backward(int threads) {
+    const auto w = weight_pointers();
+    const auto m = mask_pointers();
+    std::vector<fastlstm::WeightGradients<Real>> d;
+    for (std::size_t k = 0; k < dweights.size(); k += 5)
+      d.push_back({pointer(dweights[k]), pointer(dweights[k + 1]), pointer(dweights[k + 2]), pointer(dweights[k + 3]),
+                   pointer(dweights[k + 4])});
+    const fastlstm::Gradients<Real> gradients{pointer(doutput), pointer(dh_n), pointer(dc_n), pointer(dx),
+                                              pointer(dh_0),    pointer(dc_0), d.data()};
+    fastlstm::backward<Real>(problem, inputs(w, m), outputs(), saved.data(), gradients, threads);
+  }
+
+  // Everything a call writes, one array after the other.
+  std::vector<Array> results() const {
+    std::vector<Array> all{output, h_n, c_n, dx, dh_0, dc_0};
+    all.insert(all.end(), dweights.begin(), dweights.end());
+    return all;
+  }
+
+ private:
+  static std::size_t size(std::int64_t n) { return static_cast<std::size_t>(n); }
+  static Real* pointer(Array& a) { return a.empty() ? nullptr : a.data(); }
+  static const Real* pointer(const Array& a) { return a.empty() ? nullptr : a.data(); }
+  Array fill(std::int64_t n, double scale = 1) {
+    std::normal_distribution<double> normal(0, scale);
+    Array a(size(n));
+    for (Real& v : a) v = static_cast<Real>(normal(random_));
+    return a;
+  }
+  std::vector<fastlstm::Weights<Real>> weight_pointers() const {
+    std::vector<fastlstm::Weights<Real>> w;
+    for (std::size_t k = 0; k < weights.size(); k += 5)
+      w.push_back({pointer(weights[k]), pointer(weights[k + 1]), pointer(weights[k + 2]), pointer(weights[k + 3]),
+                   pointer(weights[k + 4])});
+    return w;
+  }
+  std::vector<const Real*> mask_pointers() const {
+    std::vector<const Real*> m;
+    for (const Array& mask : masks) m.push_back(mask.data());
+    return m;
+  }
+  fastlstm::Inputs<Real> inputs(const std::vector<fastlstm::Weights<Real>>& w, const std::vector<const Real*>& m) const {
+    return {x.data(), pointer(h_0), pointer(c_0), w.data(), m.empty() ? nullptr : m.data()};
+  }
+  fastlstm::Outputs<Real> outputs() { return {output.data(), h_n.data(), c_n.data()}; }
+
+  std::mt19937 random_;
+};
+
+// Odd sizes around a vector's width, packed or dense, with everything switched on and off.
+inline Sizes draw(std::mt19937& random) {
+  const auto pick = [&](std::initializer_list<std::int64_t> of) { return of.begin()[random() % of.size()]; };
+  Sizes s{};
+  s.T = pick({1, 1, 2, 3, 7, 20});
+  s.N = pick({1, 2, 3, 7, 15});
+  s.I = pick({1, 3, 7, 8, 17});
+  s.H = pick({1, 3, 7, 8, 9, 15, 16, 17, 33});
+  s.P = pick({0, 0, 1, 5});
+  if (s.P >= s.H) s.P = 0;
+  s.layers = pick({1, 2, 3});
+  s.D = pick({1, 2});
+  s.bias = random() % 4 != 0;
+  s.hx = random() % 2 == 0;
+  s.masks = random() % 3 == 0;
+  if (random() % 2 == 0) {
+    std::int64_t n = s.N;
+    for (std::int64_t t = 0; t < s.T; ++t) {
+      s.batch_sizes.push_back(n);
+      if (n > 1 && random() % 2 == 0) n -= 1 + static_cast<std::int64_t>(random() % static_cast<unsigned>(n - 1));
+    }
+  }
+  return s;
+}

@@ -1,0 +1,225 @@
+// The engine against the equations (naive.h), on every instruction set the host has.
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "calls.h"
+#include "naive.h"
+
+namespace {
+
+using naive::Array;
+
+template <class Real>
+Array part(const std::vector<Real>& from, std::int64_t start, std::int64_t count) {
+  if (from.empty()) return Array(static_cast<std::size_t>(count), 0);
+  return Array(from.begin() + start, from.begin() + start + count);
+}
+
+// Runs a call by the equations: its results in the order of Call::results().
+template <class Real>
+std::vector<Array> by_equations(const Call<Real>& call) {
+  const Sizes& s = call.sizes;
+  const fastlstm::Problem& p = call.problem;
+  const std::int64_t out = p.out();
+  const std::int64_t cells = s.layers * s.D;
+  const auto index = [](std::int64_t n) { return static_cast<std::size_t>(n); };
+  const auto lengths = [&](std::int64_t n) {
+    std::int64_t t = 0;
+    while (t < s.T && p.batch(t) > n) ++t;
+    return t;
+  };
+  std::vector<naive::Layer> layers;
+  std::vector<naive::LayerGradients> d;
+  for (std::int64_t l = 0; l < cells; ++l) {
+    const auto* w = &call.weights[index(5 * l)];
+    const std::int64_t in = p.layer_input(l / s.D);
+    Array b = part(w[2], 0, 4 * s.H);
+    const Array b_hh = part(w[3], 0, 4 * s.H);
+    for (std::size_t k = 0; k < b.size(); ++k) b[k] += b_hh[k];
+    layers.push_back({in, s.H, s.P, part(w[0], 0, 4 * s.H * in), part(w[1], 0, 4 * s.H * out), b, part(w[4], 0, s.P * s.H)});
+    d.push_back({Array(w[0].size()), Array(w[1].size()), Array(index(4 * s.H)), Array(w[4].size())});
+  }
+  std::vector<Array> r(6);
+  r[0].resize(call.output.size());
+  r[1].resize(call.h_n.size());
+  r[2].resize(call.c_n.size());
+  r[3].resize(call.dx.size());
+  r[4].resize(index(cells * s.N * out));
+  r[5].resize(index(cells * s.N * s.H));
+  const auto put = [](Array& to, std::int64_t start, const Array& from) {
+    std::copy(from.begin(), from.end(), to.begin() + start);
+  };
+  for (std::int64_t n = 0; n < s.N; ++n) {  // every row alone
+    const std::int64_t length = lengths(n);
+    std::vector<std::vector<naive::Step>> steps(index(cells));  // in the order of time
+    std::vector<Array> x;
+    for (std::int64_t t = 0; t < length; ++t) x.push_back(part(call.x, (p.row(t) + n) * s.I, s.I));
+    for (std::int64_t k = 0; k < s.layers; ++k) {
+      std::vector<Array> output(index(length), Array(index(s.D * out)));
+      for (std::int64_t dir = 0; dir < s.D; ++dir) {
+        const std::int64_t l = k * s.D + dir;
+        Array h = part(call.h_0, (l * s.N + n) * out, out);
+        Array c = part(call.c_0, (l * s.N + n) * s.H, s.H);
+        steps[index(l)].resize(index(length));
+        for (std::int64_t i = 0; i < length; ++i) {
+          const std::int64_t t = dir == 0 ? i : length - 1 - i;
+          const naive::Step step = naive::step(layers[index(l)], x[index(t)], h, c);
+          h = step.h;
+          c = step.c;
+          put(output[index(t)], dir * out, h);
+          steps[index(l)][index(t)] = step;
+        }
+        put(r[1], (l * s.N + n) * out, h);
+        put(r[2], (l * s.N + n) * s.H, c);
+      }
+      for (std::int64_t t = 0; t < length; ++t) {
+        if (k + 1 == s.layers) put(r[0], (p.row(t) + n) * s.D * out, output[index(t)]);
+        if (k + 1 < s.layers && s.masks)
+          for (std::int64_t j = 0; j < s.D * out; ++j)
+            output[index(t)][index(j)] *= call.masks[index(k)][index((p.row(t) + n) * s.D * out + j)];
+      }
+      x = output;
+    }
+    std::vector<Array> doutput;
+    for (std::int64_t t = 0; t < length; ++t) doutput.push_back(part(call.doutput, (p.row(t) + n) * s.D * out, s.D * out));
+    for (std::int64_t k = s.layers - 1; k >= 0; --k) {
+      std::vector<Array> dx(index(length), Array(index(p.layer_input(k)), 0));
+      for (std::int64_t dir = 0; dir < s.D; ++dir) {
+        const std::int64_t l = k * s.D + dir;
+        Array dh = part(call.dh_n, (l * s.N + n) * out, out);
+        Array dc = part(call.dc_n, (l * s.N + n) * s.H, s.H);
+        for (std::int64_t i = 0; i < length; ++i) {
+          const std::int64_t t = dir == 0 ? length - 1 - i : i;
+          for (std::int64_t j = 0; j < out; ++j) dh[index(j)] += doutput[index(t)][index(dir * out + j)];
+          const Array d_x = naive::step_backward(layers[index(l)], steps[index(l)][index(t)], dh, dc, d[index(l)]);
+          for (std::size_t j = 0; j < d_x.size(); ++j) dx[index(t)][j] += d_x[j];
+        }
+        put(r[4], (l * s.N + n) * out, dh);
+        put(r[5], (l * s.N + n) * s.H, dc);
+      }
+      for (std::int64_t t = 0; t < length; ++t) {
+        if (k == 0) put(r[3], (p.row(t) + n) * s.I, dx[index(t)]);
+        if (k > 0 && s.masks)
+          for (std::int64_t j = 0; j < s.D * out; ++j)
+            dx[index(t)][index(j)] *= call.masks[index(k - 1)][index((p.row(t) + n) * s.D * out + j)];
+      }
+      doutput = dx;
+    }
+  }
+  if (!s.hx) r[4].clear(), r[5].clear();
+  for (std::int64_t l = 0; l < cells; ++l) {
+    r.push_back(d[index(l)].w_ih);
+    r.push_back(d[index(l)].w_hh);
+    r.push_back(s.bias ? d[index(l)].b : Array{});
+    r.push_back(s.bias ? d[index(l)].b : Array{});
+    r.push_back(d[index(l)].w_hr);
+  }
+  return r;
+}
+
+const char* name_of(std::size_t k) {
+  static const char* const names[] = {"output", "h_n", "c_n", "dx", "dh_0", "dc_0", "dw_ih", "dw_hh", "db_ih", "db_hh", "dw_hr"};
+  return names[k < 6 ? k : 6 + (k - 6) % 5];
+}
+
+// |mine - exact| <= tolerance * (1 + the largest of exact)
+template <class Real>
+void compare(const Call<Real>& call, double tolerance) {
+  const auto mine = call.results();
+  const auto exact = by_equations(call);
+  REQUIRE(mine.size() == exact.size());
+  for (std::size_t k = 0; k < mine.size(); ++k) {
+    CAPTURE(name_of(k));
+    REQUIRE(mine[k].size() == exact[k].size());
+    long double largest = 1;
+    long double error = 0;
+    for (std::size_t j = 0; j < mine[k].size(); ++j) {
+      largest = std::max(largest, std::abs(exact[k][j]));
+      error = std::max(error, std::abs(mine[k][j] - exact[k][j]));
+    }
+    CHECK(static_cast<double>(error / largest) <= tolerance);
+  }
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("forward and backward are the equations, over odd sizes", Real, float, double) {
+  for (const std::string& isa : fastlstm::isas()) {
+    fastlstm::use_isa(isa);
+    std::mt19937 random(7);
+    for (int k = 0; k < 60; ++k) {
+      const Sizes s = draw(random);
+      CAPTURE(isa);
+      CAPTURE(k);
+      Call<Real> call(s, static_cast<unsigned>(k));
+      call.forward(1 + k % 3);
+      call.backward(1 + k % 4);
+      compare(call, sizeof(Real) == 4 ? 5e-6 : 1e-13);
+    }
+  }
+}
+
+TEST_CASE("a batch of none gives zero gradients") {
+  Call<float> call(Sizes{3, 0, 2, 5, 0, 2, 2, true, false, false, {}}, 1);
+  for (auto& d : call.dweights) std::fill(d.begin(), d.end(), 1.0F);
+  call.forward(2);
+  call.backward(2);
+  for (const auto& d : call.dweights)
+    for (const float v : d) CHECK(v == 0.0F);
+}
+
+TEST_CASE("depths beyond one cut of the sum") {
+  for (const std::string& isa : fastlstm::isas()) {
+    fastlstm::use_isa(isa);
+    CAPTURE(isa);
+    for (const bool many : {false, true}) {
+      Call<float> call(Sizes{3, many ? 30 : 2, 1100, 20, 0, 1, 1, true, true, false, {}}, 3);
+      call.forward(2);
+      call.backward(2);
+      compare(call, 2e-5);  // sums of 1,100 products
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("training and inference give the same bits", Real, float, double) {
+  std::mt19937 random(11);
+  for (int k = 0; k < 30; ++k) {
+    Call<Real> call(draw(random), static_cast<unsigned>(k));
+    call.forward(2, true);
+    const auto output = call.output;
+    const auto h_n = call.h_n;
+    const auto c_n = call.c_n;
+    call.forward(1, false);
+    CHECK(call.output == output);
+    CHECK(call.h_n == h_n);
+    CHECK(call.c_n == c_n);
+  }
+}
+
+TEST_CASE_TEMPLATE("any number of threads gives the same bits, gradients too", Real, float, double) {
+  for (const std::string& isa : fastlstm::isas()) {
+    fastlstm::use_isa(isa);
+    CAPTURE(isa);
+    // The last ones are wide enough for useful_threads to grant a team.
+    const Sizes cases[] = {{20, 7, 17, 33, 0, 2, 2, true, true, false, {}},
+                           {40, 1, 64, 128, 0, 1, 1, true, true, false, {}},
+                           {40, 3, 30, 97, 5, 2, 2, true, false, true, {}},
+                           {30, 40, 9, 65, 0, 1, 1, true, true, false, {}},
+                           {6, 20, 9, 65, 0, 2, 1, true, true, false, {20, 20, 13, 7, 7, 1}}};
+    for (const Sizes& s : cases) {
+      Call<Real> call(s, 5);
+      call.forward(1);
+      call.backward(1);
+      const auto alone = call.results();
+      for (const int threads : {2, 3, 4, 7}) {
+        CAPTURE(threads);
+        call.forward(threads);
+        call.backward(threads);
+        CHECK(call.results() == alone);
+      }
+    }
+  }
+}

@@ -1,0 +1,78 @@
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <doctest/doctest.h>
+
+#include "plan.h"
+
+using fastlstm::plan_layer;
+using fastlstm::Problem;
+using fastlstm::share;
+using fastlstm::share_rows;
+
+TEST_CASE("a problem counts its rows, dense and packed, and cuts them into blocks of whole steps") {
+  const Problem dense(7, 3, 2, 4, 0, 1, 1);
+  CHECK(dense.rows() == 21);
+  CHECK(dense.row(2) == 6);
+  CHECK(dense.batch(6) == 3);
+  CHECK(dense.blocks() == 1);
+  const Problem packed(4, 5, 2, 4, 0, 1, 1, {5, 3, 3, 1});
+  CHECK(packed.rows() == 12);
+  CHECK(packed.batch(0) == 5);
+  CHECK(packed.batch(3) == 1);
+  const Problem wide(5, 300, 2, 4, 0, 1, 1);
+  CHECK(wide.blocks() == 5);  // a step is never cut
+  const Problem longer(1000, 4, 2, 4, 0, 1, 1);
+  for (std::int64_t b = 0; b < longer.blocks(); ++b) {
+    CHECK(longer.block(b) < longer.block(b + 1));
+    CHECK(longer.row(longer.block(b + 1)) - longer.row(longer.block(b)) <= Problem::kBlockRows);
+  }
+  CHECK(longer.block(longer.blocks()) == 1000);
+}
+
+TEST_CASE("sizes that make no sense are refused") {
+  CHECK_THROWS_AS(Problem(0, 1, 1, 1, 0, 1, 1), std::invalid_argument);
+  CHECK_THROWS_AS(Problem(1, -1, 1, 1, 0, 1, 1), std::invalid_argument);
+  CHECK_THROWS_AS(Problem(1, 1, 1, 1, 0, 1, 3), std::invalid_argument);
+  CHECK_THROWS_AS(Problem(1, 1, 1, 4, 4, 1, 1), std::invalid_argument);
+  CHECK_THROWS_AS(Problem(2, 2, 1, 1, 0, 1, 1, {2}), std::invalid_argument);
+  CHECK_THROWS_AS(Problem(2, 2, 1, 1, 0, 1, 1, {1, 2}), std::invalid_argument);
+  CHECK_THROWS_AS(Problem(2, 2, 1, 1, 0, 1, 1, {2, 0}), std::invalid_argument);
+}
+
+TEST_CASE("the shares of a team cover everything once") {
+  for (int size = 1; size <= 5; ++size)
+    for (const std::int64_t count : {0, 1, 3, 7, 64}) {
+      std::int64_t next = 0;
+      for (int rank = 0; rank < size; ++rank) {
+        CHECK(share(count, rank, size).first == next);
+        next = share(count, rank, size).last;
+      }
+      CHECK(next == count);
+    }
+}
+
+TEST_CASE("the rows of a packed batch are shared by their work, not by their number") {
+  const Problem packed(100, 4, 2, 4, 0, 1, 1, [] {
+    std::vector<std::int64_t> sizes(100, 1);  // one row of 100 steps, three of 10
+    for (std::size_t t = 0; t < 10; ++t) sizes[t] = 4;
+    return sizes;
+  }());
+  CHECK(share_rows(packed, 0, 2).first == 0);
+  CHECK(share_rows(packed, 0, 2).last == 1);
+  CHECK(share_rows(packed, 1, 2).first == 1);
+  CHECK(share_rows(packed, 1, 2).last == 4);
+}
+
+TEST_CASE("the plan: rows where there are many, units where there are few, directions where there are two") {
+  CHECK_FALSE(plan_layer(Problem(100, 64, 256, 256, 0, 1, 1), 256, 2, 4).by_unit);
+  CHECK(plan_layer(Problem(100, 1, 512, 512, 0, 1, 1), 512, 2, 4).by_unit);
+  CHECK_FALSE(plan_layer(Problem(100, 1, 512, 512, 0, 1, 1), 512, 1, 4).by_unit);
+  CHECK(plan_layer(Problem(100, 1, 64, 64, 0, 1, 2), 64, 2, 4).by_direction);
+  CHECK_FALSE(plan_layer(Problem(100, 1, 64, 64, 0, 1, 2), 64, 3, 4).by_direction);
+  CHECK(plan_layer(Problem(100, 1, 64, 64, 0, 1, 1), 64, 2, 4).project);
+  CHECK_FALSE(plan_layer(Problem(100, 64, 64, 64, 0, 1, 1), 64, 2, 4).project);
+}
+
+TEST_CASE("a tiny call keeps to one thread") {
+  CHECK(fastlstm::useful_threads(Problem(1, 1, 64, 64, 0, 1, 1), 8, false) == 1);
+  CHECK(fastlstm::useful_threads(Problem(100, 64, 256, 256, 0, 1, 1), 8, false) == 8);
+}
