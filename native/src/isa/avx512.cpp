@@ -8,7 +8,10 @@
 namespace fastlstm::avx512 {
 
 namespace {
-bool supported() { return __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512vl") != 0; }
+bool supported() {
+  return __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512vl") != 0 &&
+         __builtin_cpu_supports("avx512bw") != 0 && __builtin_cpu_supports("avx512dq") != 0;
+}
 }  // namespace
 
 extern const Isa isa;

@@ -8,8 +8,7 @@
 namespace fastlstm::neon {
 
 namespace {
-bool supported() {
-  return true;  // every AArch64 processor has it }
+bool supported() { return true; }  // every AArch64 processor has it
 }  // namespace
 
 extern const Isa isa;
