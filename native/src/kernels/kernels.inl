@@ -10,9 +10,10 @@ namespace fastlstm::FASTLSTM_ISA {
 #include "kernels/pack.h"
 //
 #include "kernels/forward.h"
-#include "kernels/single.h"
 //
 #include "kernels/backward.h"
+#include "kernels/single.h"
+//
 #include "kernels/layers.h"
 
 template <class Real, Vec<Real> (*f)(Vec<Real>)>

@@ -263,7 +263,11 @@ void backward_layers(const BackwardCall<Real>& call, const Member& member) {
       if (g.dh_0 != nullptr) layer.dh_0 = g.dh_0 + l * problem.N * out;
       if (g.dc_0 != nullptr) layer.dc_0 = g.dc_0 + l * problem.N * problem.H;
       layer.dweights = g.dweights[l];
-      backward_direction(layer, group_of(plan, member));
+      if (problem.T == 1 && problem.N <= kSingleRows) {
+        backward_single(layer, group_of(plan, member));
+      } else {
+        backward_direction(layer, group_of(plan, member));
+      }
       member.barrier->wait();
     }
     if (!goes_on) return;

@@ -114,3 +114,134 @@ void forward_single(const LayerForward<Real>& layer, const Group& group) {
   for (Index n = mine.first; n < mine.last; ++n)
     for (Index j = 0; j < out; ++j) layer.h_n[n * out + j] = layer.output[n * problem.D * out + j];
 }
+
+// Backward. Few rows: more of them repay packed weights.
+inline constexpr Index kSingleRows = 8;
+
+// y[n][j] (+)= sum over k < K of a[n][k] * w[k][j], for the columns [range) of y and w, four rows of w at a time: K is a multiple
+// of 4.
+template <int B, class Real>
+inline void add_rows(const Real* a, Index lda, const Real* w, Index K, Index columns, Range range, Real* y, Index ldy, bool add) {
+  for (Index k = 0; k < K; k += 4) {
+    Vec<Real> a_k[B][4];
+    for (int b = 0; b < B; ++b)
+      for (int i = 0; i < 4; ++i) a_k[b][i] = broadcast(a[b * lda + k + i]);
+    for (Index j = range.first; j < range.last; j += kLanes<Real>) {
+      const Index rest = range.last - j;
+      Vec<Real> sums[B];
+      for (int b = 0; b < B; ++b) sums[b] = k > 0 || add ? load_columns(y + b * ldy + j, rest) : broadcast(Real(0));
+      for (int i = 0; i < 4; ++i) {
+        const Vec<Real> w_k = load_columns(w + (k + i) * columns + j, rest);
+        for (int b = 0; b < B; ++b) sums[b] = fma(a_k[b][i], w_k, sums[b]);
+      }
+      for (int b = 0; b < B; ++b) store_columns(y + b * ldy + j, sums[b], rest);
+    }
+  }
+}
+
+template <class Real>
+void add_all_rows(Index N, const Real* a, Index lda, const Real* w, Index K, Index columns, Range range, Real* y, Index ldy,
+                  bool add) {
+  Index n = 0;
+  for (; n + 2 <= N; n += 2) add_rows<2>(a + n * lda, lda, w, K, columns, range, y + n * ldy, ldy, add);
+  for (; n < N; ++n) add_rows<1>(a + n * lda, lda, w, K, columns, range, y + n * ldy, ldy, add);
+}
+
+// dw[m][j] = sum over n < N of a[n][m] * x[n][j] for the rows [mine); x may be nullptr: zeros.
+template <class Real>
+void outer_product(Index N, const Real* a, Index lda, const Real* x, Index ldx, Index columns, Range mine, Real* dw) {
+  for (Index m = mine.first; m < mine.last; ++m) {
+    Vec<Real> a_m[kSingleRows];
+    for (Index n = 0; n < N; ++n) a_m[n] = broadcast(a[n * lda + m]);
+    for (Index j = 0; j < columns; j += kLanes<Real>) {
+      Vec<Real> sum = broadcast(Real(0));
+      if (x != nullptr)
+        for (Index n = 0; n < N; ++n) sum = fma(a_m[n], load_columns(x + n * ldx + j, columns - j), sum);
+      store_columns(dw + m * columns + j, sum, columns - j);
+    }
+  }
+}
+
+// The gate gradients of a single step into dgates, here (N, 4H) in the order of the weights' rows; dc_0; and h before its
+// projection.
+template <class Real>
+void single_gate_gradients(const LayerBackward<Real>& layer, Range blocks) {
+  constexpr Index lanes = kLanes<Real>;
+  const Problem& problem = *layer.problem;
+  const Index N = problem.N;
+  const Index H = problem.H;
+  const Index Hp = layer.Hp();
+  const Index stride = N * kPanel<Real>;
+  for (Index u = blocks.first; u < blocks.last; ++u)
+    for (Index n = 0; n < N; ++n) {
+      const Index unit = u * lanes;
+      const Index rest = H - unit;
+      const Gates<Real> kept = load_gates(layer.gates + u * kHalves * stride + n * kPanel<Real>, stride);
+      const Vec<Real> tanh_c = tanh(load(layer.c + n * Hp + unit));
+      const Vec<Real> zero = broadcast(Real(0));
+      const Vec<Real> c_prev = layer.c_0 == nullptr ? zero : load_columns(layer.c_0 + n * H + unit, rest);
+      Vec<Real> dh = zero;
+      if (problem.P > 0) {
+        dh = load(layer.dh_full + n * Hp + unit);
+        store(layer.h_full + n * layer.H_padded() + unit, kept.o * tanh_c);
+      } else {
+        if (layer.dh_n != nullptr) dh = load_columns(layer.dh_n + n * H + unit, rest);
+        if (layer.doutput != nullptr) dh = dh + load_columns(layer.doutput + n * problem.D * H + unit, rest);
+      }
+      Vec<Real> dc = layer.dc_n == nullptr ? zero : load_columns(layer.dc_n + n * H + unit, rest);
+      const Gates<Real> d = cell_backward(kept, c_prev, tanh_c, dh, dc);
+      if (layer.dc_0 != nullptr) store_columns(layer.dc_0 + n * H + unit, dc, rest);
+      Real* const to = layer.dgates + n * 4 * H + unit;
+      store_columns(to, d.i, rest);
+      store_columns(to + H, d.f, rest);
+      store_columns(to + 2 * H, d.g, rest);
+      store_columns(to + 3 * H, d.o, rest);
+    }
+}
+
+template <class Real>
+void backward_single(const LayerBackward<Real>& layer, const Group& group) {
+  const Problem& problem = *layer.problem;
+  const Index N = problem.N;
+  const Index H = problem.H;
+  const Index P = problem.P;
+  const Index out = problem.out();
+  const Range blocks = share(unit_blocks<Real>(H), group.rank, group.size);
+  const auto mine = [&](Index count) { return share(count, group.rank, group.size); };
+  if (P > 0) {
+    const Range columns = mine(P);
+    for (Index n = 0; n < N; ++n)
+      for (Index j = columns.first; j < columns.last; ++j) {
+        Real d = layer.dh_n == nullptr ? Real(0) : layer.dh_n[n * P + j];
+        if (layer.doutput != nullptr) d += layer.doutput[n * problem.D * P + j];
+        layer.dh_projected[n * P + j] = d;
+      }
+    group.barrier->wait();
+    const Index last = blocks.last * kLanes<Real> < H ? blocks.last * kLanes<Real> : H;
+    for (Index n = 0; n < N; ++n)
+      for (Index j = blocks.first * kLanes<Real>; j < last; j += kLanes<Real>) {
+        Vec<Real> sum = broadcast(Real(0));
+        for (Index p = 0; p < P; ++p)
+          sum = fma(broadcast(layer.dh_projected[n * P + p]), load_columns(layer.weights.w_hr + p * H + j, H - j), sum);
+        store(layer.dh_full + n * layer.Hp() + j, sum);
+      }
+  }
+  single_gate_gradients(layer, blocks);
+  group.barrier->wait();
+  const Index K = 4 * H;
+  if (layer.dx != nullptr)
+    add_all_rows(N, layer.dgates, K, layer.weights.w_ih, K, layer.in, mine(layer.in), layer.dx, layer.in, layer.add_dx);
+  if (layer.dh_0 != nullptr) add_all_rows(N, layer.dgates, K, layer.weights.w_hh, K, out, mine(out), layer.dh_0, out, false);
+  const WeightGradients<Real>& d = layer.dweights;
+  const Range rows = mine(K);
+  if (d.w_ih != nullptr) outer_product(N, layer.dgates, K, layer.x, layer.in, layer.in, rows, d.w_ih);
+  if (d.w_hh != nullptr) outer_product(N, layer.dgates, K, layer.h_0, out, out, rows, d.w_hh);
+  Real* const biases[] = {d.b_ih, d.b_hh};
+  for (Real* const db : biases)
+    for (Index m = rows.first; db != nullptr && m < rows.last; ++m) {
+      Real sum = 0;
+      for (Index n = 0; n < N; ++n) sum += layer.dgates[n * K + m];
+      db[m] = sum;
+    }
+  if (d.w_hr != nullptr) outer_product(N, layer.dh_projected, P, layer.h_full, layer.H_padded(), H, mine(P), d.w_hr);
+}
