@@ -104,6 +104,9 @@ Function function_at(Address address) {
 }  // namespace
 
 NB_MODULE(_engine, m) {
+  // An autograd graph that is alive when the interpreter ends holds a Workspace: no leak, and nothing to print at the user.
+  nb::set_leak_warnings(false);
+
   nb::class_<PyProblem>(m, "Problem")
       .def(nb::init<std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t, std::int64_t, bool,
                     const std::optional<std::vector<std::int64_t>>&>(),
