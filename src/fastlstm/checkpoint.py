@@ -1,0 +1,132 @@
+"""Checkpoints: safetensors, with the constructor's arguments as JSON in the metadata. No pickle, nothing executed.
+
+The metadata key "fastlstm" holds {"format": 1, "class": "LSTM" or "LSTMCell", "arguments": {...}}; the tensors are the
+parameters under torch's names.
+"""
+
+import json
+import os
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from fastlstm.weights import Sizes, cell_shapes, count_arrays, named_shapes
+
+_KEY = "fastlstm"
+_ARGUMENTS: dict[str, dict[str, type]] = {
+    "LSTM": {
+        "input_size": int,
+        "hidden_size": int,
+        "num_layers": int,
+        "bias": bool,
+        "batch_first": bool,
+        "dropout": float,
+        "bidirectional": bool,
+        "proj_size": int,
+    },
+    "LSTMCell": {"input_size": int, "hidden_size": int, "bias": bool},
+}
+_DTYPES = {"F16", "BF16", "F32", "F64"}
+
+
+def save(lstm: Any, path: str | os.PathLike[str]) -> None:
+    """Writes a fastlstm.LSTM or LSTMCell, an nn.LSTM or nn.LSTMCell to `path`, for `load` and the NumPy runtime.
+
+    Parameters that are computed (parametrize, weight_norm, pruning) are written as the values they have now. Raises
+    TypeError for any other module, ValueError for a dtype that is not float16, bfloat16, float32 or float64.
+    """
+    from safetensors.torch import save_file
+
+    kind = _kind(type(lstm))
+    arguments = {name: as_type(getattr(lstm, name)) for name, as_type in _ARGUMENTS[kind].items()}
+    shapes = _shapes(kind, arguments)
+    # A copy of each: safetensors refuses two names for one storage (tied weights).
+    tensors = {name: getattr(lstm, name).detach().cpu().contiguous().clone() for name in shapes}
+    if any(not t.is_floating_point() for t in tensors.values()):
+        raise ValueError("a checkpoint holds float16, bfloat16, float32 or float64 parameters")
+    metadata = {_KEY: json.dumps({"format": 1, "class": kind, "arguments": arguments})}
+    save_file(tensors, path, metadata)
+
+
+def _kind(module: type) -> str:
+    for base in module.__mro__:  # a subclass, such as parametrize makes, is saved as what it is a subclass of
+        if base.__name__ in _ARGUMENTS and base.__module__.startswith(("fastlstm.", "torch.nn.modules.")):
+            return base.__name__
+    raise TypeError(f"expected an LSTM or LSTMCell of fastlstm or torch.nn, got {module.__name__}")
+
+
+def read(path: str | os.PathLike[str], framework: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """The class, the constructor's arguments and the tensors of a checkpoint, those of `framework`: 'pt' or 'np'.
+
+    Raises FileNotFoundError, or ValueError where the file is no checkpoint of ours or contradicts itself. The header
+    alone is read to find that out: no size in it is believed before the tensors in the file have been seen to match.
+    """
+    try:
+        with safe_open(path, framework=framework) as file:
+            kind, arguments = _described(file.metadata() or {})
+            names = list(file.keys())
+            _compare(kind, arguments, {name: file.get_slice(name) for name in names})
+            return kind, arguments, {name: file.get_tensor(name) for name in names}
+    except SafetensorError as error:
+        raise ValueError(f"{os.fspath(path)} is not a safetensors file: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)} is not a fastlstm checkpoint: {error}") from error
+
+
+def _described(metadata: dict[str, str]) -> tuple[str, dict[str, Any]]:
+    if _KEY not in metadata:
+        raise ValueError(f"its metadata has no {_KEY!r}")
+    try:
+        description = json.loads(metadata[_KEY])
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"its metadata is not JSON: {error}") from error
+    if not isinstance(description, dict) or set(description) != {"format", "class", "arguments"}:
+        raise ValueError("its metadata must have format, class and arguments, and nothing else")
+    if description["format"] != 1:
+        raise ValueError(f"format {description['format']!r} is not one that this version reads (1)")
+    kind, arguments = description["class"], description["arguments"]
+    if not isinstance(kind, str) or kind not in _ARGUMENTS:
+        raise ValueError(f"class must be one of {', '.join(_ARGUMENTS)}, got {kind!r}")
+    types = _ARGUMENTS[kind]
+    if not isinstance(arguments, dict) or set(arguments) != set(types):
+        raise ValueError(f"the arguments of {kind} must be {', '.join(types)}, and nothing else")
+    for name, expected in types.items():
+        if type(arguments[name]) is not expected:
+            raise ValueError(f"{name} must be of type {expected.__name__}, got {type(arguments[name]).__name__}")
+    return kind, arguments
+
+
+def _compare(kind: str, arguments: dict[str, Any], slices: dict[str, Any]) -> None:
+    """Raises ValueError unless the tensors are just those that the arguments call for."""
+    for name in ("input_size", "hidden_size", "num_layers"):
+        if arguments.get(name, 1) < 1:
+            raise ValueError(f"{name} must be greater than zero, got {arguments[name]}")
+    if not 0 <= arguments.get("proj_size", 0) < arguments["hidden_size"]:
+        raise ValueError(f"proj_size must be at least 0 and smaller than hidden_size, got {arguments['proj_size']}")
+    if not 0 <= arguments.get("dropout", 0) <= 1:
+        raise ValueError(f"dropout must be a number in range [0, 1], got {arguments['dropout']}")
+    # Counted before anything is listed: a billion layers would fill the memory with their names alone.
+    cells = arguments.get("num_layers", 1) * (2 if arguments.get("bidirectional", False) else 1)
+    expected = cells * count_arrays(arguments.get("proj_size", 0), arguments["bias"])
+    if len(slices) != expected:
+        raise ValueError(f"expected {expected} tensors, found {len(slices)}")
+    for name, shape in _shapes(kind, arguments).items():
+        if name not in slices:
+            raise ValueError(f"it has no tensor {name}")
+        if tuple(slices[name].get_shape()) != shape:
+            raise ValueError(f"{name} must have the shape {shape}, got {tuple(slices[name].get_shape())}")
+    dtypes = {found.get_dtype() for found in slices.values()}
+    if len(dtypes) != 1 or not dtypes <= _DTYPES:
+        raise ValueError(f"the tensors must have one dtype of {sorted(_DTYPES)}, got {sorted(dtypes)}")
+
+
+def _shapes(kind: str, arguments: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    sizes = Sizes(
+        arguments["input_size"],
+        arguments["hidden_size"],
+        arguments.get("proj_size", 0),
+        arguments.get("num_layers", 1),
+        2 if arguments.get("bidirectional", False) else 1,
+        arguments["bias"],
+    )
+    return named_shapes(sizes) if kind == "LSTM" else cell_shapes(sizes)

@@ -1,0 +1,14 @@
+"""The torch face: modules that stand in for nn.LSTM and nn.LSTMCell. One way down: lstm, functional, autograd, the
+engine.
+"""
+
+from fastlstm.torch.base import engine
+from fastlstm.torch.cell import LSTMCell
+from fastlstm.torch.lstm import LSTM
+from fastlstm.torch.parallel import share_torch_threads
+from fastlstm.torch.restore import load
+from fastlstm.torch.route import strict
+
+__all__ = ["LSTM", "LSTMCell", "engine", "load", "strict"]
+
+share_torch_threads()

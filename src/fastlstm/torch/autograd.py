@@ -1,0 +1,186 @@
+"""The op on the native engine, for tensors whose memory can be read by address: without gradients, and with them.
+
+`functional` sees to it that every tensor here is real (float32 or float64), contiguous, on the CPU and of the right
+shape. The weights stand in the order of `parameters()`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastlstm import _engine
+from fastlstm.torch import composite, route
+from fastlstm.torch.call import Call, full
+from fastlstm.weights import Sizes
+
+
+def problem_of(call: Call, x: Tensor) -> _engine.Problem:
+    """The engine's view of a call. ValueError: impossible batch sizes; RuntimeError: they don't add up to x's rows."""
+    sizes = call.sizes
+    steps = None if call.batch_sizes is None else call.batch_sizes.tolist()
+    problem = _engine.Problem(
+        call.T, call.N, sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D, x.dtype is torch.float64, steps
+    )
+    if steps is not None and problem.rows != x.shape[0]:
+        raise RuntimeError(f"batch_sizes add up to {problem.rows} rows, but the packed data has {x.shape[0]}")
+    return problem
+
+
+def address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+def addresses(sizes: Sizes, present: list[int]) -> list[int]:
+    """The engine's five addresses for each layer and direction, given those of the arrays that are present."""
+    present.append(0)
+    return [present[k] for k in sizes.slots]
+
+
+def forward(
+    call: Call,
+    problem: _engine.Problem,
+    x: Tensor,
+    h_0: Tensor | None,
+    c_0: Tensor | None,
+    weights: Sequence[Tensor],
+    masks: Sequence[Tensor],
+    saved: int = 0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """output, h_n, c_n. `saved`: the address of what `backward` will need, 0 at inference."""
+    sizes = call.sizes
+    # Sizes one by one: as a tuple they would cost another 0.5 us.
+    output = x.new_empty(*x.shape[:-1], sizes.D * sizes.out)
+    h_n = x.new_empty(*call.state, sizes.out)
+    c_n = x.new_empty(*call.state, sizes.H) if sizes.P else torch.empty_like(h_n)
+    present = [w.data_ptr() for w in weights]
+    at_x, at_h_0, at_c_0 = x.data_ptr(), address(h_0), address(c_0)
+    if 0 in present or (call.N and not (at_x and (at_h_0 or h_0 is None) and (at_c_0 or c_0 is None))):
+        raise RuntimeError("a tensor has no memory: its storage was freed")
+    _engine.forward(
+        problem,
+        at_x,
+        at_h_0,
+        at_c_0,
+        addresses(sizes, present),
+        [mask.data_ptr() for mask in masks],
+        output.data_ptr(),
+        h_n.data_ptr(),
+        c_n.data_ptr(),
+        saved,
+        torch.get_num_threads(),
+    )
+    return output, h_n, c_n
+
+
+def backward(
+    call: Call,
+    problem: _engine.Problem,
+    inputs: Sequence[Tensor | None],
+    masks: Sequence[Tensor],
+    output: Tensor,
+    saved: int,
+    gradients: Sequence[Tensor | None],
+    wanted: Sequence[bool],
+) -> list[Tensor | None]:
+    """From the gradients of output, h_n, c_n (None: zeros) to the `wanted` ones of x, h_0, c_0 and the weights."""
+    x, h_0, c_0, *weights = map(address, inputs)
+    gradients = [None if d is None else d.contiguous() for d in gradients]  # held until the engine is done
+    made = [torch.empty_like(t) if want and t is not None else None for t, want in zip(inputs, wanted, strict=True)]
+    doutput, dh_n, dc_n = map(address, gradients)
+    dx, dh_0, dc_0, *dweights = map(address, made)
+    _engine.backward(
+        problem,
+        x,
+        h_0,
+        c_0,
+        addresses(call.sizes, weights),
+        [mask.data_ptr() for mask in masks],
+        output.data_ptr(),
+        saved,
+        doutput,
+        dh_n,
+        dc_n,
+        dx,
+        dh_0,
+        dc_0,
+        addresses(call.sizes, dweights),
+        torch.get_num_threads(),
+    )
+    return made
+
+
+def differentiate(
+    call: Call,
+    inputs: Sequence[Tensor | None],
+    masks: Sequence[Tensor],
+    gradients: Sequence[Tensor | None],
+    wanted: Sequence[bool],
+) -> list[Tensor | None]:
+    """`backward`, by computing the layer again in plain tensor operations: itself differentiable, and blind to
+    addresses.
+    """
+    route.fall_back("gradients of gradients, and batched gradients, need plain tensor operations")
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # Each input by another name: where one was computed from another, its gradient must not flow through both.
+        inputs = [None if t is None else t.view_as(t) for t in inputs]
+        x, h_0, c_0, *weights = inputs
+        assert x is not None
+        outputs = composite.lstm(
+            call.sizes, *full(call, x, h_0, c_0), [w for w in weights if w is not None], masks, call.batch_sizes
+        )
+        known = [(y.reshape(d.shape), d) for y, d in zip(outputs, gradients, strict=True) if d is not None]
+        asked = [t for t, want in zip(inputs, wanted, strict=True) if want and t is not None]
+        found = iter(
+            torch.autograd.grad(
+                [y for y, _ in known], asked, [d for _, d in known], create_graph=create_graph, allow_unused=True
+            )
+        )
+    return [next(found) if want and t is not None else None for t, want in zip(inputs, wanted, strict=True)]
+
+
+def _kind(tensor: Tensor) -> int:
+    kind: int = torch._C._dispatch_keys(tensor).raw_repr()
+    return kind
+
+
+with torch.inference_mode():
+    _READABLE = {_kind(torch.empty(0, device="cpu"))}
+_READABLE.add(_kind(torch.empty(0, device="cpu")))
+
+
+def readable(tensor: Tensor | None) -> bool:
+    """Whether memory holds the tensor's numbers: no transform's wrapper, no lazy negation, no zero without storage."""
+    return tensor is None or _kind(tensor) in _READABLE
+
+
+class Lstm(torch.autograd.Function):
+    """The op with gradients. In the ctx style: with `setup_context` it would cost 50 us instead of 14."""
+
+    @staticmethod
+    def forward(ctx: Any, call: Call, masks: int, x: Tensor, *tensors: Any) -> Any:
+        """tensors: h_0, c_0, then so many masks, then the weights."""
+        h_0, c_0, *rest = tensors
+        problem = problem_of(call, x)
+        workspace = _engine.Workspace(problem.saved_reals * x.element_size())
+        made = forward(call, problem, x, h_0, c_0, rest[masks:], rest[:masks], workspace.address)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(made[0], x, *tensors)
+        ctx.call, ctx.masks, ctx.problem, ctx.workspace = call, masks, problem, workspace
+        return made
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        output, x, h_0, c_0, *rest = ctx.saved_tensors
+        masks, inputs = rest[: ctx.masks], [x, h_0, c_0, *rest[ctx.masks :]]
+        needs = ctx.needs_input_grad[2:]
+        wanted = [*needs[:3], *needs[3 + ctx.masks :]]
+        if torch.is_grad_enabled() or not all(map(readable, gradients)):
+            made = differentiate(ctx.call, inputs, masks, gradients, wanted)
+        else:
+            made = backward(ctx.call, ctx.problem, inputs, masks, output, ctx.workspace.address, gradients, wanted)
+            if not torch._C._autograd._get_current_graph_task_keep_graph():
+                ctx.workspace = None  # back to the pool now: the graph may outlive the next forward
+        return None, None, *made[:3], *[None] * ctx.masks, *made[3:]

@@ -1,0 +1,72 @@
+"""What LSTM and LSTMCell share: parameters, looked up by name at every call."""
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.jit._trace import TracerWarning
+from torch.nn.utils.rnn import PackedSequence
+
+from fastlstm.torch import route
+from fastlstm.weights import Sizes
+
+
+class Recurrent(nn.Module):
+    """A module with LSTM parameters.
+
+    It keeps no list of tensors: parametrize, weight_norm, prune, functional_call and replicate put others in place of
+    the parameters, and whatever carries the name when the module is called is what it computes with.
+    """
+
+    _sizes: Sizes
+    _names: tuple[str, ...]
+
+    def _named_shapes(self) -> tuple[Sizes, dict[str, tuple[int, ...]]]:
+        """The sizes, and the name and shape of each parameter, from the constructor's arguments."""
+        raise NotImplementedError
+
+    def _create_parameters(self, device: Any, dtype: Any) -> None:
+        self._sizes, shapes = self._named_shapes()
+        self._names = tuple(shapes)
+        for name, shape in shapes.items():
+            setattr(self, name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._sizes, shapes = self._named_shapes()
+        self._names = tuple(shapes)
+
+    def reset_parameters(self) -> None:
+        """Draws every parameter anew from U(-1/sqrt(H), 1/sqrt(H)), in the order of `parameters()`."""
+        bound = 1.0 / math.sqrt(self._sizes.H) if self._sizes.H > 0 else 0
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -bound, bound)
+
+    def _weights(self) -> list[Tensor]:
+        parameters = self._parameters
+        try:
+            return [parameters[name] for name in self._names]  # type: ignore[misc]  # None is refused further down
+        except KeyError:
+            return [getattr(self, name) for name in self._names]
+
+    def _traced(self, run: Callable[[Any, Any], Any], input: Any, hx: Any) -> Any:
+        """Runs a call that torch.jit.trace watches. Its checks compare traced sizes; the op makes them again on every
+        run.
+        """
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TracerWarning)
+            return run(input, hx)
+
+
+def engine(lstm: Recurrent, x: Tensor | PackedSequence) -> route.Engine:
+    """Which engine `lstm(x)` would run on, 'native', 'cudnn' or 'composite', and why.
+
+    lstm: a fastlstm.LSTM or LSTMCell. Raises TypeError for anything else.
+    """
+    if not isinstance(lstm, Recurrent):
+        raise TypeError(f"expected a fastlstm.LSTM or fastlstm.LSTMCell, got {type(lstm).__name__}")
+    data = x.data if isinstance(x, PackedSequence) else x
+    return route.choose(data.device, data.dtype)

@@ -1,0 +1,103 @@
+"""`fastlstm.LSTMCell`: nn.LSTMCell's constructor, arguments, shapes and errors."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from fastlstm.torch import route
+from fastlstm.torch.base import Recurrent
+from fastlstm.torch.call import Call
+from fastlstm.torch.functional import lstm
+from fastlstm.weights import Sizes, cell_shapes
+
+
+class LSTMCell(Recurrent):
+    """`torch.nn.LSTMCell`, on the engine of `fastlstm.LSTM`: one step.
+
+    Args: those of nn.LSTMCell. input_size, hidden_size; bias: without it bias_ih and bias_hh are None; device, dtype of
+    the parameters.
+
+    Shapes: N = batch, H_in = input_size, H_cell = hidden_size.
+
+    - input: (N, H_in) or (H_in)
+    - hx: (h, c), both (N, H_cell) or (H_cell); zeros by default
+    - returns (h, c) of the same shapes
+
+    Errors are nn.LSTMCell's: ValueError for a wrong number of dimensions, RuntimeError for any other shape, dtype or
+    device, each saying the shape it expected. Source: `torch.nn.LSTMCell`.
+    """
+
+    input_size: int
+    hidden_size: int
+    bias: bool
+
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None
+    ) -> None:
+        super().__init__()
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.bias = bias
+        self._create_parameters(device, dtype)
+        if not bias:
+            self.register_parameter("bias_ih", None)
+            self.register_parameter("bias_hh", None)
+        self.reset_parameters()
+
+    def _named_shapes(self) -> tuple[Sizes, dict[str, tuple[int, ...]]]:
+        sizes = Sizes(self.input_size, self.hidden_size, bias=bool(self.bias))
+        return sizes, cell_shapes(sizes)
+
+    def extra_repr(self) -> str:
+        return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias is True else f", bias={self.bias}")
+
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        """input, (h, c) -> h, c; shapes and errors as the class says."""
+        return self._traced(self._step, input, hx) if route.tracing_state() is not None else self._step(input, hx)
+
+    def _step(self, input: Tensor, hx: Sequence[Tensor] | None) -> tuple[Tensor, Tensor]:
+        sizes, dims, shape = self._sizes, input.dim(), input.shape
+        if dims not in (1, 2):
+            raise ValueError(
+                f"LSTMCell: Expected input to be 1D or 2D, got {dims}D instead"
+                f": expected (N, H_in), or (H_in) unbatched, H_in = {sizes.I}"
+            )
+        h = c = None
+        if hx is not None:
+            h, c = self._checked_states(hx)
+        if shape[-1] != sizes.I:
+            raise RuntimeError(
+                f"input has inconsistent input_size: got {shape[-1]} expected {sizes.I}"
+                f": expected input of shape ({'N, ' * (dims - 1)}H_in) = {(*shape[:-1], sizes.I)}"
+            )
+        if h is not None and c is not None:
+            for k, t in enumerate((h, c)):
+                self._check_state(k, t, shape[:-1])
+        N = shape[0] if dims == 2 else 1
+        call = Call(sizes, 1, N, shape[:-1], cell=True)
+        h_n, _, c_n = lstm(call, input, h, c, self._weights(), 0.0)
+        return h_n, c_n
+
+    def _checked_states(self, hx: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        for k, t in enumerate(hx):
+            if t.dim() not in (1, 2):
+                raise ValueError(
+                    f"LSTMCell: Expected hx[{k}] to be 1D or 2D, got {t.dim()}D instead"
+                    f": expected (N, H_cell), or (H_cell) unbatched, H_cell = {self.hidden_size}"
+                )
+        if not isinstance(hx, (tuple, list)):
+            raise TypeError(f"lstm_cell(): argument 'hx' must be tuple of Tensors, not {type(hx).__name__}")
+        if len(hx) != 2:
+            raise RuntimeError(f"lstm_cell expects two hidden states, (h, c), got {len(hx)}")
+        return hx[0], hx[1]
+
+    def _check_state(self, k: int, t: Tensor, state: Sequence[int]) -> None:
+        H = self._sizes.H
+        if t.shape == (*state, H):
+            return
+        expected = f": expected {'hc'[k]} of shape ({'N, ' * len(state)}H_cell) = {(*state, H)}"
+        if state and (t.dim() == 1 or t.shape[0] != state[0]):
+            raise RuntimeError(f"Input batch size {state[0]} doesn't match hidden{k} batch size {t.shape[0]}{expected}")
+        got = t.shape[1] if state else t.shape[0]
+        raise RuntimeError(f"hidden{k} has inconsistent hidden_size: got {got}, expected {H}{expected}")

@@ -1,0 +1,244 @@
+"""One call of the layer: checks what the tensors are, draws the dropout masks, and sends it down the right route."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.nn import Parameter
+
+from fastlstm.torch import autograd, composite, recorded, route
+from fastlstm.torch.call import Call, full, masks_of
+from fastlstm.weights import Sizes, cell_shapes, named_shapes
+
+Result = tuple[Tensor, Tensor, Tensor]
+
+_PLAIN = frozenset({Tensor, Parameter})
+
+# Looked up once: a call has microseconds.
+_dispatch_modes = torch._C._len_torch_dispatch_stack
+_transform_level = torch._C._functorch.maybe_current_level
+_saving_hooks = torch._C._autograd._top_saved_tensors_default_hooks
+
+
+def lstm(
+    call: Call, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weights: list[Tensor], dropout: float
+) -> Result:
+    """output, h_n, c_n of a call whose x, h_0 and c_0 have the right shapes.
+
+    x: (T, N, I), or with fewer dimensions where they are 1; packed: (rows, I). h_0 and c_0: `call.state` and the
+    features, or None: zeros. weights: in the order of `parameters()`. dropout: between layers; 0 outside training.
+    Raises RuntimeError where devices, dtypes or the shapes of the weights don't fit.
+    """
+    grad = _direct(call.sizes, x, h_0, c_0, weights)
+    if grad is None:
+        return _indirect(call, x, h_0, c_0, weights, dropout)
+    return _native(call, x, h_0, c_0, weights, masks_of(call, x, dropout) if dropout > 0 else [], grad)
+
+
+def _direct(sizes: Sizes, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weights: list[Tensor]) -> bool | None:
+    """Whether gradients are wanted, where the engine can be called by address; None, no error yet, elsewhere."""
+    if (
+        torch.compiler.is_compiling()
+        or torch.is_autocast_enabled("cpu")
+        or route.tracing_state() is not None
+        or _dispatch_modes() > 0
+        or _transform_level() is not None
+        or forward_ad._current_level >= 0
+    ):
+        return None
+    dtype = x.dtype
+    if dtype not in route.REAL:
+        return None
+    grad = False
+    for t in (x, h_0, c_0):
+        if t is not None:
+            # A lazily negated tensor can be contiguous only if it has one element: so no weight needs to be asked.
+            if type(t) not in _PLAIN or t.dtype is not dtype or not t.is_cpu or t.is_neg():
+                return None
+            grad = grad or t.requires_grad
+    for t, shape in zip(weights, sizes.shapes, strict=True):
+        if type(t) not in _PLAIN or t.dtype is not dtype or t.shape != shape or not t.is_cpu:
+            return None
+        grad = grad or t.requires_grad
+    return grad and torch.is_grad_enabled()
+
+
+def _native(
+    call: Call,
+    x: Tensor,
+    h_0: Tensor | None,
+    c_0: Tensor | None,
+    weights: list[Tensor],
+    masks: list[Tensor],
+    grad: bool,
+) -> Result:
+    if not x.is_contiguous():
+        x = x.contiguous()
+    if h_0 is not None and not h_0.is_contiguous():
+        h_0 = h_0.contiguous()
+    if c_0 is not None and not c_0.is_contiguous():
+        c_0 = c_0.contiguous()
+    for k, w in enumerate(weights):
+        if not w.is_contiguous():
+            weights[k] = w.contiguous()
+    if not grad:
+        return autograd.forward(call, autograd.problem_of(call, x), x, h_0, c_0, weights, masks)
+    if _saving_hooks(True) is not None:
+        return _recorded(call, x, h_0, c_0, weights, masks)
+    apply: Any = autograd.Lstm.apply
+    result: Result = apply(call, len(masks), x, h_0, c_0, *masks, *weights)
+    return result
+
+
+def _recorded(
+    call: Call, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weights: list[Tensor], masks: list[Tensor]
+) -> Result:
+    x3, h_0, c_0 = full(call, x, h_0, c_0)
+    save = torch.is_grad_enabled() and any(t.requires_grad for t in (x3, h_0, c_0, *weights))
+    output, h_n, c_n, _ = recorded.lstm(x3, h_0, c_0, weights, masks, call.batch_sizes, call.sizes.numbers, save)
+    return _like_the_caller(call, x, (output, h_n, c_n))
+
+
+def _like_the_caller(call: Call, x: Tensor, result: Sequence[Tensor]) -> Result:
+    """From the full form back to the caller's number of dimensions."""
+    output, h_n, c_n = result
+    if output.dim() != x.dim():
+        output = output.reshape(*x.shape[:-1], output.shape[-1])
+    if len(call.state) != 2:
+        h_n, c_n = h_n.reshape(*call.state, h_n.shape[-1]), c_n.reshape(*call.state, c_n.shape[-1])
+    return output, h_n, c_n
+
+
+def _indirect(
+    call: Call, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weights: list[Tensor], dropout: float
+) -> Result:
+    """Whatever is not a plain call on real CPU tensors."""
+    if route.tracing_state() is not None:
+        return _traced(call, x, h_0, c_0, weights, dropout)
+    autocast = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    _check(call, x, h_0, c_0, weights, autocast)
+    engine = route.choose(x.device, x.dtype)
+    if engine.name == "cudnn":
+        result = route.torch_kernel(call.sizes, *full(call, x, h_0, c_0), weights, dropout, call.batch_sizes)
+        return _like_the_caller(call, x, result)
+    masks = masks_of(call, x, dropout) if dropout > 0 else []
+    if autocast and x.dtype is not torch.float64:
+        with torch.autocast("cpu", enabled=False):
+            return _rounded(engine, _autocast_dtypes(call, x, c_0), call, x, h_0, c_0, weights, masks)
+    if x.dtype in route.HALF and engine.name == "native":
+        return _rounded(engine, (x.dtype, x.dtype), call, x, h_0, c_0, weights, masks)
+    return _run(engine, call, x, h_0, c_0, weights, masks)
+
+
+def _run(
+    engine: route.Engine,
+    call: Call,
+    x: Tensor,
+    h_0: Tensor | None,
+    c_0: Tensor | None,
+    weights: list[Tensor],
+    masks: list[Tensor],
+) -> Result:
+    if engine.name == "native":
+        grad = _direct(call.sizes, x, h_0, c_0, weights)
+        if grad is not None:
+            return _native(call, x, h_0, c_0, weights, masks, grad)
+        return _recorded(call, x, h_0, c_0, weights, masks)
+    route.fall_back(engine.why)
+    result = composite.lstm(call.sizes, *full(call, x, h_0, c_0), weights, masks, call.batch_sizes)
+    return _like_the_caller(call, x, result)
+
+
+def _rounded(
+    engine: route.Engine,
+    dtypes: tuple[torch.dtype, torch.dtype],
+    call: Call,
+    x: Tensor,
+    h_0: Tensor | None,
+    c_0: Tensor | None,
+    weights: list[Tensor],
+    masks: list[Tensor],
+) -> Result:
+    """Computes in float32 what comes in fewer bits, and rounds the results: h and c to one of `dtypes` each."""
+    h_0, c_0 = None if h_0 is None else h_0.float(), None if c_0 is None else c_0.float()
+    output, h_n, c_n = _run(
+        engine, call, x.float(), h_0, c_0, [w.float() for w in weights], [mask.float() for mask in masks]
+    )
+    return output.to(dtypes[0]), h_n.to(dtypes[0]), c_n.to(dtypes[1])
+
+
+def _autocast_dtypes(call: Call, x: Tensor, c_0: Tensor | None) -> tuple[torch.dtype, torch.dtype]:
+    """The dtypes of h and c that nn.LSTM and nn.LSTMCell return under CPU autocast.
+
+    Their fused kernel, for a dense call without projection, rounds everything. Elsewhere the state keeps the wider
+    dtype it came in, and h takes that of c, unless it comes out of a projection.
+    """
+    rounded = torch.get_autocast_dtype("cpu")
+    if call.batch_sizes is None and not call.cell and call.sizes.P == 0:
+        return rounded, rounded
+    kept = torch.promote_types(rounded, (x if c_0 is None else c_0).dtype)
+    return (kept if call.sizes.P == 0 else rounded), kept
+
+
+def _traced(
+    call: Call, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weights: list[Tensor], dropout: float
+) -> Result:
+    """Leaves one node in a torch.jit.trace: the op below, which comes back here whenever the trace runs."""
+    x3, h_0, c_0 = full(call, x, h_0, c_0)
+    result = torch.ops.fastlstm.layer(x3, h_0, c_0, weights, call.batch_sizes, call.sizes.numbers, dropout, call.cell)
+    return _like_the_caller(call, x, result)
+
+
+torch.library.define(
+    "fastlstm::layer",
+    "(Tensor x, Tensor h_0, Tensor c_0, Tensor[] weights, Tensor? batch_sizes, int[] sizes, float dropout, bool cell)"
+    " -> (Tensor, Tensor, Tensor)",
+)
+
+
+@torch.library.impl("fastlstm::layer", "CompositeImplicitAutograd")
+def _layer(
+    x: Tensor,
+    h_0: Tensor,
+    c_0: Tensor,
+    weights: list[Tensor],
+    batch_sizes: Tensor | None,
+    sizes: list[int],
+    dropout: float,
+    cell: bool,
+) -> Result:
+    call = recorded.call_of(sizes, x, h_0, batch_sizes)._replace(cell=cell)
+    recorded.check_shapes(call, x, h_0, c_0)  # the module's own checks ran once, on the tensors it was traced with
+    return lstm(call, x, h_0, c_0, weights, dropout)
+
+
+def _check(
+    call: Call, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weights: list[Tensor], autocast: bool
+) -> None:
+    """Raises where the tensors of a call don't belong together, in torch's words where it has some."""
+    shapes = cell_shapes(call.sizes) if call.cell else named_shapes(call.sizes)
+    for w, (name, shape) in zip(weights, shapes.items(), strict=True):
+        if not isinstance(w, Tensor):
+            raise TypeError(f"expected Tensor as parameter {name}, but got {type(w).__name__}")
+        _same("parameter", x, w, autocast)
+        if w.shape != shape:
+            raise RuntimeError(f"parameter {name}: expected shape {shape}, got {list(w.shape)}")
+    for state in (h_0, c_0):
+        if state is not None:
+            _same("hidden", x, state, autocast)
+
+
+def _same(kind: str, x: Tensor, t: Tensor, autocast: bool) -> None:
+    if t.device != x.device:
+        raise RuntimeError(
+            f"Input and {kind} tensors are not at the same device, "
+            f"found input tensor at {x.device} and {kind} tensor at {t.device}"
+        )
+    castable = (*route.HALF, torch.float32)
+    if t.dtype != x.dtype and not (autocast and t.dtype in castable and x.dtype in castable):
+        raise RuntimeError(
+            f"Input and {kind} tensors are not the same dtype, "
+            f"found input tensor with {x.dtype} and {kind} tensor with {t.dtype}"
+        )

@@ -1,0 +1,250 @@
+"""`fastlstm.LSTM`: nn.LSTM's constructor, arguments, shapes and errors."""
+
+import numbers
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from fastlstm.torch import route
+from fastlstm.torch.base import Recurrent
+from fastlstm.torch.call import Call
+from fastlstm.torch.functional import lstm
+from fastlstm.weights import Sizes, named_shapes
+
+State = tuple[Tensor, Tensor]
+
+
+class LSTM(Recurrent):
+    """`torch.nn.LSTM`, on an engine of its own.
+
+    For each layer and direction, W its w_ih, R its w_hh, b the sum of its b_ih and b_hh:
+
+        i, f, o = sigmoid(W_i x_t + R_i h_{t-1} + b_i),  g = tanh(W_g x_t + R_g h_{t-1} + b_g)
+        c_t = f * c_{t-1} + i * g,    h_t = o * tanh(c_t)    (then h_t = W_hr h_t with proj_size > 0)
+
+    Args: those of nn.LSTM. input_size, hidden_size, num_layers; bias: without it there are no b_ih, b_hh; batch_first:
+    input and output are (N, L, features); dropout: its probability between layers, in training; bidirectional;
+    proj_size: 0, or how many features h is projected to; device, dtype of the parameters.
+
+    Shapes: L = length, N = batch, D = 2 if bidirectional else 1, H_in = input_size, H_cell = hidden_size, H_out =
+    proj_size or H_cell.
+
+    - input: (L, N, H_in); (N, L, H_in) with batch_first; (L, H_in) unbatched; or a PackedSequence
+    - h_0: (D*num_layers, N, H_out), c_0: (D*num_layers, N, H_cell); (D*num_layers, ...) unbatched; zeros by default
+    - output: (L, N, D*H_out); (N, L, D*H_out) with batch_first; (L, D*H_out) unbatched; or a PackedSequence
+    - h_n, c_n: as h_0, c_0: each row's state after its own last step (its first, for the reverse direction)
+
+    Errors are nn.LSTM's: ValueError and TypeError from the constructor; from a call ValueError (dimensions or dtype of
+    the input) and RuntimeError (every other shape, dtype or device), each saying the shape it expected. Source:
+    `torch.nn.LSTM`; Hochreiter and Schmidhuber 1997; Sak et al. 2014 for the projection.
+    """
+
+    mode: str
+    input_size: int
+    hidden_size: int
+    num_layers: int
+    bias: bool
+    batch_first: bool
+    dropout: float
+    bidirectional: bool
+    proj_size: int
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        self.mode = "LSTM"
+        self.input_size = input_size
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.bias = bias
+        self.batch_first = batch_first
+        self.dropout = float(dropout)
+        self.bidirectional = bidirectional
+        self.proj_size = proj_size
+        if isinstance(dropout, bool) or not isinstance(dropout, numbers.Number) or not 0 <= dropout <= 1:
+            raise ValueError(
+                "dropout should be a number in range [0, 1] representing the probability of an element being zeroed"
+            )
+        if dropout > 0 and num_layers == 1:
+            warnings.warn(
+                "dropout option adds dropout after all but last recurrent layer, so non-zero dropout expects "
+                f"num_layers greater than 1, but got dropout={dropout} and num_layers={num_layers}",
+                stacklevel=2,
+            )
+        for name, flag in (("bias", bias), ("batch_first", batch_first)):
+            if not isinstance(flag, bool):
+                raise TypeError(f"{name} should be of type bool, got: {type(flag).__name__}")
+        for name, size in (("input_size", input_size), ("hidden_size", hidden_size)):
+            if not isinstance(size, int):
+                raise TypeError(f"{name} should be of type int, got: {type(size).__name__}")
+            if size <= 0:
+                raise ValueError(f"{name} must be greater than zero")
+        if num_layers <= 0:
+            raise ValueError("num_layers must be greater than zero")
+        if proj_size < 0:
+            raise ValueError("proj_size should be a positive integer or zero to disable projections")
+        if proj_size >= hidden_size:
+            raise ValueError("proj_size has to be smaller than hidden_size")
+        self._create_parameters(device, dtype)
+        self.reset_parameters()
+
+    def _named_shapes(self) -> tuple[Sizes, dict[str, tuple[int, ...]]]:
+        D = 2 if self.bidirectional else 1
+        sizes = Sizes(self.input_size, self.hidden_size, self.proj_size, self.num_layers, D, self.bias)
+        return sizes, named_shapes(sizes)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({"proj_size": 0, **state})  # nn.LSTM has had it since PyTorch 1.8
+
+    @property
+    def all_weights(self) -> list[list[nn.Parameter]]:
+        """The parameters, a list for each layer and direction."""
+        weights, arrays = self._weights(), self._sizes.arrays
+        return [weights[k : k + arrays] for k in range(0, len(weights), arrays)]  # type: ignore[misc]
+
+    def flatten_parameters(self) -> None:
+        """Does nothing: the engine reads the parameters where they are."""
+
+    def extra_repr(self) -> str:
+        said = f"{self.input_size}, {self.hidden_size}"
+        for name, default in (
+            ("proj_size", 0),
+            ("num_layers", 1),
+            ("bias", True),
+            ("batch_first", False),
+            ("dropout", 0),
+            ("bidirectional", False),
+        ):
+            if getattr(self, name) != default:
+                said += f", {name}={getattr(self, name)}"
+        return said
+
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        """input, (h_0, c_0) -> output, (h_n, c_n); shapes and errors as the class says."""
+        run = self._packed if isinstance(input, PackedSequence) else self._dense
+        return self._traced(run, input, hx) if route.tracing_state() is not None else run(input, hx)
+
+    def _dense(self, input: Tensor, hx: Sequence[Tensor] | None) -> tuple[Tensor, State]:
+        sizes, weights = self._sizes, self._weights()
+        dims = input.dim()
+        if dims == 3:
+            x = input.transpose(0, 1) if self.batch_first else input
+            T, N, features = x.shape
+            state: tuple[int, ...] = (sizes.cells, N)
+        elif dims == 2:
+            x, N = input, 1
+            T, features = x.shape
+            state = (sizes.cells,)
+        else:
+            letters = "(N, L, H_in)" if self.batch_first else "(L, N, H_in)"
+            raise ValueError(
+                f"LSTM: Expected input to be 2D or 3D, got {dims}D instead"
+                f": expected {letters}, or (L, H_in) unbatched, H_in = {self.input_size}"
+            )
+        h_0 = c_0 = None
+        if hx is not None:
+            h_0, c_0 = hx[0], hx[1]
+            if h_0.dim() != dims or c_0.dim() != dims:
+                raise RuntimeError(
+                    f"For {'batched' if dims == 3 else 'unbatched'} {dims}-D input, hx and cx should also be {dims}-D "
+                    f"but got ({h_0.dim()}-D, {c_0.dim()}-D) tensors{self._expected_states(state)}"
+                )
+        if x.dtype is not weights[0].dtype:
+            self._check_dtype(x.dtype, weights[0].dtype)
+        if features != sizes.I:
+            self._refuse_features(input.shape)
+        if hx is not None and h_0 is not None and c_0 is not None:
+            self._check_states(h_0, c_0, hx, state, N)
+        if T == 0:
+            raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
+        call = Call(sizes, T, N, state)
+        output, h_n, c_n = lstm(call, x, h_0, c_0, weights, self._dropout())
+        if self.batch_first and dims == 3:
+            output = output.transpose(0, 1)
+        return output, (h_n, c_n)
+
+    def _packed(self, input: PackedSequence, hx: Sequence[Tensor] | None) -> tuple[PackedSequence, State]:
+        x, batch_sizes, sorted_indices, unsorted_indices = input
+        sizes, weights = self._sizes, self._weights()
+        if x.dtype is not weights[0].dtype:
+            self._check_dtype(x.dtype, weights[0].dtype)
+        if x.dim() != 2:
+            raise RuntimeError(f"input must have 2 dimensions, got {x.dim()}")
+        if x.shape[1] != sizes.I:
+            raise RuntimeError(
+                f"input.size(-1) must be equal to input_size. Expected {sizes.I}, got {x.shape[1]}"
+                f": expected packed data of shape (sum of lengths, H_in) = {(x.shape[0], sizes.I)}"
+            )
+        if len(batch_sizes) == 0:
+            raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
+        # A trace must follow the batch size, so there it stays a tensor.
+        N: Any = batch_sizes[0] if route.tracing_state() is not None else int(batch_sizes[0])
+        state = (sizes.cells, N)
+        h_0 = c_0 = None
+        if hx is not None:
+            h_0, c_0 = hx[0], hx[1]
+            if h_0.dim() != 3 or c_0.dim() != 3:
+                raise RuntimeError(
+                    f"For packed input, hx and cx should be 3-D but got ({h_0.dim()}-D, {c_0.dim()}-D) tensors"
+                    f"{self._expected_states(state)}"
+                )
+            self._check_states(h_0, c_0, hx, state, N)
+            if sorted_indices is not None:
+                h_0, c_0 = h_0.index_select(1, sorted_indices), c_0.index_select(1, sorted_indices)
+        call = Call(sizes, len(batch_sizes), N, state, batch_sizes)
+        output, h_n, c_n = lstm(call, x, h_0, c_0, weights, self._dropout())
+        if unsorted_indices is not None:
+            h_n, c_n = h_n.index_select(1, unsorted_indices), c_n.index_select(1, unsorted_indices)
+        return PackedSequence(output, batch_sizes, sorted_indices, unsorted_indices), (h_n, c_n)
+
+    def _dropout(self) -> float:
+        return self.dropout if self.training else 0.0
+
+    def _expected_states(self, state: tuple[int, ...]) -> str:
+        sizes, letters = self._sizes, "D*num_layers, N" if len(state) == 2 else "D*num_layers"
+        return (
+            f": expected h_0 of shape ({letters}, H_out) = {(*state, sizes.out)}"
+            f" and c_0 of shape ({letters}, H_cell) = {(*state, sizes.H)}"
+        )
+
+    def _check_states(self, h_0: Tensor, c_0: Tensor, hx: Sequence[Tensor], state: tuple[int, ...], N: int) -> None:
+        sizes = self._sizes
+        for k, (t, features) in enumerate(((h_0, sizes.out), (c_0, sizes.H))):
+            if t.shape != (*state, features):
+                got = list(t.shape) if len(state) == 2 else [t.shape[0], 1, *t.shape[1:]]
+                raise RuntimeError(
+                    f"Expected hidden[{k}] size {(sizes.cells, N, features)}, got {got}{self._expected_states(state)}"
+                )
+        if not isinstance(hx, (tuple, list)):
+            raise TypeError(f"expected hx to be a tuple (h_0, c_0), got {type(hx).__name__}")
+        if len(hx) != 2:
+            raise RuntimeError(f"lstm expects two hidden states, (h_0, c_0), got {len(hx)}")
+
+    def _refuse_features(self, shape: Sequence[int]) -> None:
+        letters = {2: "L, H_in", 3: "N, L, H_in" if self.batch_first else "L, N, H_in"}[len(shape)]
+        raise RuntimeError(
+            f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {shape[-1]}"
+            f": expected input of shape ({letters}) = {(*shape[:-1], self.input_size)}"
+        )
+
+    def _check_dtype(self, dtype: torch.dtype, expected: torch.dtype) -> None:
+        if not torch._C._is_any_autocast_enabled():
+            raise ValueError(
+                f"RNN input dtype ({dtype}) does not match weight dtype ({expected}). "
+                f"Convert input: input.to({expected}), or convert model: model.to({dtype})"
+            )

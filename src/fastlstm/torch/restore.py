@@ -1,0 +1,21 @@
+"""`fastlstm.load`: a checkpoint as a module."""
+
+import os
+
+from fastlstm import checkpoint
+from fastlstm.torch.cell import LSTMCell
+from fastlstm.torch.lstm import LSTM
+
+
+def load(path: str | os.PathLike[str]) -> LSTM | LSTMCell:
+    """The module that `fastlstm.save` wrote to `path`, on the CPU, in the dtype it was saved in.
+
+    Nothing in the file is executed. Raises FileNotFoundError, or ValueError where the file is not such a checkpoint, or
+    its tensors are not those of its constructor arguments; it is compared before anything is allocated.
+    """
+    kind, arguments, tensors = checkpoint.read(path, "pt")
+    dtype = next(iter(tensors.values())).dtype
+    # On the meta device: no random numbers are drawn, no memory is touched twice.
+    module: LSTM | LSTMCell = {"LSTM": LSTM, "LSTMCell": LSTMCell}[kind](**arguments, device="meta", dtype=dtype)
+    module.load_state_dict(tensors, assign=True)
+    return module

@@ -1,0 +1,132 @@
+"""The house: one way down. Nothing lower imports anything higher, and importing the package imports no framework."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastlstm
+
+SOURCE = Path(fastlstm.__file__).parent
+# From the ground up. A file may import what stands above it in this list, and nothing else of the package.
+FLOORS = [
+    ["_engine", "reference", "weights"],
+    ["checkpoint"],
+    ["torch.call", "torch.parallel"],
+    ["torch.route", "torch.composite"],
+    ["torch.autograd"],
+    ["torch.recorded"],
+    ["torch.functional"],
+    ["torch.base"],
+    ["torch.lstm", "torch.cell"],
+    ["torch.restore"],
+    ["torch"],
+    ["numpy"],
+    ["bench"],
+    ["demo"],
+    ["cli"],
+]
+HEIGHT = {module: height for height, floor in enumerate(FLOORS) for module in floor}
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def height_of(module: str) -> int:
+    """Of a module, or of the nearest package around it."""
+    while module and module not in HEIGHT:
+        module = module.rpartition(".")[0]
+    return HEIGHT[module] if module else len(FLOORS)  # `fastlstm` itself stands on top
+
+
+def imports_of(path: Path) -> set[str]:
+    """Modules of the package that a file imports, anywhere in it but under TYPE_CHECKING."""
+    found = set()
+    tree = ast.parse(path.read_text())
+    unseen = {
+        node
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for node in ast.walk(block)
+    }
+    for node in ast.walk(tree):
+        if node in unseen:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide what floor they lead to"
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                known = (SOURCE.parent / name.replace(".", "/")).with_suffix(
+                    ".py"
+                ).exists() or name == "fastlstm._engine"
+                found.add(name if known else str(node.module))
+    return {name.removeprefix("fastlstm").removeprefix(".") for name in found if name.split(".")[0] == "fastlstm"}
+
+
+FILES = [path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_nothing_lower_imports_anything_higher(path):
+    module = module_of(path)
+    package = module.split(".")[0]
+    for imported in imports_of(path):
+        if package in ("numpy", "bench", "demo", "cli") and imported.split(".")[0] == package:
+            continue  # inside one of these packages
+        if imported == "":
+            assert height_of(module) > HEIGHT["torch"], f"{module} imports fastlstm itself, which stands above it"
+            continue
+        assert height_of(imported) < height_of(module), f"{module} imports {imported}, which does not stand below it"
+
+
+def test_a_file_has_at_most_400_lines():
+    for path in FILES:
+        assert len(path.read_text().splitlines()) <= 400, path.name
+
+
+def python(code: str) -> str:
+    """What a fresh interpreter prints."""
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout.strip()
+
+
+def test_importing_the_package_imports_no_framework():
+    assert (
+        python("import sys, fastlstm; print([m for m in ('torch', 'matplotlib', 'numpy') if m in sys.modules])") == "[]"
+    )
+
+
+def test_without_torch_the_layer_says_what_to_install():
+    code = (
+        "import sys; sys.modules['torch'] = None\n"  # as if it were not installed
+        "import fastlstm, fastlstm.reference, fastlstm.weights, fastlstm.checkpoint\n"
+        "for name in ('LSTM', 'LSTMCell', 'engine', 'load', 'strict'):\n"
+        "    try: getattr(fastlstm, name)\n"
+        "    except ImportError as error: print(error)\n"
+    )
+    assert python(code).splitlines() == [
+        f'fastlstm.{name} needs PyTorch: pip install "fastlstm[torch]"'
+        for name in ("LSTM", "LSTMCell", "engine", "load", "strict")
+    ]
+
+
+def test_public_names():
+    assert {name for name in dir(fastlstm) if name in fastlstm.__all__} == set(fastlstm.__all__)
+    for name in fastlstm.__all__:
+        assert getattr(fastlstm, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'GRU'"):
+        _ = fastlstm.GRU
+
+
+def test_the_version_is_the_one_that_is_built():
+    project = SOURCE.parent.parent / "pyproject.toml"
+    if not project.exists():
+        pytest.skip("not run from the source tree")
+    assert f'\nversion = "{fastlstm.__version__}"\n' in project.read_text()

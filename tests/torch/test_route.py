@@ -1,0 +1,211 @@
+"""Which engine runs a call, what is said about it, and the route that hands a call to torch's own kernel."""
+
+import ctypes
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+from conftest import assert_close, draw, evaluate, twin
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence
+from torch.profiler import ProfilerActivity, profile
+
+import fastlstm
+from fastlstm import LSTM, LSTMCell, _engine
+from fastlstm.torch import functional, parallel, route
+
+
+@pytest.fixture(autouse=True)
+def _nothing_said_yet(monkeypatch):
+    monkeypatch.setattr(route, "_said", set())
+    yield
+    fastlstm.strict(False)
+
+
+@pytest.mark.parametrize("module", [LSTM, LSTMCell])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_native_engine_runs_real_cpu_tensors(module, dtype):
+    found = fastlstm.engine(module(3, 4, dtype=dtype), torch.zeros(5, 3, dtype=dtype))
+    assert found.name == "native"
+    assert str(found) == f"native: the CPU engine computes in {str(dtype)[6:]}"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "name", "words"),
+    [
+        (torch.float16, "native", "computes in float32 and rounds to float16"),
+        (torch.bfloat16, "native", "computes in float32 and rounds to bfloat16"),
+        (torch.complex64, "composite", "no complex64"),
+        (torch.complex128, "composite", "no complex128"),
+    ],
+)
+def test_other_dtypes(dtype, name, words):
+    found = fastlstm.engine(LSTM(3, 4, dtype=dtype), torch.zeros(5, 2, 3, dtype=dtype))
+    assert found.name == name
+    assert words in found.why
+
+
+def test_a_packed_batch_is_asked_for_its_data():
+    packed = pack_padded_sequence(torch.zeros(5, 2, 3), torch.tensor([5, 2]))
+    assert fastlstm.engine(LSTM(3, 4), packed).name == "native"
+
+
+@pytest.mark.parametrize(
+    ("device", "name"),
+    [("cuda", "cudnn"), ("mps", "composite"), ("xpu", "composite"), ("meta", "native"), ("cpu", "native")],
+)
+def test_devices(device, name):
+    found = route.choose(torch.device(device), torch.float32)
+    assert found.name == name
+    assert found.why
+
+
+def test_transforms_and_forward_mode_are_composite():
+    lstm = LSTM(3, 4)
+    names = []
+
+    def ask(x):
+        names.append(fastlstm.engine(lstm, x).name)
+        return x.sum()
+
+    torch.func.grad(ask)(torch.zeros(5, 2, 3))
+    with torch.autograd.forward_ad.dual_level():
+        ask(torch.zeros(5, 2, 3))
+    ask(torch.zeros(5, 2, 3))
+    assert names == ["composite", "composite", "native"]
+
+
+def test_engine_knows_only_our_layers():
+    with pytest.raises(TypeError, match=r"fastlstm\.LSTM or fastlstm\.LSTMCell, got LSTM"):
+        fastlstm.engine(nn.LSTM(3, 4), torch.zeros(5, 2, 3))
+
+
+def test_a_fallback_says_so_once():
+    lstm, x = LSTM(3, 4, dtype=torch.complex64), torch.zeros(5, 2, 3, dtype=torch.complex64)
+    with pytest.warns(route.FallbackWarning, match="plain tensor operations, slowly: the CPU engine has no complex64"):
+        lstm(x)
+    lstm(x)  # warnings are errors here
+    with pytest.warns(route.FallbackWarning, match=r"torch\.func transforms"):
+        torch.func.grad(lambda x: LSTM(3, 4)(x)[0].sum())(torch.zeros(5, 2, 3))
+
+
+def test_gradients_of_gradients_say_so():
+    x = torch.randn(5, 2, 3, requires_grad=True)
+    output, _ = LSTM(3, 4)(x)
+    (dx,) = torch.autograd.grad(output.sum(), x, retain_graph=True)  # silent
+    assert not dx.requires_grad
+    with pytest.warns(route.FallbackWarning, match="gradients of gradients"):
+        torch.autograd.grad(output.sum(), x, create_graph=True)
+
+
+def test_strict_raises_where_a_call_would_fall_back():
+    lstm, x = LSTM(3, 4, dtype=torch.complex64), torch.zeros(5, 2, 3, dtype=torch.complex64)
+    fastlstm.strict(True)
+    with pytest.raises(RuntimeError, match=r"fastlstm\.strict: .*no complex64"):
+        lstm(x)
+    LSTM(3, 4)(torch.zeros(5, 2, 3))
+    LSTM(3, 4, dtype=torch.bfloat16)(torch.zeros(5, 2, 3, dtype=torch.bfloat16))
+    LSTM(3, 4, device="meta")(torch.zeros(5, 2, 3, device="meta"))
+    fastlstm.strict(False)
+    with pytest.warns(route.FallbackWarning):
+        lstm(x)
+
+
+CONFIGURATIONS = {
+    "plain": {},
+    "everything": {"num_layers": 2, "bidirectional": True, "proj_size": 3, "batch_first": True},
+    "no bias": {"bias": False, "num_layers": 2},
+    "dropout": {"dropout": 0.5, "num_layers": 3},
+}
+FORMS = {
+    "dense": {"T": 5, "N": 3},
+    "no states": {"T": 5, "N": 3, "hx": False},
+    "unbatched": {"T": 5, "N": None},
+    "packed": {"T": 5, "N": 3, "lengths": [5, 3, 1]},
+    "unsorted": {"T": 5, "N": 3, "lengths": [2, 5, 1], "enforce_sorted": False},
+}
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_the_route_to_torchs_kernel_forced_on_the_cpu(name, form, monkeypatch):
+    """What a CUDA call takes: the numbers, gradients and dropout masks are nn.LSTM's own, because the kernel is."""
+    lstm = LSTM(3, 4, dtype=torch.float64, **CONFIGURATIONS[name])
+    call = draw(lstm, **FORMS[form])
+    calls = []
+    kernel = route.torch_kernel
+
+    def watched(*arguments):
+        calls.append(arguments)
+        return kernel(*arguments)
+
+    monkeypatch.setattr(functional, "_direct", lambda *_: None)
+    monkeypatch.setattr(route, "choose", lambda *_: route.Engine("cudnn", "forced by a test"))
+    monkeypatch.setattr(route, "torch_kernel", watched)
+    assert_close(evaluate(lstm, call), evaluate(twin(lstm), call))
+    assert len(calls) == 1
+
+
+def test_the_route_to_torchs_kernel_drops_nothing_in_eval(monkeypatch):
+    lstm = LSTM(3, 4, 2, dropout=0.9).eval()
+    call = draw(lstm, 5, 3)
+    expected = evaluate(twin(lstm), call)
+    monkeypatch.setattr(functional, "_direct", lambda *_: None)
+    monkeypatch.setattr(route, "choose", lambda *_: route.Engine("cudnn", "forced by a test"))
+    assert_close(evaluate(lstm, call), expected)
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("packed", [False, True], ids=["dense", "packed"])
+def test_no_rnn_operator_of_torch_runs_on_a_cpu(packed, train):
+    lstm = LSTM(3, 4, 2, bidirectional=True, dropout=0.5).train(train)
+    call = draw(lstm, 50, 3, lengths=[50, 40, 1] if packed else None)
+    with warnings.catch_warnings(), profile(activities=[ProfilerActivity.CPU]) as trace:
+        warnings.simplefilter("ignore")
+        evaluate(lstm, call)
+    counts = {event.key: event.count for event in trace.key_averages()}
+    unwanted = ("lstm", "rnn", "mm", "linear", "sigmoid", "tanh", "addmm", "matmul")
+    assert not [key for key in counts if key.startswith("aten::") and any(word in key for word in unwanted)]
+    busiest = max(counts, key=lambda key: counts[key])
+    assert counts[busiest] < 50, f"{busiest} ran {counts[busiest]} times: once a step?"
+
+
+def test_torchs_own_threads_are_lent_to_the_engine(monkeypatch):
+    if sys.platform != "linux":
+        pytest.skip("torch runs on libgomp on Linux")
+    given = []
+    monkeypatch.setattr(_engine, "use_openmp", lambda *addresses: given.append(addresses))
+    assert parallel.share_torch_threads() == torch.backends.openmp.is_available()
+    if given:
+        # The second address answers as omp_get_thread_num does outside a parallel region, the third as
+        # omp_get_num_threads.
+        _, thread_num, num_threads = (ctypes.CFUNCTYPE(ctypes.c_int)(address) for address in given[0])
+        assert (thread_num(), num_threads()) == (0, 1)
+
+
+def test_no_openmp_no_harm(monkeypatch):
+    def absent(*_, **__):
+        raise OSError
+
+    monkeypatch.setattr(ctypes, "CDLL", absent)
+    assert parallel.share_torch_threads() is False
+
+
+def test_more_threads_give_the_same_bits():
+    code = (
+        "import torch, fastlstm\n"
+        "lstm, x = fastlstm.LSTM(16, 64, 2), torch.randn(40, 33, 16)\n"
+        "found = []\n"
+        "for threads in (1, 2, 3):\n"
+        "    torch.set_num_threads(threads)\n"
+        "    lstm.zero_grad()\n"
+        "    output, _ = lstm(x)\n"
+        "    output.square().sum().backward()\n"
+        "    found.append([output.detach(), *(p.grad.clone() for p in lstm.parameters())])\n"
+        "print(all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other)))\n"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert finished.stdout.strip() == "True"
