@@ -1,0 +1,1 @@
+"""What `fastlstm bench` runs: the grid of sizes, the engines that are compared, and the measuring itself."""

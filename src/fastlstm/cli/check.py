@@ -1,0 +1,229 @@
+"""`fastlstm check`: this machine's engine against `nn.LSTM`, over random configurations.
+
+The yardstick is `nn.LSTM` in float64 with the same parameters, inputs and dropout masks. A float32 value may be 2e-6
+away from it (absolute), a gradient 1e-5 (norm of the difference over the norm); float64 may be 1e-12 away in both. How
+far `nn.LSTM` itself is away in the same dtype stands beside it.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from fastlstm.cli.needs import needs
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+VALUES = ("output", "h_n", "c_n")
+TOLERANCE = {  # dtype -> (absolute on values, relative on gradients)
+    "float32": (2e-6, 1e-5),
+    "float64": (1e-12, 1e-12),
+}
+# A gradient of one or two elements may cancel to almost nothing (nn.LSTM's own relative error was 7e-6 once in 6,000).
+# With cotangents of order 1 an element of order 0.1 is usual, so a norm below this much an element counts as this much.
+SMALLEST_ELEMENT = 0.05
+
+
+class Configuration(NamedTuple):
+    """One call: the layer's arguments, the sizes of the input, and how it is given."""
+
+    arguments: dict[str, Any]
+    T: int
+    N: int
+    lengths: list[int] | None
+    hx: bool
+    dtype: str
+    seed: int
+
+    def __str__(self) -> str:
+        given = [f"{name}={value}" for name, value in self.arguments.items() if value]
+        packed = ["packed"] if self.lengths else []
+        return " ".join([*given, f"T={self.T}", f"N={self.N}", *packed, *(["hx"] if self.hx else []), self.dtype])
+
+
+class Worst(NamedTuple):
+    """The largest error seen under one name, where, and how far nn.LSTM itself was in its own worst case."""
+
+    error: float
+    where: str
+    nn_error: float
+
+
+def configurations(count: int, seed: int) -> Iterator[Configuration]:
+    """`count` random calls, the same for the same seed; sizes are odd, even and around the widths of vectors."""
+    pick = random.Random(seed)
+    for k in range(count):
+        H = pick.choice([1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 48, 63, 64, 65, 97])
+        T, N = pick.choice([1, 2, 3, 5, 8, 17, 40]), pick.choice([1, 2, 3, 4, 5, 6, 7, 13])
+        layers = pick.choice([1, 1, 2, 3])
+        arguments = {
+            "input_size": pick.choice([1, 2, 3, 7, 8, 9, 16, 27, 33, 64]),
+            "hidden_size": H,
+            "num_layers": layers,
+            "bias": pick.random() < 0.8,
+            "batch_first": pick.random() < 0.5,
+            "dropout": pick.choice([0.0, 0.3]) if layers > 1 else 0.0,
+            "bidirectional": pick.random() < 0.4,
+            "proj_size": pick.randint(1, H - 1) if H > 1 and pick.random() < 0.3 else 0,
+        }
+        lengths = [pick.randint(1, T) for _ in range(N)] if pick.random() < 0.3 else None
+        yield Configuration(arguments, T, N, lengths, pick.random() < 0.5, "float64" if k % 4 == 3 else "float32", k)
+
+
+def measure(configuration: Configuration) -> dict[str, tuple[float, float]]:
+    """The error of every value and gradient, by name: (fastlstm's, nn.LSTM's own) against nn.LSTM in float64.
+
+    Parameters of all layers and directions are gathered under one name ("weight_ih").
+    """
+    import torch
+    from torch import nn
+
+    from fastlstm import LSTM
+
+    torch.manual_seed(configuration.seed)
+    truth = nn.LSTM(**configuration.arguments, dtype=torch.float64)
+    dtype: torch.dtype = getattr(torch, configuration.dtype)
+    truth.load_state_dict({name: p.to(dtype).double() for name, p in truth.state_dict().items()})
+    results = []
+    for kind, kind_dtype in ((nn.LSTM, torch.float64), (LSTM, dtype), (nn.LSTM, dtype)):
+        module = kind(**configuration.arguments, dtype=kind_dtype)
+        module.load_state_dict(truth.state_dict())
+        with nn_lstm_alone() if kind is nn.LSTM else nullcontext():
+            results.append(_run(module, configuration, dtype))
+    expected, ours, theirs = results
+    return {name: (_error(name, ours[name], e), _error(name, theirs[name], e)) for name, e in expected.items()}
+
+
+@contextmanager
+def nn_lstm_alone() -> Iterator[None]:
+    """One thread, 20 times as fast at these sizes on a busy machine, and no warning that a projection is slow."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "LSTM with projections is not supported with oneDNN")
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _error(name: str, actual: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
+    """Absolute for a value, relative (norms) for a gradient; not a number is infinitely wrong.
+
+    A gradient that is exactly zero (of w_hh after one step from zeros, say) must come out exactly zero.
+    """
+    import torch
+
+    e = torch.cat([tensor.flatten() for tensor in expected])
+    difference = torch.cat([tensor.double().flatten() for tensor in actual]) - e
+    if name in VALUES:
+        error = float(difference.abs().max())
+    elif not e.any():
+        error = math.inf if difference.any() else 0.0
+    else:
+        error = float(difference.norm() / max(e.norm(), SMALLEST_ELEMENT * e.numel() ** 0.5))
+    return math.inf if math.isnan(error) else error
+
+
+def _run(module: nn.Module, configuration: Configuration, dtype: torch.dtype) -> dict[str, list[torch.Tensor]]:
+    """Forward and backward with random inputs and cotangents, drawn in float64 and rounded to `dtype`."""
+    import torch
+    from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+
+    arguments, T, N = configuration.arguments, configuration.T, configuration.N
+    H_cell = arguments["hidden_size"]
+    H_out, D = arguments["proj_size"] or H_cell, 2 if arguments["bidirectional"] else 1
+    states = D * arguments["num_layers"]
+    draw = torch.Generator().manual_seed(configuration.seed)
+    own = next(module.parameters()).dtype
+
+    def random_tensor(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=draw, dtype=torch.float64).to(dtype).to(own)
+
+    leaves = {"input": random_tensor(*((N, T) if arguments["batch_first"] else (T, N)), arguments["input_size"])}
+    if configuration.hx:
+        leaves |= {"h_0": random_tensor(states, N, H_out), "c_0": random_tensor(states, N, H_cell)}
+    for leaf in leaves.values():
+        leaf.requires_grad_()
+    x: torch.Tensor | PackedSequence = leaves["input"]
+    if configuration.lengths:
+        x = pack_padded_sequence(
+            leaves["input"],
+            torch.tensor(configuration.lengths),
+            batch_first=arguments["batch_first"],
+            enforce_sorted=False,
+        )
+    torch.manual_seed(configuration.seed)  # dropout draws the same masks in every dtype
+    output, (h_n, c_n) = module(x, (leaves["h_0"], leaves["c_0"]) if configuration.hx else None)
+    values = [output.data if isinstance(output, PackedSequence) else output, h_n, c_n]
+    torch.autograd.backward(values, [random_tensor(*value.shape) for value in values])
+
+    results = {name: [value.detach()] for name, value in zip(VALUES, values, strict=True)}
+    results |= {f"{name}.grad": [_gradient(name, leaf)] for name, leaf in leaves.items()}
+    for name, parameter in module.named_parameters():
+        results.setdefault(f"{name.split('_l')[0]}.grad", []).append(_gradient(name, parameter))
+    return results
+
+
+def _gradient(name: str, leaf: torch.Tensor) -> torch.Tensor:
+    if leaf.grad is None:
+        raise RuntimeError(f"{name} got no gradient")
+    return leaf.grad
+
+
+def engine_in_use() -> str:
+    """What computes fastlstm's side: the engine that a CPU tensor goes to, and its instruction set."""
+    import torch
+
+    import fastlstm
+    from fastlstm import _engine
+
+    return f"{fastlstm.engine(fastlstm.LSTM(1, 1), torch.zeros(1, 1, 1)).name} engine ({_engine.isa()})"
+
+
+def tolerance(name: str, dtype: str) -> float:
+    """How far the named result may be from nn.LSTM in float64."""
+    values, gradients = TOLERANCE[dtype]
+    return values if name in VALUES else gradients
+
+
+def check(
+    count: Annotated[int, typer.Option(min=1, help="How many random configurations.")] = 300,
+    seed: Annotated[int, typer.Option(help="Which ones.")] = 0,
+) -> None:
+    """Compare this machine's engine with nn.LSTM; exit with status 1 if any result is over its tolerance."""
+    needs("torch")
+    worst: dict[tuple[str, str], Worst] = {}
+    console = Console()
+    for configuration in track(configurations(count, seed), "Comparing with nn.LSTM", total=count, console=console):
+        for name, (error, nn_error) in measure(configuration).items():
+            key = (configuration.dtype, name)
+            before = worst.get(key, Worst(-1.0, "", -1.0))
+            first = (error, str(configuration)) if error > before.error else (before.error, before.where)
+            worst[key] = Worst(*first, max(nn_error, before.nn_error))
+    over = {key: entry for key, entry in worst.items() if entry.error > tolerance(key[1], key[0])}
+
+    table = Table("dtype", "result", "worst error", "tolerance", "nn.LSTM's own", "")
+    for (dtype, name), entry in sorted(worst.items(), key=lambda item: item[0][0]):
+        verdict = "[red]OVER[/red]" if (dtype, name) in over else "ok"
+        limit = f"{tolerance(name, dtype):.0e}"
+        table.add_row(dtype, name, f"{entry.error:.1e}", limit, f"{entry.nn_error:.1e}", verdict)
+    console.print(f"{count} configurations, {engine_in_use()}, against nn.LSTM in float64", highlight=False)
+    console.print("values: largest absolute error; gradients: norm of the error over the norm", highlight=False)
+    console.print(table)
+    for (dtype, name), entry in over.items():
+        console.print(f"[red]over[/red]: {dtype} {name}: {entry.error:.1e} at {entry.where}", highlight=False)
+    raise typer.Exit(1 if over else 0)

@@ -1,0 +1,79 @@
+"""`fastlstm check`: it passes on this machine, and fails, by name, for an engine that is wrong."""
+
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+import fastlstm
+from fastlstm.cli import app
+from fastlstm.cli.check import configurations, measure, tolerance
+
+
+def test_this_machines_engine_is_within_its_tolerances():
+    result = CliRunner().invoke(app, ["check", "--count", "60", "--seed", "1"], env={"COLUMNS": "120"})
+    assert result.exit_code == 0, result.output
+    assert "OVER" not in result.stdout
+    for name in ("output", "h_n", "c_n", "input.grad", "h_0.grad", "c_0.grad", "weight_ih.grad", "weight_hr.grad"):
+        assert name in result.stdout
+
+
+def wrong(change: str) -> type[nn.LSTM]:
+    """nn.LSTM with one result or one gradient scaled by 1 + 1e-4."""
+
+    class Wrong(nn.LSTM):
+        def forward(self, x, hx=None):
+            if change == "weight_hh.grad":
+                for name, parameter in self.named_parameters():
+                    if name.startswith("weight_hh"):
+                        parameter.register_hook(lambda gradient: gradient * (1 + 1e-4))
+            output, (h_n, c_n) = super().forward(x, hx)
+            return output, (h_n, c_n + 1e-4 * c_n.detach() if change == "c_n" else c_n)
+
+    return Wrong
+
+
+@pytest.mark.parametrize("change", ["c_n", "weight_hh.grad"])
+def test_an_engine_that_is_wrong_fails_by_name(change, monkeypatch):
+    monkeypatch.setattr(fastlstm, "LSTM", wrong(change))
+    monkeypatch.setattr("fastlstm.cli.check.engine_in_use", lambda: "a wrong engine")
+    result = CliRunner().invoke(app, ["check", "--count", "20"], env={"COLUMNS": "120"})
+    assert result.exit_code == 1
+    over = [line.split("│")[1:3] for line in result.stdout.splitlines() if "OVER" in line]
+    assert [[cell.strip() for cell in row] for row in over] == [["float32", change], ["float64", change]]
+
+
+def test_a_result_that_is_not_a_number_is_over(monkeypatch):
+    class NotANumber(nn.LSTM):
+        def forward(self, x, hx=None):
+            output, (h_n, c_n) = super().forward(x, hx)
+            return output, (h_n, c_n * float("nan"))
+
+    monkeypatch.setattr(fastlstm, "LSTM", NotANumber)
+    for configuration in configurations(4, 0):
+        assert measure(configuration)["c_n"][0] == float("inf")
+
+
+def test_configurations_are_the_same_for_the_same_seed_and_cover_every_option():
+    drawn = list(configurations(300, 0))
+    assert drawn == list(configurations(300, 0))
+    assert drawn != list(configurations(300, 1))
+    for name in ("bias", "batch_first", "bidirectional"):
+        assert {c.arguments[name] for c in drawn} == {False, True}
+    assert {c.arguments["num_layers"] for c in drawn} == {1, 2, 3}
+    assert {c.dtype for c in drawn} == {"float32", "float64"}
+    assert {c.hx for c in drawn} == {bool(c.lengths) for c in drawn} == {False, True}
+    for name in ("proj_size", "dropout"):
+        assert {bool(c.arguments[name]) for c in drawn} == {False, True}
+
+
+def test_the_tolerances_are_those_promised():
+    assert tolerance("output", "float32") == 2e-6
+    assert tolerance("weight_ih.grad", "float32") == 1e-5
+    assert tolerance("output", "float64") == tolerance("weight_ih.grad", "float64") == 1e-12
+
+
+def test_threads_are_as_before():
+    torch.set_num_threads(2)  # conftest puts it back
+    measure(next(configurations(1, 0)))
+    assert torch.get_num_threads() == 2

@@ -1,0 +1,34 @@
+"""`fastlstm info` reports what the engine and torch themselves say."""
+
+import torch
+from typer.testing import CliRunner
+
+import fastlstm
+from fastlstm import _engine
+from fastlstm.cli import app
+
+
+def lines(environment: dict[str, str] | None = None) -> dict[str, str]:
+    """The table that `info` prints, by name."""
+    result = CliRunner().invoke(app, ["info"], env={"COLUMNS": "200", **(environment or {})})
+    assert result.exit_code == 0, result.output
+    rows = (line.strip().split("  ", 1) for line in result.stdout.splitlines())
+    return {name: value.strip() for name, value in rows}
+
+
+def test_it_says_what_runs_here():
+    table = lines()
+    assert table["fastlstm"] == fastlstm.__version__
+    assert table["instruction sets"] == ", ".join(_engine.isas())
+    assert table["in use"].split()[0] == _engine.isa()
+    assert table["torch"] == torch.__version__
+    assert table["a CPU tensor goes to"].startswith("native: ")
+
+
+def test_threads_are_those_of_torch():
+    torch.set_num_threads(2)  # conftest puts it back
+    assert lines()["threads"].startswith("2 ")
+
+
+def test_a_forced_instruction_set_is_named():
+    assert lines({"FASTLSTM_ISA": "generic"})["in use"].endswith("(FASTLSTM_ISA=generic)")

@@ -1,0 +1,59 @@
+"""The `fastlstm` script itself: what it offers, and that it works, or says what to install, without torch."""
+
+import subprocess
+import sys
+
+import pytest
+
+WITHOUT_TORCH = "import sys; sys.modules['torch'] = None\n"  # as if it were not installed
+MAIN = "from fastlstm.cli import main; main()"
+
+
+def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_help_names_every_command_and_imports_nothing_heavy():
+    code = (
+        "import sys\nfrom fastlstm.cli import app\n"
+        "try: app()\n"
+        "finally: print([name for name in ('torch', 'matplotlib', 'numpy') if name in sys.modules])"
+    )
+    result = run(code, "--help")
+    assert result.returncode == 0, result.stderr
+    for command in ("info", "check", "shapes", "demo", "bench"):
+        assert command in result.stdout
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("command", ["check", "demo", "bench"])
+def test_without_torch_a_command_that_needs_it_says_what_to_install(command, tmp_path):
+    arguments = ["--output", str(tmp_path / "out")] if command == "demo" else []
+    result = run(WITHOUT_TORCH + MAIN, command, *arguments)
+    assert result.returncode == 1
+    assert result.stderr == 'This command needs torch: pip install "fastlstm[torch]"\n'
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_matplotlib_the_demo_says_what_to_install(tmp_path):
+    code = "import sys; sys.modules['matplotlib'] = None\n" + MAIN
+    result = run(code, "demo", "--output", str(tmp_path / "out"))
+    assert result.returncode == 1
+    assert result.stderr == 'This command needs matplotlib: pip install "fastlstm[plot]"\n'
+
+
+def test_shapes_works_without_torch():
+    result = run(WITHOUT_TORCH + MAIN, "shapes", "--input-size", "10", "--hidden-size", "20")
+    assert result.returncode == 0, result.stderr
+    assert "weight_ih_l0" in result.stdout
+
+
+def test_info_without_torch_names_the_engine_and_what_to_install():
+    result = run(WITHOUT_TORCH + MAIN, "info")
+    assert result.returncode == 0, result.stderr
+    assert "generic" in result.stdout
+    assert 'pip install "fastlstm[torch]"' in result.stdout
+
+
+def test_an_unknown_command_exits_with_2():
+    assert run(MAIN, "tune").returncode == 2

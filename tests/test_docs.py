@@ -1,0 +1,89 @@
+"""Every code block of README.md, CONTRIBUTING.md and docs/ runs; so does every example.
+
+python: executed, one namespace a page. console: `$ fastlstm ...` is run and, where the page shows what it prints, prints
+that; `$ make ...` must be a target of the Makefile. There is no other kind of block.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from markdown_it import MarkdownIt
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+MAIN = "from fastlstm.cli import main; main()"
+
+
+def blocks(page: Path) -> list[tuple[str, str, int]]:
+    """Language, text and line of every fenced block of a page."""
+    tokens = MarkdownIt().parse(page.read_text())
+    return [(token.info, token.content, token.map[0] + 1) for token in tokens if token.type == "fence"]
+
+
+def commands(text: str) -> list[tuple[str, str]]:
+    """The lines after `$ `, each with what the page shows beneath it."""
+    found = re.split(r"^\$ ", text, flags=re.MULTILINE)
+    assert found[0] == "", "a console block starts with a command"
+    return [(command, output) for command, _, output in (entry.partition("\n") for entry in found[1:])]
+
+
+def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """A fresh interpreter in `folder`, on a terminal as wide as the pages."""
+    environment = {**os.environ, "COLUMNS": "80"}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+CONSOLE = [
+    pytest.param(command, output, id=f"{page.name}:{line}:{command}")
+    for page in PAGES
+    for language, text, line in blocks(page)
+    if language == "console"
+    for command, output in commands(text)
+]
+
+
+def test_there_is_no_other_kind_of_block():
+    kinds = {language for page in PAGES for language, _, _ in blocks(page)}
+    assert kinds == {"python", "console"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_blocks_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for language, text, line in blocks(page):
+        if language == "python":
+            exec(compile("\n" * line + text, str(page), "exec"), names)
+
+
+@pytest.mark.parametrize(("command", "output"), CONSOLE)
+def test_console_blocks_run(command, output, tmp_path):
+    program, *arguments = shlex.split(command)
+    if program == "make":
+        targets = re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+        assert set(arguments) <= set(targets)
+        return
+    assert program == "fastlstm"
+    result = run("-c", MAIN, *arguments, folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    if output.strip():
+        assert [line.rstrip() for line in result.stdout.splitlines()] == output.splitlines()
+
+
+def test_links_lead_to_files():
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_drop_in_example_runs(tmp_path):
+    result = run("-W", "error", str(ROOT / "examples" / "drop_in.py"), folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "engine: native" in result.stdout
