@@ -3,24 +3,27 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := $(shell find native bindings CMakeLists.txt -type f)
-CXX := $(filter %.cpp %.h %.inl,$(NATIVE))
+PACKAGE := $(shell find src -type f -not -name '*.so' -not -path '*/__pycache__/*') pyproject.toml README.md
+CXX_FILES := $(filter %.cpp %.h %.inl,$(NATIVE))
 
-.PHONY: help demo test test-native test-sanitizers test-aarch64 lint format bench docs clean
+.PHONY: help demo test test-native test-sanitizers test-python-sanitized test-aarch64 lint format bench docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
-# The build back end stands in the environment itself (no build isolation), so that a change of native code rebuilds in seconds.
-# torch comes first and by number: a bare `torch` pulls gigabytes of CUDA packages.
+# The build back end stands in the environment itself (no build isolation) and its objects in build/, so that a change is installed in
+# seconds. torch comes first and by number: a bare `torch` pulls gigabytes of CUDA packages.
 $(VENV)/tools: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --disable-pip-version-check torch==2.13.0
 	$(BIN)/pip install -q --disable-pip-version-check "scikit-build-core>=0.10" "nanobind>=2.4" "cmake>=3.25" "ninja>=1.11"
 	@touch $@
 
-$(VENV)/installed: $(VENV)/tools $(NATIVE)
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pip install -q --disable-pip-version-check --no-build-isolation -e ".[torch,plot,dev]"
+$(VENV)/installed: $(VENV)/tools $(NATIVE) $(PACKAGE)
+	$(install) ".[torch,plot,dev]"
 	@touch $@
+
+install = PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pip install -q --disable-pip-version-check --no-build-isolation
 
 demo: $(VENV)/installed  ## train nn.LSTM and fastlstm.LSTM in turn on real data; results in demo-output/
 	$(BIN)/fastlstm demo
@@ -35,6 +38,14 @@ test-native: $(VENV)/installed  ## the native tests
 test-sanitizers: $(VENV)/installed  ## the native tests under AddressSanitizer and UBSan, the threaded ones under ThreadSanitizer
 	$(call native_tests,asan,-DFASTLSTM_SANITIZE=address$(comma)undefined)
 	$(call native_tests,tsan,-DFASTLSTM_SANITIZE=thread,-R "threads|engine")
+
+# The extension with AddressSanitizer in it, in a folder that goes before the installed package; Python itself leaks at exit.
+test-python-sanitized: $(VENV)/installed  ## Python tests of shapes, packed batches and gradients under AddressSanitizer
+	$(install) --no-deps --upgrade --target build/asan-python . \
+	  -C build-dir=build/asan-python-objects -C cmake.define.FASTLSTM_SANITIZE=address
+	PYTHONPATH=build/asan-python ASAN_OPTIONS=detect_leaks=0 \
+	  LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
+	  $(BIN)/python -m pytest -q tests/torch/test_lstm_shapes.py tests/torch/test_lstm_packed.py tests/torch/test_autograd.py
 
 # Wants g++-aarch64-linux-gnu and qemu-user.
 test-aarch64: $(VENV)/installed  ## the native tests, cross-built for AArch64 and run under qemu-user
@@ -51,12 +62,12 @@ lint: $(VENV)/installed  ## ruff, mypy, clang-format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/clang-format --dry-run --Werror $(CXX)
+	$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
 
 format: $(VENV)/installed  ## let ruff and clang-format rewrite
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i $(CXX)
+	$(BIN)/clang-format -i $(CXX_FILES)
 
 bench: $(VENV)/installed  ## fastlstm against nn.LSTM over the grid; CSV in benchmarks/
 	$(BIN)/fastlstm bench --csv benchmarks/inference.csv

@@ -1,0 +1,205 @@
+"""What every test shares: one table of tolerances, one way to run a call with its gradients, one way to compare.
+
+`draw` makes the tensors of a call, `evaluate` runs it forward and backward, `assert_close` and `assert_bits` compare two
+evaluations entry by entry, by name. A helper asserts; none prints a difference or returns a bool.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+
+# The one table. "value": the largest absolute error of an output, where the reference is above 1 relative to it.
+# "gradient": the norm of the error relative to the norm of the reference. Both against float64, so the error is ours alone.
+# A 16-bit dtype computes in float32 and rounds its results once, which costs half an ulp: 2^-9 (bfloat16), 2^-12 (float16).
+TOLERANCE: dict[tuple[torch.dtype, str], float] = {
+    (torch.float64, "value"): 1e-12,
+    (torch.float64, "gradient"): 1e-12,
+    (torch.float32, "value"): 2e-6,
+    (torch.float32, "gradient"): 1e-5,
+    (torch.bfloat16, "value"): 2**-8,
+    (torch.bfloat16, "gradient"): 2**-8,
+    (torch.float16, "value"): 2**-11,
+    (torch.float16, "gradient"): 2**-11,
+    (torch.complex128, "value"): 1e-12,
+    (torch.complex128, "gradient"): 1e-12,
+    (torch.complex64, "value"): 4e-6,
+    (torch.complex64, "gradient"): 2e-5,
+}
+# A gradient of one or two elements may cancel to almost nothing, and no float32 arithmetic has then a small relative error.
+# With cotangents of order 1 an element of order 0.1 is usual, so a norm below this much an element counts as this much.
+SMALLEST_ELEMENT = 0.05
+# The same examples on every machine, however slow; the fixture below is meant to hold for all examples of a test.
+settings.register_profile(
+    "fastlstm", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
+)
+settings.load_profile("fastlstm")
+VALUES = ("output", "h_n", "c_n")
+
+Hidden = tuple[Tensor, Tensor]
+Evaluation = dict[str, Tensor | None]
+
+
+class Call(NamedTuple):
+    """The tensors of one call: what goes in, and what the backward pass starts from."""
+
+    x: Tensor | PackedSequence
+    hx: Hidden | None
+    cotangents: tuple[Tensor, Tensor, Tensor]  # on output (its data where packed), h_n and c_n
+
+    def to(self, target: torch.dtype | torch.device | str) -> "Call":
+        hx = None if self.hx is None else (self.hx[0].to(target), self.hx[1].to(target))
+        doutput, dh_n, dc_n = self.cotangents
+        return Call(self.x.to(target), hx, (doutput.to(target), dh_n.to(target), dc_n.to(target)))
+
+
+def dtype_of(lstm: nn.Module) -> torch.dtype:
+    return next(lstm.parameters()).dtype
+
+
+def twin(lstm: nn.Module, dtype: torch.dtype | None = None) -> nn.LSTM:
+    """torch's own layer with the same arguments, parameters and mode; in `dtype` where given."""
+    theirs = nn.LSTM(
+        lstm.input_size,
+        lstm.hidden_size,
+        lstm.num_layers,
+        lstm.bias,
+        lstm.batch_first,
+        0.0,
+        lstm.bidirectional,
+        lstm.proj_size,
+        dtype=dtype_of(lstm),
+    )
+    theirs.dropout = lstm.dropout
+    theirs.load_state_dict(lstm.state_dict())
+    return theirs.to(dtype).train(lstm.training)
+
+
+def draw(
+    lstm: nn.Module,
+    T: int,
+    N: int | None,
+    *,
+    hx: bool = True,
+    lengths: list[int] | None = None,
+    enforce_sorted: bool = True,
+    seed: int = 0,
+) -> Call:
+    """Random tensors for `lstm`, in its dtype: N = None is an unbatched call, `lengths` makes a packed one."""
+    generator = torch.Generator().manual_seed(seed)
+    dtype = dtype_of(lstm)
+
+    def randn(*shape: int) -> Tensor:
+        drawn = torch.randn(shape, generator=generator, dtype=torch.complex64 if dtype.is_complex else torch.float32)
+        return drawn.to(dtype)
+
+    D = 2 if lstm.bidirectional else 1
+    H, P = lstm.hidden_size, lstm.proj_size or lstm.hidden_size
+    batch = [] if N is None else [N]
+    states = (randn(D * lstm.num_layers, *batch, P), randn(D * lstm.num_layers, *batch, H))
+    cotangents = (randn(D * lstm.num_layers, *batch, P), randn(D * lstm.num_layers, *batch, H))
+    leading = [T] if N is None else [N, T] if lstm.batch_first else [T, N]
+    x: Tensor | PackedSequence = randn(*leading, lstm.input_size)
+    doutput = randn(*leading, D * P)
+    if lengths is not None:
+        x = pack_padded_sequence(x, torch.tensor(lengths), lstm.batch_first, enforce_sorted)
+        doutput = pack_padded_sequence(doutput, torch.tensor(lengths), lstm.batch_first, enforce_sorted).data
+    return Call(x, states if hx else None, (doutput, *cotangents))
+
+
+def _leaf(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone().requires_grad_()
+
+
+def evaluate(lstm: nn.Module, call: Call, *, seed: int = 0) -> Evaluation:
+    """Run forward (from this random seed, for dropout) and backward: outputs and every gradient, by name."""
+    data = call.x.data if isinstance(call.x, PackedSequence) else call.x
+    data = _leaf(data)
+    x = call.x._replace(data=data) if isinstance(call.x, PackedSequence) else data
+    hx = None if call.hx is None else (_leaf(call.hx[0]), _leaf(call.hx[1]))
+    lstm.zero_grad(set_to_none=True)
+    torch.manual_seed(seed)
+    output, (h_n, c_n) = lstm(x, hx)
+    output = output.data if isinstance(output, PackedSequence) else output
+    torch.autograd.backward((output, h_n, c_n), call.cotangents)
+    found: Evaluation = {"output": output.detach(), "h_n": h_n.detach(), "c_n": c_n.detach(), "dx": data.grad}
+    if hx is not None:
+        found |= {"dh_0": hx[0].grad, "dc_0": hx[1].grad}
+    return found | {f"d{name}": parameter.grad for name, parameter in lstm.named_parameters()}
+
+
+def _excess(name: str, ours: Tensor, theirs: Tensor, dtype: torch.dtype) -> tuple[float, str]:
+    """How far an entry is from its limit (above 1: over it), and a sentence that says so."""
+    assert ours.shape == theirs.shape, f"{name}: shape {tuple(ours.shape)}, expected {tuple(theirs.shape)}"
+    if ours.numel() == 0:
+        return 0.0, f"{name}: empty"
+    wide = torch.complex128 if dtype.is_complex else torch.float64
+    error, size = ours.to(wide) - theirs.to(wide), theirs.to(wide)
+    if name in VALUES:
+        quantity, amount = "value", (error.abs() / size.abs().clamp(min=1)).max().item()
+    else:
+        floor = SMALLEST_ELEMENT * theirs.numel() ** 0.5 if size.any() else 1.0
+        quantity, amount = "gradient", error.norm().item() / max(size.norm().item(), floor)
+    tolerance = TOLERANCE[dtype, quantity]
+    excess = amount / tolerance if amount == amount else float("inf")
+    return excess, f"{name}: {quantity} error {amount:.3g}, tolerance {tolerance:.3g} ({dtype})"
+
+
+def assert_close(
+    ours: Mapping[str, Tensor | None], theirs: Mapping[str, Tensor | None], dtype: torch.dtype | None = None, hint: object = ""
+) -> None:
+    """Hold two evaluations together at the tolerances of `dtype` (ours, unless given); the message names the worst entry."""
+    assert list(ours) == list(theirs), f"other entries: {list(ours)} and {list(theirs)} {hint}"
+    found = []
+    for name, mine in ours.items():
+        other = theirs[name]
+        assert (mine is None) == (other is None), f"{name} is {'absent' if mine is None else 'present'} only here {hint}"
+        if mine is not None and other is not None:
+            found.append(_excess(name, mine, other, dtype or mine.dtype))
+    excess, sentence = max(found)
+    over = sum(entry[0] > 1 for entry in found)
+    assert excess <= 1, f"{over} of {len(found)} over; the worst is {sentence} {hint}"
+
+
+def assert_bits(ours: Mapping[str, Tensor | None], theirs: Mapping[str, Tensor | None], hint: object = "") -> None:
+    """Hold two evaluations to the same bits (NaN equal to NaN); the message names the entry furthest off."""
+    assert list(ours) == list(theirs), f"other entries: {list(ours)} and {list(theirs)} {hint}"
+    found = []
+    for name, mine in ours.items():
+        other = theirs[name]
+        assert (mine is None) == (other is None), f"{name} is {'absent' if mine is None else 'present'} only here {hint}"
+        if mine is not None and other is not None and mine.numel():
+            assert mine.shape == other.shape and mine.dtype == other.dtype, f"{name}: {mine.shape} and {other.shape} {hint}"
+            same = (mine == other) | (mine.isnan() & other.isnan())
+            found.append(((~same).sum().item(), name, (mine - other).abs().nan_to_num(nan=torch.inf).max().item()))
+    count, name, distance = max(found)
+    assert count == 0, f"{name}: {count} elements have other bits, the furthest by {distance:.3g} {hint}"
+
+
+def outcome(call: Callable[[], object]) -> tuple[type[BaseException] | None, str]:
+    """What a call raises, its type and message; (None, "") where it raises nothing."""
+    try:
+        call()
+    except Exception as error:
+        return type(error), str(error)
+    return None, ""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # nn.LSTM says this once a process, the first time a test asks it for a projection.
+    config.addinivalue_line("filterwarnings", "ignore:LSTM with projections is not supported with oneDNN:UserWarning")
+
+
+@pytest.fixture(autouse=True)
+def _fresh_torch() -> Iterator[None]:
+    """Every test starts from one seed, on one thread (two cores share many workers), and leaves the process as it was."""
+    threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)
+    torch.set_default_dtype(dtype)
