@@ -7,7 +7,7 @@ namespace {
 using Index = std::int64_t;
 
 constexpr double kFlopsPerMicrosecond = 40e3;  // of one core, on the small sizes where the choice matters
-constexpr double kBarrierMicroseconds = 0.4;
+constexpr double kBarrierMicroseconds = 1;
 constexpr double kL2Bytes = 512 << 10;  // per core: weights beyond it come from L3 or memory
 constexpr double kStreamBytesPerMicrosecond = 12e3;
 
@@ -41,7 +41,7 @@ Plan plan_layer(const Problem& problem, Index in, int threads, Index bytes) {
     const double by_rows = step_microseconds(rows < 1 ? 1 : rows, 1, weights, static_cast<double>(bytes));
     const double by_unit =
         step_microseconds(N, team, weights, static_cast<double>(bytes)) + kBarrierMicroseconds * (problem.P > 0 ? 2 : 1);
-    plan.by_unit = by_unit < by_rows && problem.H >= 16 * team;
+    plan.by_unit = 1.3 * by_unit < by_rows && problem.H >= 16 * team;
   }
   const double rows_each = plan.by_unit ? N : N / team;
   plan.project = problem.T > 1 && rows_each < 12;

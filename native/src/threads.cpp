@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
@@ -140,6 +141,35 @@ void Barrier::wait() {
   }
   while (phase_.load(std::memory_order_acquire) == phase) phase_.wait(phase, std::memory_order_acquire);
 }
+
+namespace {
+
+constexpr std::int64_t kTrial = 200'000;  // nanoseconds before anybody judges
+
+std::int64_t now() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace
+
+Patience::Patience(Barrier& barrier) : barrier_(barrier), start_(now()) {}
+
+bool Patience::wait() {
+  const std::int64_t before = now();
+  barrier_.wait();
+  const std::int64_t after = now();
+  ++calls_;
+  // Announced for a later barrier than this one, so that no member can see it before another.
+  if (barrier_.alone_from_.load(std::memory_order_relaxed) <= calls_) return true;
+  waited_ += after - before;
+  if (after - start_ > kTrial && 2 * waited_ > after - start_) {
+    std::int64_t none = INT64_MAX;
+    barrier_.alone_from_.compare_exchange_strong(none, calls_ + 1, std::memory_order_relaxed);
+  }
+  return false;
+}
+
+void Patience::forget() { barrier_.alone_from_.store(INT64_MAX, std::memory_order_relaxed); }
 
 void run_team(int threads, void (*body)(void*, const Member&), void* data) {
   Team team(body, data);

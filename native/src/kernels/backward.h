@@ -123,18 +123,29 @@ void projected_gradients(const LayerBackward<Real>& layer, Index t, Range rows, 
   }
 }
 
-// One step of a thread's rows, and of its units where the plan is by unit. `columns`: its panels of out, which are its units too.
-template <class Real>
-void backward_step(const LayerBackward<Real>& layer, Index t, Range rows, Range blocks, Range columns, const Group& group,
-                   bool by_unit, Index first_row, Index block_rows, bool last_step) {
+// What a member takes of every step: rows, blocks of units, panels of out (where the plan is by unit, those of the same units).
+struct Part {
+  Range rows;
+  Range blocks;
+  Range columns;
+};
+
+// One step of a member's part. in_step() waits for the others to have finished theirs, and may change the part: false ends the
+// step.
+template <class Real, class InStep>
+void backward_step(const LayerBackward<Real>& layer, Index t, const Part& part, const InStep& in_step, Index first_row,
+                   Index block_rows, bool last_step) {
   const Problem& problem = *layer.problem;
+  const Range& rows = part.rows;
+  const Range& blocks = part.blocks;
+  const Range& columns = part.columns;
   const Index Hp = layer.Hp();
   const Range here{rows.first, rows.last < problem.batch(t) ? rows.last : problem.batch(t)};
   const Index row0 = problem.row(t) + here.first - first_row;
   if (problem.P > 0) {
     const Index last_column = columns.last * kPanel<Real> < problem.P ? columns.last * kPanel<Real> : problem.P;
     projected_gradients(layer, t, here, {columns.first * kPanel<Real>, last_column}, first_row);
-    if (by_unit) group.barrier->wait();
+    if (!in_step()) return;
     const Product<Real> product{{layer.dh_projected + row0 * problem.P, problem.P, problem.P, 0, 1},
                                 layer.hr_panels,
                                 layer.dh_full + here.first * Hp,
@@ -148,7 +159,7 @@ void backward_step(const LayerBackward<Real>& layer, Index t, Range rows, Range 
   const int count = step_runs(problem, layer.direction, t, here, runs);
   for (int k = 0; k < count; ++k) gate_gradients(layer, runs[k], blocks, first_row, block_rows);
   if (last_step && layer.dh_0 == nullptr) return;  // nothing asks for the gradient of h_0
-  if (by_unit) group.barrier->wait();
+  if (!in_step()) return;
   const Product<Real> recurrence{gate_rows(layer, row0, block_rows),
                                  layer.hh_panels,
                                  layer.dh + here.first * layer.out_padded(),
@@ -348,28 +359,39 @@ void backward_direction(const LayerBackward<Real>& layer, const Group& group) {
   prepare_backward(layer, group);
   group.barrier->wait();
   const bool by_unit = layer.plan.by_unit && group.size > 1;
-  const Range rows = by_unit ? Range{0, problem.N} : share_rows(problem, group.rank, group.size);
   const Index unit_groups = unit_blocks<Real>(problem.H);
   const Index H_panels = layer.H_padded() / kPanel<Real>;
   const Index out_panels = layer.out_padded() / kPanel<Real>;
-  const Range H_mine = by_unit ? share(H_panels, group.rank, group.size) : Range{0, H_panels};
-  const Range columns = by_unit ? share(out_panels, group.rank, group.size) : Range{0, out_panels};
-  const Index last_block = H_mine.last * kVectors < unit_groups ? H_mine.last * kVectors : unit_groups;
-  const Range blocks{H_mine.first * kVectors, last_block};
+  Part part{share_rows(problem, group.rank, group.size), {0, unit_groups}, {0, out_panels}};
+  if (by_unit) {
+    const Range mine = share(H_panels, group.rank, group.size);
+    const Index last = mine.last * kVectors < unit_groups ? mine.last * kVectors : unit_groups;
+    part = {{0, problem.N}, {mine.first * kVectors, last}, share(out_panels, group.rank, group.size)};
+  }
+  Patience patience(*group.barrier);
+  bool alone = false;
+  const auto in_step = [&] {
+    if (!by_unit || alone || !patience.wait()) return true;
+    alone = true;
+    if (group.rank > 0) return false;
+    part = {{0, problem.N}, {0, unit_groups}, {0, out_panels}};
+    return true;
+  };
   for (Index b = 0; b < problem.blocks(); ++b) {
     const Index block = layer.direction == 0 ? problem.blocks() - 1 - b : b;
     const Index t0 = problem.block(block);
     const Index t1 = problem.block(block + 1);
     const Index first_row = problem.row(t0);
     const Index block_rows = problem.row(t1) - first_row;
-    for (Index s = 0; s < t1 - t0; ++s) {
+    for (Index s = 0; s < t1 - t0 && !(alone && group.rank > 0); ++s) {
       const Index t = layer.direction == 0 ? t1 - 1 - s : t0 + s;
       const bool last_step = t == (layer.direction == 0 ? 0 : problem.T - 1);
-      backward_step(layer, t, rows, blocks, columns, group, by_unit, first_row, block_rows, last_step);
+      backward_step(layer, t, part, in_step, first_row, block_rows, last_step);
     }
     group.barrier->wait();
     block_gradients(layer, t0, t1, group);
     group.barrier->wait();
   }
+  if (group.rank == 0) patience.forget();
   write_gradients(layer, group);
 }

@@ -276,9 +276,21 @@ void forward_direction(const LayerForward<Real>& layer, const Group& group) {
 
   const bool by_unit = layer.plan.by_unit && group.size > 1;
   const Range rows = by_unit ? Range{0, problem.N} : share_rows(problem, group.rank, group.size);
-  const Range blocks = by_unit ? packed : Range{0, unit_groups};
-  const Range columns = by_unit ? share(out_panels, group.rank, group.size) : Range{0, out_panels};
-  for (Index b = 0; b < problem.blocks(); ++b) {
+  const Range whole{0, unit_groups};
+  Range blocks = by_unit ? packed : whole;
+  Range columns = by_unit ? share(out_panels, group.rank, group.size) : Range{0, out_panels};
+  Patience patience(*group.barrier);
+  bool alone = false;
+  // The others have finished the same part of a step. False: this member has no more steps to do.
+  const auto in_step = [&] {
+    if (!by_unit || alone || !patience.wait()) return true;
+    alone = true;
+    blocks = whole;
+    columns = {0, out_panels};
+    return group.rank == 0;
+  };
+  bool goes_on = true;
+  for (Index b = 0; b < problem.blocks() && goes_on; ++b) {
     const Index block = layer.direction == 0 ? b : problem.blocks() - 1 - b;
     const Index t0 = problem.block(block);
     const Index t1 = problem.block(block + 1);
@@ -287,7 +299,6 @@ void forward_direction(const LayerForward<Real>& layer, const Group& group) {
     Real* const gates = layer.gates != nullptr ? layer.gates + first_row * 4 * Hp : layer.preactivation;
     if (layer.plan.project) {
       const Range all{0, block_rows};
-      const Range whole{0, unit_groups};
       if (by_unit) {
         project_rows(layer, first_row, block_rows, gates, all, blocks);
       } else {
@@ -295,7 +306,7 @@ void forward_direction(const LayerForward<Real>& layer, const Group& group) {
         group.barrier->wait();
       }
     }
-    for (Index s = 0; s < t1 - t0; ++s) {
+    for (Index s = 0; s < t1 - t0 && goes_on; ++s) {
       const Index t = layer.direction == 0 ? t0 + s : t1 - 1 - s;
       if (layer.plan.project || layer.gates != nullptr) {
         forward_step(layer, t, rows, blocks, first_row, block_rows, gates);
@@ -303,7 +314,8 @@ void forward_direction(const LayerForward<Real>& layer, const Group& group) {
         forward_step(layer, t, rows, blocks, problem.row(t), problem.batch(t), gates);
       }
       if (problem.P > 0) {
-        if (by_unit) group.barrier->wait();
+        goes_on = in_step();
+        if (!goes_on) break;
         const Index last = rows.last < problem.batch(t) ? rows.last : problem.batch(t);
         const Product<Real> projection{{layer.h_full + rows.first * Hp, Hp, H, 0, 1},
                                        layer.hr_panels,
@@ -313,10 +325,11 @@ void forward_direction(const LayerForward<Real>& layer, const Group& group) {
                                        false};
         projection.run(last - rows.first, columns.first, columns.last);
       }
-      if (by_unit) group.barrier->wait();
+      goes_on = in_step();
     }
     if (layer.plan.project && !by_unit && layer.gates == nullptr) group.barrier->wait();  // before the next block overwrites it
   }
   group.barrier->wait();
+  if (group.rank == 0) patience.forget();
   final_state(layer, share(problem.N, group.rank, group.size));
 }
