@@ -1,7 +1,7 @@
 """What every test shares: one table of tolerances, one way to run a call with its gradients, one way to compare.
 
-`draw` makes the tensors of a call, `evaluate` runs it forward and backward, `assert_close` and `assert_bits` compare two
-evaluations entry by entry, by name. A helper asserts; none prints a difference or returns a bool.
+`draw` makes the tensors of a call, `evaluate` runs it forward and backward, `assert_close` and `assert_bits` compare
+two evaluations entry by entry, by name. A helper asserts; none prints a difference or returns a bool.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 # The one table. "value": the largest absolute error of an output, where the reference is above 1 relative to it.
-# "gradient": the norm of the error relative to the norm of the reference. Both against float64, so the error is ours alone.
-# A 16-bit dtype computes in float32 and rounds its results once, which costs half an ulp: 2^-9 (bfloat16), 2^-12 (float16).
+# "gradient": the norm of the error relative to the norm of the reference. Both against float64: the error is ours alone.
+# A 16-bit dtype computes in float32 and rounds its results once, half an ulp: 2^-9 (bfloat16), 2^-12 (float16).
 TOLERANCE: dict[tuple[torch.dtype, str], float] = {
     (torch.float64, "value"): 1e-12,
     (torch.float64, "gradient"): 1e-12,
@@ -30,18 +30,23 @@ TOLERANCE: dict[tuple[torch.dtype, str], float] = {
     (torch.complex64, "value"): 4e-6,
     (torch.complex64, "gradient"): 2e-5,
 }
-# A gradient of one or two elements may cancel to almost nothing, and no float32 arithmetic has then a small relative error.
-# With cotangents of order 1 an element of order 0.1 is usual, so a norm below this much an element counts as this much.
+# A gradient of one or two elements may cancel to almost nothing, and then no float32 arithmetic has a small relative
+# error. With cotangents of order 1 an element of order 0.1 is usual: a norm below this an element counts as this.
 SMALLEST_ELEMENT = 0.05
 # The same examples on every machine, however slow; the fixture below is meant to hold for all examples of a test.
 settings.register_profile(
-    "fastlstm", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
+    "fastlstm",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("fastlstm")
 VALUES = ("output", "h_n", "c_n")
 
 Hidden = tuple[Tensor, Tensor]
 Evaluation = dict[str, Tensor | None]
+Named = Mapping[str, Tensor | None]
 
 
 class Call(NamedTuple):
@@ -149,33 +154,32 @@ def _excess(name: str, ours: Tensor, theirs: Tensor, dtype: torch.dtype) -> tupl
     return excess, f"{name}: {quantity} error {amount:.3g}, tolerance {tolerance:.3g} ({dtype})"
 
 
-def assert_close(
-    ours: Mapping[str, Tensor | None], theirs: Mapping[str, Tensor | None], dtype: torch.dtype | None = None, hint: object = ""
-) -> None:
-    """Hold two evaluations together at the tolerances of `dtype` (ours, unless given); the message names the worst entry."""
+def _pairs(ours: Named, theirs: Named, hint: object) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """The entries that both have; an entry that only one has is a failure."""
     assert list(ours) == list(theirs), f"other entries: {list(ours)} and {list(theirs)} {hint}"
-    found = []
     for name, mine in ours.items():
         other = theirs[name]
-        assert (mine is None) == (other is None), f"{name} is {'absent' if mine is None else 'present'} only here {hint}"
+        assert (mine is None) == (other is None), f"{name} is {'absent' if mine is None else 'present'} in ours {hint}"
         if mine is not None and other is not None:
-            found.append(_excess(name, mine, other, dtype or mine.dtype))
+            yield name, mine, other
+
+
+def assert_close(ours: Named, theirs: Named, dtype: torch.dtype | None = None, hint: object = "") -> None:
+    """Hold two evaluations together at the tolerances of `dtype` (default: ours); the message names the worst entry."""
+    found = [_excess(name, mine, other, dtype or mine.dtype) for name, mine, other in _pairs(ours, theirs, hint)]
     excess, sentence = max(found)
     over = sum(entry[0] > 1 for entry in found)
     assert excess <= 1, f"{over} of {len(found)} over; the worst is {sentence} {hint}"
 
 
-def assert_bits(ours: Mapping[str, Tensor | None], theirs: Mapping[str, Tensor | None], hint: object = "") -> None:
+def assert_bits(ours: Named, theirs: Named, hint: object = "") -> None:
     """Hold two evaluations to the same bits (NaN equal to NaN); the message names the entry furthest off."""
-    assert list(ours) == list(theirs), f"other entries: {list(ours)} and {list(theirs)} {hint}"
     found = []
-    for name, mine in ours.items():
-        other = theirs[name]
-        assert (mine is None) == (other is None), f"{name} is {'absent' if mine is None else 'present'} only here {hint}"
-        if mine is not None and other is not None and mine.numel():
-            assert mine.shape == other.shape and mine.dtype == other.dtype, f"{name}: {mine.shape} and {other.shape} {hint}"
-            same = (mine == other) | (mine.isnan() & other.isnan())
-            found.append(((~same).sum().item(), name, (mine - other).abs().nan_to_num(nan=torch.inf).max().item()))
+    for name, mine, other in _pairs(ours, theirs, hint):
+        assert (mine.shape, mine.dtype) == (other.shape, other.dtype), f"{name} {hint}"
+        same = (mine == other) | (mine.isnan() & other.isnan())
+        distance = (mine - other).abs().nan_to_num(nan=torch.inf).max().item() if mine.numel() else 0.0
+        found.append(((~same).sum().item(), name, distance))
     count, name, distance = max(found)
     assert count == 0, f"{name}: {count} elements have other bits, the furthest by {distance:.3g} {hint}"
 
@@ -196,7 +200,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def _fresh_torch() -> Iterator[None]:
-    """Every test starts from one seed, on one thread (two cores share many workers), and leaves the process as it was."""
+    """Every test starts from one seed and on one thread, and leaves the process as it found it."""
     threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
     torch.set_num_threads(1)
     torch.manual_seed(0)

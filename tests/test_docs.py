@@ -1,7 +1,7 @@
 """Every code block of README.md, CONTRIBUTING.md and docs/ runs; so does every example.
 
-python: executed, one namespace a page. console: `$ fastlstm ...` is run and, where the page shows what it prints, prints
-that; `$ make ...` must be a target of the Makefile. There is no other kind of block.
+python: executed, one namespace a page. console: `$ fastlstm ...` is run and prints what the page shows, where it shows
+anything; `$ make ...` must be a target of the Makefile. There is no other kind of block.
 """
 
 import os
@@ -81,6 +81,14 @@ def test_links_lead_to_files():
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_recipes_of_contributing_name_files_that_exist():
+    recipes = [line for line in (ROOT / "CONTRIBUTING.md").read_text().splitlines() if line.startswith("| ")]
+    named = [name for line in recipes for name in re.findall(r"`([\w./-]+\.\w+|\w+/)`", line)]
+    assert "torch/route.py" in named
+    for name in named:
+        assert (ROOT / name).exists() or (ROOT / "src" / "fastlstm" / name).exists(), name
 
 
 def test_the_drop_in_example_runs(tmp_path):

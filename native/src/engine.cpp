@@ -38,7 +38,7 @@ template <class Real>
 void forward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<Real>& outputs, Real* saved, int threads) {
   if (problem.N == 0) return;
   const Kernels<Real>& k = kernels<Real>();
-  ForwardCall<Real> call{problem, inputs, outputs, saved, nullptr, useful_threads(problem, threads, false)};
+  ForwardCall<Real> call{problem, inputs, outputs, saved, nullptr, useful_threads(problem, threads, false, sizeof(Real))};
   const Workspace scratch(k.forward_scratch(call));
   call.scratch = scratch.data();
   struct Data {
@@ -58,7 +58,8 @@ template <class Real>
 void backward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<Real>& outputs, const Real* saved,
               const Gradients<Real>& gradients, int threads) {
   const Kernels<Real>& k = kernels<Real>();
-  BackwardCall<Real> call{problem, inputs, outputs, saved, gradients, nullptr, useful_threads(problem, threads, true)};
+  BackwardCall<Real> call{
+      problem, inputs, outputs, saved, gradients, nullptr, useful_threads(problem, threads, true, sizeof(Real))};
   const Workspace scratch(k.backward_scratch(call));
   call.scratch = scratch.data();
   struct Data {

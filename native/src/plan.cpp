@@ -8,7 +8,8 @@ using Index = std::int64_t;
 
 constexpr double kFlopsPerMicrosecond = 40e3;  // of one core, on the small sizes where the choice matters
 constexpr double kBarrierMicroseconds = 1;
-constexpr double kL2Bytes = 512 << 10;  // per core: weights beyond it come from L3 or memory
+constexpr double kWorthMicroseconds = 20;  // of work for each thread, or waking it costs more than it does
+constexpr double kL2Bytes = 512 << 10;     // per core: weights beyond it come from L3 or memory
 constexpr double kStreamBytesPerMicrosecond = 12e3;
 
 // The time of one step for one thread that has `rows` rows and `1 / parts` of the units.
@@ -20,15 +21,6 @@ double step_microseconds(double rows, double parts, double weights, double bytes
 }
 
 }  // namespace
-
-int useful_threads(const Problem& problem, int threads, bool training) {
-  const double macs = static_cast<double>(problem.rows()) * 4 * static_cast<double>(problem.H) *
-                      static_cast<double>(problem.layer_input(0) + problem.out() +
-                                          (problem.layers - 1) * (problem.layer_input(1) + problem.out())) *
-                      static_cast<double>(problem.D) * (training ? 2 : 1);
-  const double worth = 2 * macs / kFlopsPerMicrosecond / 20;
-  return worth < threads ? (worth < 1 ? 1 : static_cast<int>(worth)) : threads;
-}
 
 Plan plan_layer(const Problem& problem, Index in, int threads, Index bytes) {
   Plan plan{};
@@ -46,6 +38,19 @@ Plan plan_layer(const Problem& problem, Index in, int threads, Index bytes) {
   const double rows_each = plan.by_unit ? N : N / team;
   plan.project = problem.T > 1 && rows_each < 12;
   return plan;
+}
+
+int useful_threads(const Problem& problem, int threads, bool training, Index bytes) {
+  const double macs = static_cast<double>(problem.rows()) * 4 * static_cast<double>(problem.H) *
+                      static_cast<double>(problem.layer_input(0) + problem.out() +
+                                          (problem.layers - 1) * (problem.layer_input(1) + problem.out())) *
+                      static_cast<double>(problem.D) * (training ? 2 : 1);
+  const double worth = 2 * macs / kFlopsPerMicrosecond / kWorthMicroseconds;
+  const int useful = worth < threads ? (worth < 1 ? 1 : static_cast<int>(worth)) : threads;
+  const Plan plan = plan_layer(problem, problem.I, useful, bytes);
+  // One row in one direction, and its units not worth a barrier a step: the others would only wait.
+  if (problem.N == 1 && problem.T > 1 && !plan.by_unit && !plan.by_direction && !training) return 1;
+  return useful;
 }
 
 Range share(Index count, int rank, int size) { return {count * rank / size, count * (rank + 1) / size}; }

@@ -12,11 +12,11 @@ struct Plan {
   bool project;       // the input projection of a whole block of steps goes ahead of the recurrence; else it is part of each step
 };
 
-// How many threads a call is worth: each must have some 20 microseconds of work, or waking it costs more than it does.
-int useful_threads(const Problem& problem, int threads, bool training);
-
 // `in`: the layer's input size; `threads`: of the team; `bytes`: of one Real.
 Plan plan_layer(const Problem& problem, std::int64_t in, int threads, std::int64_t bytes);
+
+// How many threads a call is worth.
+int useful_threads(const Problem& problem, int threads, bool training, std::int64_t bytes);
 
 // The rows [first, last) of the batch that thread `rank` of `size` takes, with nearly equal work: in a packed batch the first
 // rows are the longest.

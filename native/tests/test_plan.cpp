@@ -72,7 +72,13 @@ TEST_CASE("the plan: rows where there are many, units where there are few, direc
   CHECK_FALSE(plan_layer(Problem(100, 64, 64, 64, 0, 1, 1), 64, 2, 4).project);
 }
 
+TEST_CASE("one row keeps to one thread where its units are not worth a barrier a step") {
+  CHECK(fastlstm::useful_threads(Problem(100, 1, 64, 64, 0, 1, 1), 2, false, 4) == 1);
+  CHECK(fastlstm::useful_threads(Problem(100, 1, 64, 512, 0, 1, 1), 2, false, 4) == 2);
+  CHECK(fastlstm::useful_threads(Problem(100, 1, 64, 64, 0, 1, 2), 2, false, 4) == 2);
+}
+
 TEST_CASE("a tiny call keeps to one thread") {
-  CHECK(fastlstm::useful_threads(Problem(1, 1, 64, 64, 0, 1, 1), 8, false) == 1);
-  CHECK(fastlstm::useful_threads(Problem(100, 64, 256, 256, 0, 1, 1), 8, false) == 8);
+  CHECK(fastlstm::useful_threads(Problem(1, 1, 64, 64, 0, 1, 1), 8, false, 4) == 1);
+  CHECK(fastlstm::useful_threads(Problem(100, 64, 256, 256, 0, 1, 1), 8, false, 4) == 8);
 }

@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <thread>
 
 #include "calls.h"
@@ -40,6 +41,27 @@ TEST_CASE("a team's barrier lets nobody through early") {
         &data);
     CHECK(data.errors.load() == 0);
   }
+}
+
+TEST_CASE("where a peer holds up every step, all members learn at the same barrier that one goes on alone") {
+  struct Data {
+    std::atomic<int> calls[3] = {};
+  } data;
+  fastlstm::run_team(
+      3,
+      [](void* p, const fastlstm::Member& member) {
+        Data& d = *static_cast<Data*>(p);
+        fastlstm::Patience patience(*member.barrier);
+        for (int step = 0; step < 1000; ++step) {
+          if (member.rank == 1) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+          ++d.calls[member.rank];
+          if (patience.wait()) break;
+        }
+      },
+      &data);
+  CHECK(data.calls[0].load() < 100);
+  CHECK(data.calls[1].load() == data.calls[0].load());
+  CHECK(data.calls[2].load() == data.calls[0].load());
 }
 
 TEST_CASE("eight callers at once each get their own results") {

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 import fastlstm
 from fastlstm.cli import app
-from fastlstm.cli.check import configurations, measure, tolerance
+from fastlstm.cli.check import configurations, error_of, measure, tolerance
 
 
 def test_this_machines_engine_is_within_its_tolerances():
@@ -52,6 +52,15 @@ def test_a_result_that_is_not_a_number_is_over(monkeypatch):
     monkeypatch.setattr(fastlstm, "LSTM", NotANumber)
     for configuration in configurations(4, 0):
         assert measure(configuration)["c_n"][0] == float("inf")
+
+
+def test_values_are_compared_absolutely_and_gradients_by_their_norms():
+    expected, ours = [torch.tensor([300.0, 400.0]).double()], [torch.tensor([300.0, 405.0])]
+    assert error_of("output", ours, expected) == 5
+    assert error_of("weight_ih.grad", ours, expected) == pytest.approx(5 / 500)
+    zero = [torch.zeros(2).double()]
+    assert error_of("weight_hh.grad", [torch.zeros(2)], zero) == 0
+    assert error_of("weight_hh.grad", [torch.tensor([0.0, 1e-30])], zero) == float("inf")
 
 
 def test_configurations_are_the_same_for_the_same_seed_and_cover_every_option():

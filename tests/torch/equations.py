@@ -1,7 +1,7 @@
 """The layer in plain Python and torch operations, for tests: parameters read by name at every call, and nothing cached.
 
-What a parametrization, a pruning mask or a swapped parameter does to a layer is judged against this module, because nn.LSTM
-itself keeps a flat list of its weights that such tools leave behind.
+What a parametrization, a pruning mask or a swapped parameter does to a layer is judged against this module, because
+nn.LSTM itself keeps a flat list of its weights that such tools may leave behind.
 """
 
 import torch

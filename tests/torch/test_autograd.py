@@ -288,10 +288,19 @@ def test_the_operators_keep_torchs_rules(options, save):
     weights = [p.detach().requires_grad_(save) for p in lstm.parameters()]
     x = torch.randn(4, 2, 3, dtype=torch.float64, requires_grad=save)
     masks = [torch.ones(4, 2, sizes.D * sizes.out, dtype=torch.float64)] * (sizes.layers - 1)
-    arguments = (x, *call.hx, weights, masks, None, sizes.numbers, save)
+    per_row = recorded.saved_reals(*sizes.numbers[:5], True) if save else 0
+    arguments = (x, *call.hx, weights, masks, None, sizes.numbers, per_row)
     torch.library.opcheck(recorded.lstm, arguments)
     packed = torch.tensor([2, 2, 2, 1])
-    arguments = (x.detach().reshape(-1, 3)[:7].requires_grad_(save), *call.hx, weights, [], packed, sizes.numbers, save)
+    arguments = (
+        x.detach().reshape(-1, 3)[:7].requires_grad_(save),
+        *call.hx,
+        weights,
+        [],
+        packed,
+        sizes.numbers,
+        per_row,
+    )
     torch.library.opcheck(recorded.lstm, arguments)
 
 
@@ -311,7 +320,7 @@ def test_the_operator_refuses_what_does_not_fit():
     weights, numbers = list(lstm.parameters()), lstm._sizes.numbers
 
     def run(*changed: Any) -> tuple[type[BaseException] | None, str]:
-        return outcome(lambda: recorded.lstm(*changed, numbers, False))
+        return outcome(lambda: recorded.lstm(*changed, numbers, 0))
 
     assert run(x, h_0, c_0, weights, [], None) == (None, "")
     for kind, words in (
@@ -326,6 +335,9 @@ def test_the_operator_refuses_what_does_not_fit():
     ):
         assert kind is RuntimeError
         assert "expected" in words.lower() or "add up to" in words
+    kind, words = outcome(lambda: recorded.lstm(x, h_0, c_0, weights, [], None, numbers, 1))
+    assert kind is RuntimeError
+    assert "another instruction set or version" in words
 
 
 @pytest.mark.usefixtures("compiler")
@@ -378,7 +390,18 @@ def test_compile_with_16_bits_autocast_packed_data_and_transforms():
 @pytest.mark.slow
 @uses_jit
 @pytest.mark.usefixtures("compiler")
-def test_compile_with_inductor():
+@pytest.mark.parametrize("isa", _engine.isas())
+def test_compile_with_inductor_whatever_its_cache_remembers(isa):
+    """The compiler keeps graphs on disk: one made for an instruction set must not come back for another."""
+    used = _engine.isa()
+    _engine.use_isa(isa)
+    try:
+        compile_and_compare()
+    finally:
+        _engine.use_isa(used)
+
+
+def compile_and_compare() -> None:
     lstm, x = LSTM(3, 4, 2), torch.randn(5, 2, 3)
     compiled = torch.compile(lstm, fullgraph=True)
     output, _ = compiled(x)

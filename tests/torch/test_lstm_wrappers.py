@@ -71,15 +71,19 @@ def test_functional_call_uses_the_parameters_it_is_given():
     expected = evaluate(reference, call)
     output, (h_n, c_n) = torch.func.functional_call(ours, other, (call.x, call.hx))
     found = torch.autograd.grad((output, h_n, c_n), list(other.values()), call.cotangents)
-    assert_close(dict(zip((f"d{name}" for name in other), found, strict=True)), {f"d{n}": expected[f"d{n}"] for n in other})
+    named = dict(zip([f"d{name}" for name in other], found, strict=True))
+    assert_close(named, {name: expected[name] for name in named})
     assert_close({"output": output}, {"output": expected["output"]})
     assert_bits(evaluate(ours, call), before)
 
 
 @composite_is_expected
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # jvp's own decompositions use it
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 def test_torch_func_grad_vmap_and_jvp():
-    """Per-sample gradients, and a directional derivative, against loops and finite differences."""
+    """Per-sample gradients, and a directional derivative, against loops and finite differences.
+
+    The deprecated torch.jit.script is used by torch's own decompositions for jvp.
+    """
     ours = build()
     parameters = {name: p.detach() for name, p in ours.named_parameters()}
     x = torch.randn(7, 6, 5, dtype=torch.float64)  # seven unbatched sequences
@@ -223,7 +227,8 @@ def test_torch_compile_makes_one_graph_with_the_same_gradients(backend):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_torch_export_keeps_the_numbers():
     ours, theirs = pair()
-    program = torch.export.export(ours.eval(), (X,), dynamic_shapes=({0: torch.export.Dim("T"), 1: torch.export.Dim("N")},))
+    open_sizes = {0: torch.export.Dim("T"), 1: torch.export.Dim("N")}
+    program = torch.export.export(ours.eval(), (X,), dynamic_shapes=(open_sizes,))
     others = torch.randn(9, 3, 3, dtype=torch.float64)
     torch.testing.assert_close(program.module()(others), theirs(others))
 

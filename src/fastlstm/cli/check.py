@@ -102,7 +102,7 @@ def measure(configuration: Configuration) -> dict[str, tuple[float, float]]:
         with nn_lstm_alone() if kind is nn.LSTM else nullcontext():
             results.append(_run(module, configuration, dtype))
     expected, ours, theirs = results
-    return {name: (_error(name, ours[name], e), _error(name, theirs[name], e)) for name, e in expected.items()}
+    return {name: (error_of(name, ours[name], e), error_of(name, theirs[name], e)) for name, e in expected.items()}
 
 
 @contextmanager
@@ -120,7 +120,7 @@ def nn_lstm_alone() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _error(name: str, actual: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
+def error_of(name: str, actual: list[torch.Tensor], expected: list[torch.Tensor]) -> float:
     """Absolute for a value, relative (norms) for a gradient; not a number is infinitely wrong.
 
     A gradient that is exactly zero (of w_hh after one step from zeros, say) must come out exactly zero.

@@ -27,13 +27,14 @@ def demo(
 
     output.mkdir(parents=True, exist_ok=True)
     console, settings = Console(), training.Settings()
+    torch.set_num_threads(settings.threads)
     co2 = series.load()
     scale, origins = series.scale_of(co2), series.training_origins(co2)
     x, y = series.inputs(co2, scale, origins), series.targets(co2, scale, origins)
     engine = fastlstm.engine(fastlstm.LSTM(1, 1), torch.zeros(1, 1, 1)).name
     console.print(
         f"{len(origins)} windows of {x.shape[0]} weeks, {settings.num_layers} layers of {settings.hidden_size}; "
-        f"nn.LSTM and fastlstm.LSTM ({engine}) in turn, {torch.get_num_threads()} threads",
+        f"nn.LSTM and fastlstm.LSTM ({engine}) in turn, {settings.threads} thread each",
         highlight=False,
     )
     with Progress(console=console) as progress:
@@ -46,7 +47,7 @@ def demo(
     outcome = outcomes.evaluate(co2, scale, pair)
     report.save_checkpoint(outcome, output)
     picture.draw(outcome, output / report.PICTURE)
-    report.write_report(outcome, settings, torch.get_num_threads(), output / report.REPORT)
+    report.write_report(outcome, settings, output / report.REPORT)
 
     table = Table("forecast of the held-out years", "RMSE, ppm", "MAE, ppm")
     for name, rmse, mae in report.scores(outcome):
@@ -54,7 +55,7 @@ def demo(
     console.print(table)
     for line in summary(outcome):
         console.print(line, highlight=False)
-    console.print(f"picture, report and checkpoint: {output}/", highlight=False)
+    console.print(f"picture, report and checkpoint: {output}/", highlight=False, markup=False)
     for failure in outcome.failures():
         console.print(f"[red]does not hold[/red]: {failure}", highlight=False)
     raise typer.Exit(1 if outcome.failures() else 0)

@@ -29,7 +29,7 @@ def save_checkpoint(outcome: Outcome, folder: Path) -> None:
     save_file(outcome.pair.ours.head.state_dict(), folder / HEAD, metadata={"scale": repr(outcome.scale)})
 
 
-def write_report(outcome: Outcome, settings: Settings, threads: int, path: Path) -> None:
+def write_report(outcome: Outcome, settings: Settings, path: Path) -> None:
     """Everything the demo measured, so that it can be read, and repeated, later."""
     series, pair = outcome.series, outcome.pair
     held_out = f"{series.dates[series.held_out]} to {series.dates[-1]}"
@@ -75,7 +75,7 @@ def write_report(outcome: Outcome, settings: Settings, threads: int, path: Path)
         "end before the held-out years.",
         "",
         f"- settings: {', '.join(f'{name} {value}' for name, value in settings._asdict().items())}",
-        f"- machine: {', '.join(f'{name} {value}' for name, value in host(threads).items())}",
+        f"- machine: {', '.join(f'{name} {value}' for name, value in host(settings.threads).items())}",
         f"- checkpoint: `{LSTM}` (read it with `fastlstm.load`) and `{HEAD}`",
         "- again: `fastlstm demo`",
         "",

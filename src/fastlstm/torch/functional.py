@@ -96,8 +96,11 @@ def _recorded(
     call: Call, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weights: list[Tensor], masks: list[Tensor]
 ) -> Result:
     x3, h_0, c_0 = full(call, x, h_0, c_0)
-    save = torch.is_grad_enabled() and any(t.requires_grad for t in (x3, h_0, c_0, *weights))
-    output, h_n, c_n, _ = recorded.lstm(x3, h_0, c_0, weights, masks, call.batch_sizes, call.sizes.numbers, save)
+    per_row, sizes = 0, call.sizes
+    if torch.is_grad_enabled() and any(t.requires_grad for t in (x3, h_0, c_0, *weights)):
+        wide = x.dtype is torch.float64
+        per_row = recorded.saved_reals(sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D, wide)
+    output, h_n, c_n, _ = recorded.lstm(x3, h_0, c_0, weights, masks, call.batch_sizes, sizes.numbers, per_row)
     return _like_the_caller(call, x, (output, h_n, c_n))
 
 

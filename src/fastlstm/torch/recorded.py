@@ -35,12 +35,14 @@ def call_of(sizes: list[int], x: Tensor, h_0: Tensor, batch_sizes: Tensor | None
     return Call(_sizes(*sizes), T, h_0.shape[1], h_0.shape[:2], batch_sizes)
 
 
-def _saved_reals(call: Call, x: Tensor) -> int:
-    # linear in the rows, by the engine's contract: they may be symbolic here
-    sizes = call.sizes
-    rows = x.shape[0] if call.batch_sizes is not None else call.T * call.N
-    one = _engine.Problem(1, 1, sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D, x.dtype is torch.float64)
-    return rows * one.saved_reals
+def saved_reals(I: int, H: int, P: int, layers: int, D: int, wide: bool) -> int:
+    """How many reals a row leaves for `backward`: by the engine's contract, `saved` is linear in the rows."""
+    return _engine.Problem(1, 1, I, H, P, layers, D, wide).saved_reals
+
+
+# What torch.compiler.assume_constant_result does, without the second it takes to import the compiler. A constant in the
+# graph, and so in the key of the compiler's cache on disk: another instruction set or version saves other amounts.
+saved_reals._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def check_shapes(call: Call, x: Tensor, h_0: Tensor, c_0: Tensor) -> None:
@@ -70,11 +72,16 @@ def _check(call: Call, x: Tensor, h_0: Tensor, c_0: Tensor, weights: list[Tensor
         raise RuntimeError(f"expected tensors of one dtype, float32 or float64, got {x.dtype} and others")
 
 
+def _check_saved(problem: _engine.Problem, saved: Tensor) -> None:
+    if saved.numel() < problem.saved_reals:
+        raise RuntimeError("this graph was recorded for another instruction set or version of the engine")
+
+
 @torch.library.custom_op(
     "fastlstm::lstm",
     mutates_args=(),
     device_types="cpu",
-    schema=f"({_INPUTS}, bool save) -> (Tensor, Tensor, Tensor, Tensor)",
+    schema=f"({_INPUTS}, int per_row) -> (Tensor, Tensor, Tensor, Tensor)",
 )
 def lstm(
     x: Tensor,
@@ -84,16 +91,18 @@ def lstm(
     masks: list[Tensor],
     batch_sizes: Tensor | None,
     sizes: list[int],
-    save: bool,
+    per_row: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """output, h_n, c_n, and what backward will need, or nothing."""
+    """output, h_n, c_n, and what backward will need: `per_row` reals a row, or none."""
     call = call_of(sizes, x, h_0, batch_sizes)
     _check(call, x, h_0, c_0, weights, masks)
     x, h_0, c_0 = x.contiguous(), h_0.contiguous(), c_0.contiguous()
     weights, masks = [w.contiguous() for w in weights], [m.contiguous() for m in masks]
     problem = autograd.problem_of(call, x)
-    saved = x.new_empty(_saved_reals(call, x) if save else 0)
-    output, h_n, c_n = autograd.forward(call, problem, x, h_0, c_0, weights, masks, saved.data_ptr() if save else 0)
+    saved = x.new_empty(per_row * problem.rows)
+    if per_row:
+        _check_saved(problem, saved)
+    output, h_n, c_n = autograd.forward(call, problem, x, h_0, c_0, weights, masks, saved.data_ptr() if per_row else 0)
     return output, h_n, c_n, saved
 
 
@@ -106,11 +115,11 @@ def _(
     masks: list[Tensor],
     batch_sizes: Tensor | None,
     sizes: list[int],
-    save: bool,
+    per_row: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     call = call_of(sizes, x, h_0, batch_sizes)
     output = x.new_empty((*x.shape[:-1], call.sizes.D * call.sizes.out))
-    saved = x.new_empty(_saved_reals(call, x) if save else 0)
+    saved = x.new_empty(per_row * (call.T * call.N if batch_sizes is None else x.shape[0]))
     return output, x.new_empty(h_0.shape), x.new_empty(c_0.shape), saved
 
 
@@ -137,9 +146,11 @@ def lstm_backward(
 ) -> list[Tensor]:
     """The gradients of x, h_0, c_0 and the weights: those that are wanted, and only those."""
     call = call_of(sizes, x, h_0, batch_sizes)
+    _check(call, x, h_0, c_0, weights, masks)
     inputs = [t.contiguous() for t in (x, h_0, c_0, *weights)]
     masks = [m.contiguous() for m in masks]
     problem = autograd.problem_of(call, x)
+    _check_saved(problem, saved)
     output, saved = output.contiguous(), saved.contiguous()
     made = autograd.backward(call, problem, inputs, masks, output, saved.data_ptr(), (doutput, dh_n, dc_n), wanted)
     return [d for d in made if d is not None]
