@@ -17,7 +17,7 @@ class Problem:
         self,
         T: int,
         N: int,
-        I: int,  # noqa: E741
+        I: int,
         H: int,
         P: int = 0,
         layers: int = 1,

@@ -238,6 +238,8 @@ def test_order_of_checks_is_that_of_nn_lstm(first, second):
             return None, ""
 
         (our_type, our_message), (their_type, their_message) = raised(LSTM), raised(nn.LSTM)
-        assert our_type is their_type, f"{arguments}: {our_type} {our_message!r}, nn.LSTM {their_type} {their_message!r}"
+        assert our_type is their_type, (
+            f"{arguments}: {our_type} {our_message!r}, nn.LSTM {their_type} {their_message!r}"
+        )
         if their_type is ValueError or "should be of type" in their_message:
             assert our_message.startswith(their_message), arguments

@@ -7,7 +7,12 @@ from torch import Tensor, nn
 
 from fastlstm import LSTM
 
-OPTIONS = [{}, {"bidirectional": True}, {"proj_size": 3, "batch_first": True}, {"bias": False, "bidirectional": True, "proj_size": 5}]
+OPTIONS = [
+    {},
+    {"bidirectional": True},
+    {"proj_size": 3, "batch_first": True},
+    {"bias": False, "bidirectional": True, "proj_size": 5},
+]
 each_options = pytest.mark.parametrize("options", OPTIONS, ids=str)
 
 

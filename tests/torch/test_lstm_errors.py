@@ -106,11 +106,36 @@ CALLS = {
 OUR_OWN = {
     "packed features": ({}, lambda: (packed(4),), RuntimeError, ["input_size", "3", "4"]),
     "packed double": ({}, lambda: (packed(I, torch.float64),), ValueError, ["torch.float64", "torch.float32"]),
-    "packed h_0 batch": ({}, lambda: (packed(), (zeros(1, 3, H), zeros(1, 3, H))), RuntimeError, ["hidden[0]", "(1, 2, 4)"]),
-    "packed h_0 too few": ({}, lambda: (packed(), (zeros(1, 1, H), zeros(1, 1, H))), RuntimeError, ["hidden[0]", "(1, 2, 4)"]),
-    "packed h_0 size": ({}, lambda: (packed(), (zeros(1, N, 5), zeros(1, N, H))), RuntimeError, ["hidden[0]", "(1, 2, 4)"]),
-    "packed c_0 size": ({}, lambda: (packed(), (zeros(1, N, H), zeros(1, N, 5))), RuntimeError, ["hidden[1]", "(1, 2, 4)"]),
-    "packed layers": ({}, lambda: (packed(), (zeros(2, N, H), zeros(2, N, H))), RuntimeError, ["hidden[0]", "(1, 2, 4)"]),
+    "packed h_0 batch": (
+        {},
+        lambda: (packed(), (zeros(1, 3, H), zeros(1, 3, H))),
+        RuntimeError,
+        ["hidden[0]", "(1, 2, 4)"],
+    ),
+    "packed h_0 too few": (
+        {},
+        lambda: (packed(), (zeros(1, 1, H), zeros(1, 1, H))),
+        RuntimeError,
+        ["hidden[0]", "(1, 2, 4)"],
+    ),
+    "packed h_0 size": (
+        {},
+        lambda: (packed(), (zeros(1, N, 5), zeros(1, N, H))),
+        RuntimeError,
+        ["hidden[0]", "(1, 2, 4)"],
+    ),
+    "packed c_0 size": (
+        {},
+        lambda: (packed(), (zeros(1, N, H), zeros(1, N, 5))),
+        RuntimeError,
+        ["hidden[1]", "(1, 2, 4)"],
+    ),
+    "packed layers": (
+        {},
+        lambda: (packed(), (zeros(2, N, H), zeros(2, N, H))),
+        RuntimeError,
+        ["hidden[0]", "(1, 2, 4)"],
+    ),
     "packed projection": (
         {"proj_size": 2},
         lambda: (packed(), (zeros(1, N, H), zeros(1, N, H))),
@@ -142,9 +167,24 @@ OUR_OWN = {
         RuntimeError,
         ["2 dimensions", "got 3"],
     ),
-    "double states": ({}, lambda: (x, (zeros(1, N, H).double(),) * 2), (RuntimeError, ValueError), ["float64", "float32"]),
-    "double c_0": ({}, lambda: (x, (zeros(1, N, H), zeros(1, N, H).double())), (RuntimeError, ValueError), ["float64", "float32"]),
-    "packed double states": ({}, lambda: (packed(), (zeros(1, N, H).double(),) * 2), (RuntimeError, ValueError), ["float64"]),
+    "double states": (
+        {},
+        lambda: (x, (zeros(1, N, H).double(),) * 2),
+        (RuntimeError, ValueError),
+        ["float64", "float32"],
+    ),
+    "double c_0": (
+        {},
+        lambda: (x, (zeros(1, N, H), zeros(1, N, H).double())),
+        (RuntimeError, ValueError),
+        ["float64", "float32"],
+    ),
+    "packed double states": (
+        {},
+        lambda: (packed(), (zeros(1, N, H).double(),) * 2),
+        (RuntimeError, ValueError),
+        ["float64"],
+    ),
 }
 
 # Letters and numbers: which letters of the alphabet a refusal must show beside the numbers.
@@ -184,7 +224,13 @@ def test_wrong_construction_raises_what_nn_lstm_raises(name):
 
 @pytest.mark.parametrize(
     ("positional", "keywords"),
-    [((), {}), ((I,), {}), ((I, H, 1, True, False, 0.0, False, 0, None, None, None), {}), ((I, H), {"foo": 1}), ((I, H), {"mode": "GRU"})],
+    [
+        ((), {}),
+        ((I,), {}),
+        ((I, H, 1, True, False, 0.0, False, 0, None, None, None), {}),
+        ((I, H), {"foo": 1}),
+        ((I, H), {"mode": "GRU"}),
+    ],
 )
 def test_a_wrong_number_or_name_of_arguments_is_a_type_error(positional, keywords):
     assert outcome(lambda: LSTM(*positional, **keywords))[0] is TypeError
@@ -230,7 +276,9 @@ def test_states_that_are_no_pair_of_tensors_are_refused(hx):
     assert message
 
 
-@pytest.mark.parametrize("wrong", [[1, 2], np.zeros((T, N, I), dtype=np.float32), None, "x"], ids=["list", "array", "None", "str"])
+@pytest.mark.parametrize(
+    "wrong", [[1, 2], np.zeros((T, N, I), dtype=np.float32), None, "x"], ids=["list", "array", "None", "str"]
+)
 def test_an_input_that_is_no_tensor_is_refused(wrong):
     assert outcome(lambda: LSTM(I, H)(wrong))[0] is not None
     assert outcome(lambda: nn.LSTM(I, H)(wrong))[0] is not None

@@ -23,7 +23,9 @@ def build(options: dict[str, object], dtype: torch.dtype = torch.float64) -> LST
     return LSTM(5, 9, **options, dtype=dtype).eval()
 
 
-def backward(lstm: nn.Module, x: Tensor, hx: tuple[Tensor, Tensor] | None, of: dict[int, Tensor]) -> dict[str, Tensor | None]:
+def backward(
+    lstm: nn.Module, x: Tensor, hx: tuple[Tensor, Tensor] | None, of: dict[int, Tensor]
+) -> dict[str, Tensor | None]:
     """Gradients of chosen results (0 output, 1 h_n, 2 c_n) alone."""
     lstm.zero_grad(set_to_none=True)
     leaves = {"x": x, **({} if hx is None else {"h_0": hx[0], "c_0": hx[1]})}
@@ -155,7 +157,9 @@ def test_two_graphs_alive_at_once_do_not_disturb_each_other():
         assert_bits({"output": output.detach(), **named}, {name: found[name] for name in ("output", *named)})
 
 
-@pytest.mark.parametrize("which", ["output", "h_n", "c_n", "x", "h_0", "c_0", "weight_hh_l0", "weight_ih_l1", "bias_hh_l0"])
+@pytest.mark.parametrize(
+    "which", ["output", "h_n", "c_n", "x", "h_0", "c_0", "weight_hh_l0", "weight_ih_l1", "bias_hh_l0"]
+)
 def test_a_tensor_changed_in_place_before_backward_raises_or_does_no_harm(which):
     """nn.LSTM raises where it needs the old values. Ours may need fewer; it must never use the new ones."""
     ours = build({"num_layers": 2})

@@ -43,9 +43,18 @@ class Configuration(NamedTuple):
     seed: int
 
     def __str__(self) -> str:
-        parts = [str(self.dtype).removeprefix("torch."), f"T{self.T}", f"N{self.N}", f"I{self.I}", f"H{self.H}", f"layers{self.layers}"]
+        parts = [
+            str(self.dtype).removeprefix("torch."),
+            f"T{self.T}",
+            f"N{self.N}",
+            f"I{self.I}",
+            f"H{self.H}",
+            f"layers{self.layers}",
+        ]
         parts += [f"P{self.P}"] * bool(self.P) + [f"dropout{self.dropout}"] * bool(self.dropout)
-        parts += ["no_bias"] * (not self.bias) + ["bidirectional"] * self.bidirectional + ["batch_first"] * self.batch_first
+        parts += (
+            ["no_bias"] * (not self.bias) + ["bidirectional"] * self.bidirectional + ["batch_first"] * self.batch_first
+        )
         parts += ["hx"] * self.hx + ["eval"] * (not self.training) + ["packed"] * (self.lengths is not None)
         parts += ["unsorted"] * (not self.enforce_sorted)
         return "-".join([*parts, f"threads{self.threads}", f"seed{self.seed}"])
@@ -104,7 +113,9 @@ GRID = list(configurations())
 
 def compare(c: Configuration) -> None:
     torch.manual_seed(c.seed)
-    ours = LSTM(c.I, c.H, c.layers, c.bias, c.batch_first, c.dropout, c.bidirectional, c.P, dtype=c.dtype).train(c.training)
+    ours = LSTM(c.I, c.H, c.layers, c.bias, c.batch_first, c.dropout, c.bidirectional, c.P, dtype=c.dtype).train(
+        c.training
+    )
     lengths = None if c.lengths is None else list(c.lengths)
     call = draw(ours, c.T, c.N, hx=c.hx, lengths=lengths, enforce_sorted=c.enforce_sorted, seed=c.seed)
     torch.set_num_threads(c.threads)

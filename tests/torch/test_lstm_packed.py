@@ -107,7 +107,7 @@ def test_h_n_and_c_n_follow_any_order_of_the_rows(lengths):
     sequences = [torch.full((length, 5), float(length)) for length in lengths]
     h_0 = torch.tensor(lengths).float().view(1, 3, 1).expand(2, 3, 9) / 10
     _, (h_n, c_n) = ours(pack_sequence(sequences, enforce_sorted=False), (h_0, h_0))
-    for row, length in enumerate(lengths):
+    for row in range(len(lengths)):
         _, (h, c) = ours(sequences[row], (h_0[:, row], h_0[:, row]))
         torch.testing.assert_close(h_n[:, row], h)
         torch.testing.assert_close(c_n[:, row], c)

@@ -138,7 +138,9 @@ def test_promise_2_in_packed_batches(dtype):
 
 def run_python(script: str, seconds: float = 120) -> str:
     """A process of its own: its output, or a failure that shows what it said; a hang is a failure too."""
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=seconds)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=seconds
+    )
     assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -197,7 +199,15 @@ for isa in _engine.isas():
     for dtype, at_end, (T, N, I, H, P) in itertools.product(
         (np.float32, np.float64),
         (True, False),
-        [(1, 1, 1, 1, 0), (2, 1, 3, 5, 2), (3, 7, 9, 7, 0), (5, 6, 17, 33, 31), (4, 13, 63, 65, 0), (7, 19, 97, 31, 7), (1, 64, 15, 16, 0)],
+        [
+            (1, 1, 1, 1, 0),
+            (2, 1, 3, 5, 2),
+            (3, 7, 9, 7, 0),
+            (5, 6, 17, 33, 31),
+            (4, 13, 63, 65, 0),
+            (7, 19, 97, 31, 7),
+            (1, 64, 15, 16, 0),
+        ],
     ):
         for layers, D, threads in ((1, 1, 1), (2, 2, 2)):
             for lengths in (None, sorted((1 + n * 3 % T for n in range(1, N)), reverse=True)):
@@ -390,7 +400,9 @@ def test_a_profile_shows_no_recurrent_operator_and_none_per_step(packed, options
         found[T] = events(lambda call=call: evaluate(lstm, call))
         assert not [name for name in found[T] if "lstm" in name.lower() and name.startswith("aten")]
         assert not [name for name in found[T] if "rnn" in name.lower()]
-        assert not {"aten::mm", "aten::addmm", "aten::bmm", "aten::linear", "aten::sigmoid", "aten::tanh"} & set(found[T])
+        assert not {"aten::mm", "aten::addmm", "aten::bmm", "aten::linear", "aten::sigmoid", "aten::tanh"} & set(
+            found[T]
+        )
     steps = {T: len(names) for T, names in found.items()}
     assert steps[6] == steps[60], steps
 

@@ -22,9 +22,7 @@ arguments = st.fixed_dictionaries(
         "batch_first": st.booleans(),
         "bidirectional": st.booleans(),
     }
-).flatmap(
-    lambda made: st.integers(0, made["hidden_size"] - 1).map(lambda proj_size: {**made, "proj_size": proj_size})
-)
+).flatmap(lambda made: st.integers(0, made["hidden_size"] - 1).map(lambda proj_size: {**made, "proj_size": proj_size}))
 
 
 def build(arguments: dict[str, object], **others: object) -> LSTM:
@@ -33,7 +31,9 @@ def build(arguments: dict[str, object], **others: object) -> LSTM:
 
 
 @settings(max_examples=150)
-@given(arguments=arguments, T=st.integers(1, 9), N=st.none() | st.integers(0, 9), hx=st.booleans(), seed=st.integers(0, 99))
+@given(
+    arguments=arguments, T=st.integers(1, 9), N=st.none() | st.integers(0, 9), hx=st.booleans(), seed=st.integers(0, 99)
+)
 def test_any_dense_call_is_nn_lstms(arguments, T, N, hx, seed):
     ours = build(arguments, dtype=torch.float64)
     call = draw(ours, T, N, hx=hx, seed=seed)

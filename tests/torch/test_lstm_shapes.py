@@ -52,7 +52,9 @@ def test_batch_first_output_is_a_transpose_not_a_copy():
 
 
 @EACH_LAYER
-def test_unbatched_call_ignores_batch_first_and_equals_a_batch_of_one(num_layers, bidirectional, proj_size, batch_first):
+def test_unbatched_call_ignores_batch_first_and_equals_a_batch_of_one(
+    num_layers, bidirectional, proj_size, batch_first
+):
     ours = build(num_layers, bidirectional, proj_size, batch_first)
     call = draw(ours, L, None)
     assert_close(evaluate(ours, call), evaluate(twin(ours, torch.float64), call.to(torch.float64)), torch.float32)

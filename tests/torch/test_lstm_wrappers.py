@@ -177,7 +177,9 @@ def test_saved_tensor_hooks_see_what_the_graph_keeps():
 
 # torch.jit.trace, torch.compile, torch.export
 
-traced = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning", "ignore::FutureWarning")
+traced = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning", "ignore::FutureWarning"
+)
 
 
 @traced
