@@ -4,6 +4,8 @@
 two evaluations entry by entry, by name. A helper asserts; none prints a difference or returns a bool.
 """
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -198,9 +200,18 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "ignore:LSTM with projections is not supported with oneDNN:UserWarning")
 
 
+def run_python(script: str, seconds: float = 120) -> str:
+    """What a script prints in a process of its own; a crash or a hang there is a failure here."""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=seconds)
+    assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
 @pytest.fixture(autouse=True)
-def _fresh_torch() -> Iterator[None]:
-    """Every test starts from one seed and on one thread, and leaves the process as it found it."""
+def _fresh_torch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every test starts from one seed, on one thread and with no fallback announced, and leaves the process as it was."""
+    if "fastlstm.torch" in sys.modules:  # a fallback is said once a process: an earlier test must not use that up
+        monkeypatch.setattr("fastlstm.torch.route._said", set())
     threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
     torch.set_num_threads(1)
     torch.manual_seed(0)

@@ -1,7 +1,8 @@
 """The grid: `LSTM` against `nn.LSTM` in float64 over 1,600 configurations, outputs and every gradient by name.
 
-Configurations are drawn from one seed, so each is the same case on every machine, and each is named by what it is. The sizes are
-odd and even, one, a vector's width (4, 8, 16) and the tile's rows (6) with their neighbours, and two that fit nothing: 63 and 97.
+Configurations are drawn from one seed, so each is the same case on every machine, and each is named by what it is. The
+sizes are odd and even, one, a vector's width (4, 8, 16) and the tile's rows (6) with their neighbours, and two that fit
+nothing: 63 and 97.
 """
 
 import itertools

@@ -196,7 +196,7 @@ def test_saturated_gates_are_as_in_nn_lstm(scale, dtype):
 
 
 @pytest.mark.slow
-def test_denormals_cost_no_more():
+def test_denormal_cells_cost_no_more():
     """semantics.md: 1.2 times. Zero weights keep c at half of itself a step, down through the denormals."""
     ours = LSTM(32, 128)
     with torch.no_grad():
@@ -211,6 +211,28 @@ def test_denormals_cost_no_more():
 
     assert 0 <= run(tiny).abs().max() < torch.finfo(torch.float32).tiny
     assert _ratio(lambda: run(tiny), lambda: run(normal), wanted=1.2) < 1.2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["x", "weights", "doutput"])
+def test_denormal_inputs_weights_and_cotangents_cost_no_more(place):
+    """semantics.md: 1.2 times."""
+    usual, tiny = LSTM(32, 128), LSTM(32, 128)
+    x, doutput = torch.rand(20, 8, 32), torch.rand(20, 8, 128)
+    calls = [[usual, x, doutput], [tiny, x * 1e-39, doutput]]
+    if place == "weights":
+        calls[1][1] = x
+        for name, parameter in tiny.named_parameters():
+            if "weight" in name:
+                parameter.data.mul_(1e-38)
+    elif place == "doutput":
+        calls[1][1:] = [x, doutput * 1e-40]
+
+    def run(lstm: LSTM, x: Tensor, doutput: Tensor) -> None:
+        lstm.zero_grad(set_to_none=True)
+        lstm(x)[0].backward(doutput)
+
+    assert _ratio(lambda: run(*calls[1]), lambda: run(*calls[0]), wanted=1.2) < 1.2
 
 
 def test_flush_denormal_setting_is_left_as_it_was():

@@ -1,0 +1,85 @@
+"""design.md, promise 3: no call reads or writes outside its arrays. Every array lies against a page no one may touch."""
+
+import sys
+
+import pytest
+from conftest import run_python
+
+GUARDED = """
+import ctypes, itertools, mmap
+import numpy as np
+from fastlstm import _engine
+
+libc = ctypes.CDLL(None, use_errno=True)
+PAGE = mmap.PAGESIZE
+kept = []
+
+def fenced(count, dtype, at_end):
+    '''`count` numbers whose last (or first) byte touches a page that nobody may read or write.'''
+    bytes = count * np.dtype(dtype).itemsize
+    pages = -(-bytes // PAGE)
+    area = mmap.mmap(-1, (pages + 2) * PAGE)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(area))
+    for fence in (start, start + (pages + 1) * PAGE):
+        assert libc.mprotect(ctypes.c_void_p(fence), PAGE, 0) == 0
+    offset = PAGE + (pages * PAGE - bytes if at_end else 0)
+    kept.append(area)
+    array = np.frombuffer(area, dtype, count, offset)
+    array[:] = np.random.default_rng(count).standard_normal(count) * 0.3
+    return array
+
+address = lambda array: 0 if array is None else array.ctypes.data
+
+def run(isa, dtype, at_end, T, N, I, H, P, layers, D, lengths, threads):
+    _engine.use_isa(isa)
+    make = lambda *shape: fenced(int(np.prod(shape)), dtype, at_end)
+    sizes = None if lengths is None else [sum(length > t for length in lengths) for t in range(T)]
+    problem = _engine.Problem(T, N, I, H, P, layers, D, dtype == np.float64, sizes)
+    rows, out = problem.rows, P or H
+    weights, dweights = [], []
+    for k, _ in itertools.product(range(layers), range(D)):
+        shapes = [(4 * H, I if k == 0 else D * out), (4 * H, out), (4 * H,), (4 * H,), (P, H)]
+        weights += [make(*shape) if np.prod(shape) else None for shape in shapes]
+        dweights += [make(*shape) if np.prod(shape) else None for shape in shapes]
+    x, h_0, c_0 = make(rows, I), make(layers * D, N, out), make(layers * D, N, H)
+    masks = [make(rows, D * out) for _ in range(layers - 1)]
+    output, h_n, c_n = make(rows, D * out), make(layers * D, N, out), make(layers * D, N, H)
+    saved = make(problem.saved_reals)
+    given = [address(x), address(h_0), address(c_0), [address(w) for w in weights], [address(m) for m in masks]]
+    _engine.forward(problem, *given, address(output), address(h_n), address(c_n), 0, threads)
+    _engine.forward(problem, *given, address(output), address(h_n), address(c_n), address(saved), threads)
+    dx, dh_0, dc_0 = make(rows, I), make(layers * D, N, out), make(layers * D, N, H)
+    _engine.backward(problem, *given, address(output), address(saved), address(output), address(h_n), address(c_n),
+                     address(dx), address(dh_0), address(dc_0), [address(w) for w in dweights], threads)
+    assert all(np.isfinite(a).all() for a in (output, h_n, c_n, dx, dh_0, dc_0))
+    kept.clear()
+
+ran = 0
+for isa in _engine.isas():
+    for dtype, at_end, (T, N, I, H, P) in itertools.product(
+        (np.float32, np.float64),
+        (True, False),
+        [
+            (1, 1, 1, 1, 0),
+            (2, 1, 3, 5, 2),
+            (3, 7, 9, 7, 0),
+            (5, 6, 17, 33, 31),
+            (4, 13, 63, 65, 0),
+            (7, 19, 97, 31, 7),
+            (1, 64, 15, 16, 0),
+        ],
+    ):
+        for layers, D, threads in ((1, 1, 1), (2, 2, 2)):
+            for lengths in (None, sorted((1 + n * 3 % T for n in range(1, N)), reverse=True)):
+                lengths = None if lengths is None else [T, *lengths]
+                run(isa, dtype, at_end, T, N, I, H, P, layers, D, lengths, threads)
+                ran += 1
+print(ran)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs mprotect")
+def test_promise_3_no_call_reads_or_writes_outside_its_arrays():
+    """Every array against a page that no one may touch, at its end and then at its beginning."""
+    assert int(run_python(GUARDED)) > 100
