@@ -6,7 +6,8 @@ namespace {
 
 using Index = std::int64_t;
 
-constexpr double kFlopsPerMicrosecond = 40e3;  // of one core, on the small sizes where the choice matters
+constexpr double kFlopsPerMicrosecond = 40e3;       // of one core, on the small sizes where the choice matters
+constexpr double kPeakFlopsPerMicrosecond = 100e3;  // of one core, in full tiles
 constexpr double kBarrierMicroseconds = 1;
 constexpr double kWorthMicroseconds = 20;  // of work for each thread, or waking it costs more than it does
 constexpr double kL2Bytes = 512 << 10;     // per core: weights beyond it come from L3 or memory
@@ -14,10 +15,10 @@ constexpr double kStreamBytesPerMicrosecond = 12e3;
 
 // The time of one step for one thread that has `rows` rows and `1 / parts` of the units.
 double step_microseconds(double rows, double parts, double weights, double bytes) {
-  const double flops = 2 * rows * weights / parts / kFlopsPerMicrosecond;
+  const double flops = 2 * rows * weights / parts / kPeakFlopsPerMicrosecond;
   const double streamed = weights * bytes / parts;
   const double stream = streamed > kL2Bytes ? streamed / kStreamBytesPerMicrosecond : 0;
-  return flops > stream ? flops : stream;
+  return flops + stream;  // they overlap little: a panel is used as soon as it has come
 }
 
 }  // namespace

@@ -177,6 +177,8 @@ class Lstm(torch.autograd.Function):
         masks, inputs = rest[: ctx.masks], [x, h_0, c_0, *rest[ctx.masks :]]
         needs = ctx.needs_input_grad[2:]
         wanted = [*needs[:3], *needs[3 + ctx.masks :]]
+        # A lazy negation is no reason to leave the engine.
+        gradients = tuple(d if readable(d) else d.resolve_neg() for d in gradients)
         if torch.is_grad_enabled() or not all(map(readable, gradients)):
             made = differentiate(ctx.call, inputs, masks, gradients, wanted)
         else:
