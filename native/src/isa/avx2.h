@@ -2,6 +2,8 @@
 #pragma once
 #include <immintrin.h>
 
+#include <cstdint>
+
 namespace fastlstm::avx2 {
 
 inline constexpr int kRegisters = 16;
@@ -72,5 +74,7 @@ inline D pow2_of_shifted(D shifted) {
   const __m256i n = _mm256_castpd_si256(shifted.v);
   return {_mm256_castsi256_pd(_mm256_slli_epi64(_mm256_add_epi64(n, _mm256_set1_epi64x(1023)), 52))};
 }
+
+#include "transpose.h"
 
 }  // namespace fastlstm::avx2

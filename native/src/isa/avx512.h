@@ -2,6 +2,8 @@
 #pragma once
 #include <immintrin.h>
 
+#include <cstdint>
+
 namespace fastlstm::avx512 {
 
 inline constexpr int kRegisters = 32;
@@ -70,5 +72,7 @@ inline D pow2_of_shifted(D shifted) {
   const __m512i n = _mm512_castpd_si512(shifted.v);
   return {_mm512_castsi512_pd(_mm512_slli_epi64(_mm512_add_epi64(n, _mm512_set1_epi64(1023)), 52))};
 }
+
+#include "transpose.h"
 
 }  // namespace fastlstm::avx512

@@ -2,6 +2,8 @@
 #pragma once
 #include <arm_neon.h>
 
+#include <cstdint>
+
 namespace fastlstm::neon {
 
 inline constexpr int kRegisters = 32;
@@ -72,6 +74,15 @@ inline F pow2_of_shifted(F shifted) {
 inline D pow2_of_shifted(D shifted) {
   const int64x2_t n = vreinterpretq_s64_f64(shifted.v);
   return {vreinterpretq_f64_s64(vshlq_n_s64(vaddq_s64(n, vdupq_n_s64(1023)), 52))};
+}
+
+// to[c][r] = from[r][c] for 4 x 4
+template <class Real>
+inline constexpr int kTransposed = 4;
+template <class Real>
+inline void transpose_block(const Real* from, std::int64_t ld_from, Real* to, std::int64_t ld_to) {
+  for (int c = 0; c < 4; ++c)
+    for (int r = 0; r < 4; ++r) to[c * ld_to + r] = from[r * ld_from + c];
 }
 
 }  // namespace fastlstm::neon

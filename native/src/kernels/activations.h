@@ -15,9 +15,8 @@ struct Exp<float> {
   static constexpr float log2e = 1.44269504088896341F;
   static constexpr float ln2_high = 0.693359375F;
   static constexpr float ln2_low = -2.12194440054690583e-4F;
-  static constexpr float overflow = 89.0F;  // 2^128: infinity
-  static constexpr float q[] = {0.5000000014F,   0.1666666668F,   0.04166646094F,
-                                0.008333310483F, 0.001393409035F, 0.0001989147984F};  // 5.6e-10 relative
+  static constexpr float overflow = 89.0F;                                                               // 2^128: infinity
+  static constexpr float q[] = {0.5F, 0.1666657703F, 0.04166655466F, 0.008363173075F, 0.001392617612F};  // 1.0e-8 of exp(r)
 };
 template <>
 struct Exp<double> {
@@ -39,43 +38,47 @@ struct Exp<double> {
                                  2.091505988491768587e-9};  // 5.8e-19 relative
 };
 
-// x = n ln2 + r: returns expm1(r) and 2^n.
-template <class Real>
-inline void expm1_parts(Vec<Real> x, Vec<Real>& p, Vec<Real>& scale) {
+// q(r), or q(-r) where SIGN is -1.
+template <int SIGN, class Real>
+inline __attribute__((always_inline)) Vec<Real> q_of(Vec<Real> r) {
   using E = Exp<Real>;
+  constexpr int degree = static_cast<int>(sizeof E::q / sizeof E::q[0]) - 1;
+  const auto coefficient = [](int k) { return broadcast(SIGN < 0 && k % 2 == 1 ? -E::q[k] : E::q[k]); };
+  Vec<Real> q = coefficient(degree);
+#pragma GCC unroll 16
+  for (int k = degree - 1; k >= 0; --k) q = fma(q, r, coefficient(k));
+  return q;
+}
+
+// 1 / (1 + exp(-x)), with -x = n ln2 - r
+template <class Real>
+inline __attribute__((always_inline)) Vec<Real> sigmoid(Vec<Real> x) {
+  using E = Exp<Real>;
+  const Vec<Real> one = broadcast(Real(1));
   const Vec<Real> shift = broadcast(E::shift);
+  x = clamp(x, -E::overflow, Real(40));  // exp(-40) vanishes beside 1 in either precision
+  const Vec<Real> shifted = fma(x, broadcast(-E::log2e), shift);
+  const Vec<Real> n = shifted - shift;
+  Vec<Real> r = fma(n, broadcast(E::ln2_high), x);
+  r = fma(n, broadcast(E::ln2_low), r);
+  const Vec<Real> e = fma(r * r, q_of<-1>(r), one - r);
+  return one / fma(pow2_of_shifted(shifted), e, one);
+}
+
+// expm1(2x) / (expm1(2x) + 2), with 2x = n ln2 + r
+template <class Real>
+inline __attribute__((always_inline)) Vec<Real> tanh(Vec<Real> x) {
+  using E = Exp<Real>;
+  constexpr Real limit = sizeof(Real) == 4 ? Real(20) : Real(40);
+  const Vec<Real> one = broadcast(Real(1));
+  const Vec<Real> shift = broadcast(E::shift);
+  x = clamp(x + x, -limit, limit);
   const Vec<Real> shifted = fma(x, broadcast(E::log2e), shift);
   const Vec<Real> n = shifted - shift;
   Vec<Real> r = fnma(n, broadcast(E::ln2_high), x);
   r = fnma(n, broadcast(E::ln2_low), r);
-  constexpr int degree = static_cast<int>(sizeof E::q / sizeof E::q[0]) - 1;
-  Vec<Real> q = broadcast(E::q[degree]);
-#pragma GCC unroll 16
-  for (int k = degree - 1; k >= 0; --k) q = fma(q, r, broadcast(E::q[k]));
-  p = fma(r * r, q, r);
-  scale = pow2_of_shifted(shifted);
-}
-
-// 1 / (1 + exp(-x))
-template <class Real>
-inline Vec<Real> sigmoid(Vec<Real> x) {
-  const Vec<Real> one = broadcast(Real(1));
-  // exp(-40) vanishes beside 1 in either precision.
-  const Vec<Real> minus_x = clamp(broadcast(Real(0)) - x, Real(-40), Exp<Real>::overflow);
-  Vec<Real> p;
-  Vec<Real> scale;
-  expm1_parts(minus_x, p, scale);
-  return one / (one + scale * (one + p));
-}
-
-// expm1(2x) / (expm1(2x) + 2)
-template <class Real>
-inline Vec<Real> tanh(Vec<Real> x) {
-  constexpr Real limit = sizeof(Real) == 4 ? Real(20) : Real(40);
-  const Vec<Real> one = broadcast(Real(1));
-  Vec<Real> p;
-  Vec<Real> scale;
-  expm1_parts(clamp(x + x, -limit, limit), p, scale);
+  const Vec<Real> p = fma(r * r, q_of<1>(r), r);
+  const Vec<Real> scale = pow2_of_shifted(shifted);
   const Vec<Real> em1 = fma(scale, p, scale - one);
   return em1 / (em1 + broadcast(Real(2)));
 }

@@ -172,7 +172,11 @@ void backward_step(const LayerBackward<Real>& layer, Index t, const Part& part, 
 // Packs kTileRows features of `rows` rows that stand ld apart, as [row][feature]; a null source gives zeros.
 template <class Real>
 inline void pack_tile(const Real* source, Index ld, Index rows, Index count, Real* tile) {
-  for (Index r = 0; r < rows; ++r)
+  Index r = 0;
+  if (kLanes<Real> >= kTileRows && source != nullptr &&
+      count >= kLanes<Real>)  // what is stored past a row, the next one overwrites
+    for (; r * kTileRows + kLanes<Real> <= rows * kTileRows; ++r) store(tile + r * kTileRows, load(source + r * ld));
+  for (; r < rows; ++r)
     for (Index j = 0; j < kTileRows; ++j) tile[r * kTileRows + j] = source != nullptr && j < count ? source[r * ld + j] : Real(0);
 }
 

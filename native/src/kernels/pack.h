@@ -10,24 +10,40 @@ inline Index unit_blocks(Index H) {
   return (H + kLanes<Real> - 1) / kLanes<Real>;
 }
 
+// to[c][r] = from[r][c]
+template <class Real>
+void transpose(const Real* from, Index ld_from, Index rows, Index columns, Real* to, Index ld_to) {
+  constexpr Index block = kTransposed<Real>;
+  Index c = 0;
+  for (; c + block <= columns; c += block) {
+    Index r = 0;
+    for (; r + block <= rows; r += block) transpose_block(from + r * ld_from + c, ld_from, to + c * ld_to + r, ld_to);
+    for (; r < rows; ++r)
+      for (Index k = c; k < c + block; ++k) to[k * ld_to + r] = from[r * ld_from + k];
+  }
+  for (; c < columns; ++c)
+    for (Index r = 0; r < rows; ++r) to[c * ld_to + r] = from[r * ld_from + c];
+}
+
+// to[k][0 .. width) = w[0 .. rows)[k] for k < K, and zeros from rows on: w's rows lie K apart, those of `to` kPanel.
+template <class Real>
+void pack_rows(const Real* w, Index rows, Index K, Real* to, Index width) {
+  transpose(w, K, rows, K, to, kPanel<Real>);
+  if (rows == width) return;
+  for (Index k = 0; k < K; ++k)
+    for (Index r = rows; r < width; ++r) to[k * kPanel<Real> + r] = Real(0);
+}
+
 // panels[.][k0 + k][.] = w[gate * H + unit][k] for the unit blocks [u0, u1): w is (4H, K), the panels are K_all deep.
 template <class Real>
 void pack_gates(const Real* w, Index H, Index K, Real* panels, Index k0, Index K_all, Index u0, Index u1) {
   constexpr Index lanes = kLanes<Real>;
-  constexpr Index strip = 16;  // one cache line of w at a time
-  for (Index u = u0; u < u1; ++u) {
+  for (Index u = u0; u < u1; ++u)
     for (Index gate = 0; gate < 4; ++gate) {
       Real* const panel = panels + ((u * kHalves + gate / kVectors) * K_all + k0) * kPanel<Real> + gate % kVectors * lanes;
       const Index units = H - u * lanes < lanes ? H - u * lanes : lanes;
-      for (Index k = 0; k < K; k += strip) {
-        const Index end = k + strip < K ? k + strip : K;
-        for (Index lane = 0; lane < lanes; ++lane) {
-          const Real* const row = w + (gate * H + u * lanes + lane) * K;
-          for (Index j = k; j < end; ++j) panel[j * kPanel<Real> + lane] = lane < units ? row[j] : Real(0);
-        }
-      }
+      pack_rows(w + (gate * H + u * lanes) * K, units, K, panel, lanes);
     }
-  }
 }
 
 // bias[gate order] = b_ih + b_hh
@@ -79,29 +95,21 @@ void pack_gate_rows(const Real* w, Index H, Index columns, Real* panels, Index p
 // panels[p][k][.] = w[p * kPanel + .][k] for the column panels [p0, p1): w is (columns, K), so this transposes.
 template <class Real>
 void pack_transposed(const Real* w, Index columns, Index K, Real* panels, Index p0, Index p1) {
-  for (Index p = p0; p < p1; ++p)
-    for (Index j = 0; j < kPanel<Real>; ++j) {
-      const Index column = p * kPanel<Real> + j;
-      for (Index k = 0; k < K; ++k) panels[(p * K + k) * kPanel<Real> + j] = column < columns ? w[column * K + k] : Real(0);
-    }
+  for (Index p = p0; p < p1; ++p) {
+    const Index rest = columns - p * kPanel<Real>;
+    pack_rows(w + p * kPanel<Real> * K, rest < kPanel<Real> ? rest : kPanel<Real>, K, panels + p * K * kPanel<Real>,
+              kPanel<Real>);
+  }
 }
 
 // dw[gate * H + unit][feature] = sums[feature][gate order], for the rows of the unit blocks [u0, u1): sums is (features, 4 Hp).
 template <class Real>
 void unpack_gates(const Real* sums, Index H, Index features, Real* dw, Index u0, Index u1) {
   constexpr Index lanes = kLanes<Real>;
-  constexpr Index strip = 16;
   const Index ld = unit_blocks<Real>(H) * 4 * lanes;
   for (Index u = u0; u < u1; ++u)
     for (Index gate = 0; gate < 4; ++gate) {
       const Index units = H - u * lanes < lanes ? H - u * lanes : lanes;
-      const Real* const column = sums + (u * 4 + gate) * lanes;
-      for (Index j = 0; j < features; j += strip) {
-        const Index end = j + strip < features ? j + strip : features;
-        for (Index lane = 0; lane < units; ++lane) {
-          Real* const row = dw + (gate * H + u * lanes + lane) * features;
-          for (Index f = j; f < end; ++f) row[f] = column[f * ld + lane];
-        }
-      }
+      transpose(sums + (u * 4 + gate) * lanes, ld, features, units, dw + (gate * H + u * lanes) * features, features);
     }
 }
