@@ -11,6 +11,8 @@
 #include <stdexcept>
 #include <vector>
 
+#include "infer.h"
+
 namespace nb = nanobind;
 using namespace nb::literals;
 
@@ -136,4 +138,5 @@ NB_MODULE(_engine, m) {
                               function_at<decltype(fastlstm::OpenMP::num_threads)>(num_threads)});
       },
       "gomp_parallel"_a, "omp_get_thread_num"_a, "omp_get_num_threads"_a);
+  define_infer(m);
 }

@@ -4,7 +4,12 @@ Every array is C-contiguous and given by its address (`tensor.data_ptr()`, `arra
 Nothing here checks shapes: `fastlstm.torch.functional` and `fastlstm.numpy` do, before they call.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the engine knows no torch
+    from torch import Tensor
 
 class Problem:
     """The sizes of one call, in the alphabet of the project, and how many rows each step has.
@@ -80,3 +85,32 @@ def use_isa(name: str) -> None:
 
 def use_openmp(gomp_parallel: int, omp_get_thread_num: int, omp_get_num_threads: int) -> None:
     """Run parallel work on the caller's OpenMP runtime (torch's own libgomp), given three function addresses."""
+
+def use_torch(torch: ModuleType) -> bool:
+    """Prepare `infer` and `infer_cell` for tensors of this torch; False, and they will return None, where it has no DLPack
+    exchange table."""
+
+def infer(
+    sizes: list[int],  # I, H, P, layers, D, bias
+    names: tuple[str, ...],  # of the parameters, in their order
+    parameters: Mapping[str, Tensor | None],
+    input: Any,  # (T, N, I), (N, T, I) with batch_first, or (T, I)
+    hx: Any,  # (h_0, c_0) or None
+    batch_first: bool,
+    threads: int,
+) -> tuple[Tensor, tuple[Tensor, Tensor]] | None:
+    """output, (h_n, c_n) of plain float32 or float64 tensors of the CPU whose memory lies as the engine reads it.
+
+    The call is checked, allocated and run in one crossing. Gradients and what watches tensor operations are the caller's
+    business. None, and nothing done, for whatever is unusual or wrong.
+    """
+
+def infer_cell(
+    sizes: list[int],
+    names: tuple[str, ...],
+    parameters: Mapping[str, Tensor | None],
+    input: Any,  # (N, I) or (I)
+    hx: Any,  # (h, c) or None
+    threads: int,
+) -> tuple[Tensor, Tensor] | None:
+    """h, c of one step: as `infer`."""

@@ -6,7 +6,8 @@
 //     c_t = f c_{t-1} + i g,   h_t = o tanh(c_t)   (then h_t = W_hr h_t where P > 0)
 //
 // Arrays are C-contiguous, of one Real (float or double), aligned as Real is, and are read or written only during the call.
-// Outputs must not overlap inputs or each other. nullptr means what each line says.
+// Outputs must not overlap inputs or each other; but of a single layer, direction and step, `output` may be h_n. nullptr means
+// what each line says.
 //
 // Rows: the steps of a sequence stand one after the other. A dense batch has T * N rows, row t * N + n. A packed batch (lengths
 // differing, longest first) has batch_sizes[t] rows at step t, and no row for padding.

@@ -2,6 +2,9 @@
 engine.
 """
 
+import torch
+
+from fastlstm import _engine
 from fastlstm.torch.base import engine
 from fastlstm.torch.cell import LSTMCell
 from fastlstm.torch.lstm import LSTM
@@ -11,4 +14,5 @@ from fastlstm.torch.route import strict
 
 __all__ = ["LSTM", "LSTMCell", "engine", "load", "strict"]
 
+_engine.use_torch(torch)
 share_torch_threads()

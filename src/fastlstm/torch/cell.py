@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from fastlstm import _engine
 from fastlstm.torch import route
 from fastlstm.torch.base import Recurrent
 from fastlstm.torch.call import Call
-from fastlstm.torch.functional import lstm
+from fastlstm.torch.functional import lstm, plain
 from fastlstm.weights import Sizes, cell_shapes
 
 
@@ -54,6 +56,12 @@ class LSTMCell(Recurrent):
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """input, (h, c) -> h, c; shapes and errors as the class says."""
+        if plain() and not torch.is_grad_enabled():
+            made = _engine.infer_cell(
+                self._sizes.numbers, self._names, self._parameters, input, hx, torch.get_num_threads()
+            )
+            if made is not None:
+                return made
         return self._traced(self._step, input, hx) if route.tracing_state() is not None else self._step(input, hx)
 
     def _step(self, input: Tensor, hx: Sequence[Tensor] | None) -> tuple[Tensor, Tensor]:

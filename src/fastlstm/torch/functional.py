@@ -37,16 +37,21 @@ def lstm(
     return _native(call, x, h_0, c_0, weights, masks_of(call, x, dropout) if dropout > 0 else [], grad)
 
 
-def _direct(sizes: Sizes, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weights: list[Tensor]) -> bool | None:
-    """Whether gradients are wanted, where the engine can be called by address; None, no error yet, elsewhere."""
-    if (
+def plain() -> bool:
+    """Whether nothing watches or changes tensor operations here and now: what a tensor is, its memory tells."""
+    return not (
         torch.compiler.is_compiling()
         or torch.is_autocast_enabled("cpu")
         or route.tracing_state() is not None
         or _dispatch_modes() > 0
         or _transform_level() is not None
         or forward_ad._current_level >= 0
-    ):
+    )
+
+
+def _direct(sizes: Sizes, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weights: list[Tensor]) -> bool | None:
+    """Whether gradients are wanted, where the engine can be called by address; None, no error yet, elsewhere."""
+    if not plain():
         return None
     dtype = x.dtype
     if dtype not in route.REAL:

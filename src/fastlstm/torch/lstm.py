@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from fastlstm import _engine
 from fastlstm.torch import route
 from fastlstm.torch.base import Recurrent
 from fastlstm.torch.call import Call
-from fastlstm.torch.functional import lstm
+from fastlstm.torch.functional import lstm, plain
 from fastlstm.weights import Sizes, named_shapes
 
 State = tuple[Tensor, Tensor]
@@ -136,6 +137,11 @@ class LSTM(Recurrent):
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """input, (h_0, c_0) -> output, (h_n, c_n); shapes and errors as the class says."""
+        if plain() and not (torch.is_grad_enabled() or (self.training and self.dropout)):
+            sizes, threads = self._sizes.numbers, torch.get_num_threads()
+            made = _engine.infer(sizes, self._names, self._parameters, input, hx, self.batch_first, threads)
+            if made is not None:
+                return made
         run = self._packed if isinstance(input, PackedSequence) else self._dense
         return self._traced(run, input, hx) if route.tracing_state() is not None else run(input, hx)
 

@@ -1,0 +1,44 @@
+// As much of DLPack 1.x's C ABI as it takes to read a tensor without a handshake: the exchange table that an array library hangs
+// on its tensor type as `__dlpack_c_exchange_api__` (DLPack 1.3, dlpack.h; torch has it since 2.10).
+#pragma once
+#include <cstdint>
+
+namespace dlpack {
+
+struct Device {
+  std::int32_t type;
+  std::int32_t id;
+};
+inline constexpr std::int32_t kCPU = 1;
+
+struct DataType {
+  std::uint8_t code;
+  std::uint8_t bits;
+  std::uint16_t lanes;
+};
+inline constexpr std::uint8_t kFloat = 2;
+
+struct Tensor {
+  void* data;
+  Device device;
+  std::int32_t ndim;
+  DataType dtype;
+  std::int64_t* shape;
+  std::int64_t* strides;
+  std::uint64_t byte_offset;
+};
+
+struct ExchangeTable {
+  struct {
+    std::uint32_t major;
+    std::uint32_t minor;
+  } version;
+  void* previous;
+  void* allocate;
+  void* managed_from_object;
+  void* managed_to_object;
+  int (*tensor_from_object)(void* object, Tensor* out);  // fills in a view that lives as long as nothing touches the object
+  void* current_stream;
+};
+
+}  // namespace dlpack

@@ -1,0 +1,269 @@
+// A call on torch tensors, without gradients, in one crossing from Python: at one step of one row the engine works for 3 us, and
+// checks, addresses and outputs, one Python call each, took 20. Tensors are read through DLPack's exchange table, so nothing here
+// is built against torch.
+//
+// It takes only what it understands at a glance and returns None for all else, errors included: functional.py, which says what is
+// wrong, comes next.
+#include "infer.h"
+
+#include <optional>
+#include <vector>
+
+#include "dlpack.h"
+#include "fastlstm/engine.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace {
+
+using Index = std::int64_t;
+
+// What use_torch finds, once; never released: they live as long as torch does.
+struct Torch {
+  const dlpack::ExchangeTable* table = nullptr;
+  PyTypeObject* tensor;
+  PyTypeObject* parameter;
+  PyObject* empty_strided;
+  PyObject* dtypes[2];  // float32, float64
+  PyObject* cpu;
+  PyObject* options;  // ("dtype", "device")
+  PyObject* is_neg;
+} torch;
+
+bool use_torch(nb::module_ module) {
+  const nb::object capsule = nb::getattr(module.attr("Tensor"), "__dlpack_c_exchange_api__", nb::none());
+  if (!PyCapsule_IsValid(capsule.ptr(), "dlpack_exchange_api")) return false;
+  const auto* const table = static_cast<const dlpack::ExchangeTable*>(PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api"));
+  if (table->version.major != 1 || table->tensor_from_object == nullptr) return false;
+  const auto keep = [](nb::object object) { return object.release().ptr(); };
+  torch.tensor = reinterpret_cast<PyTypeObject*>(keep(module.attr("Tensor")));
+  torch.parameter = reinterpret_cast<PyTypeObject*>(keep(module.attr("nn").attr("Parameter")));
+  torch.empty_strided = keep(module.attr("empty_strided"));
+  torch.dtypes[0] = keep(module.attr("float32"));
+  torch.dtypes[1] = keep(module.attr("float64"));
+  torch.cpu = keep(module.attr("device")("cpu"));
+  torch.options = keep(nb::make_tuple("dtype", "device"));
+  torch.is_neg = keep(nb::str("is_neg"));
+  torch.table = table;
+  return true;
+}
+
+// A plain tensor of the CPU, of `bits`-bit floats, with memory: its view. Anything else: nothing.
+std::optional<dlpack::Tensor> view(PyObject* object, int bits) {
+  if (Py_TYPE(object) != torch.tensor && Py_TYPE(object) != torch.parameter) return {};
+  dlpack::Tensor t;
+  if (torch.table->tensor_from_object(object, &t) != 0) {
+    PyErr_Clear();
+    return {};
+  }
+  const bool known =
+      t.device.type == dlpack::kCPU && t.dtype.code == dlpack::kFloat && t.dtype.bits == bits && t.dtype.lanes == 1;
+  if (!known || t.data == nullptr || t.byte_offset != 0) return {};
+  return t;
+}
+
+// Whether the tensor has these sizes and its elements lie in the order of its indices.
+bool is_dense(const dlpack::Tensor& t, std::initializer_list<Index> shape) {
+  if (t.ndim != static_cast<int>(shape.size())) return false;
+  Index stride = 1;
+  for (int k = t.ndim; k-- > 0;) {
+    const Index size = shape.begin()[k];
+    if (t.shape[k] != size || (size != 1 && t.strides[k] != stride)) return false;
+    stride *= size;
+  }
+  return true;
+}
+
+// A lazy negation, of which memory knows nothing.
+bool is_negated(PyObject* tensor) {
+  PyObject* const answer = PyObject_CallMethodNoArgs(tensor, torch.is_neg);
+  if (answer == nullptr) PyErr_Clear();
+  Py_XDECREF(answer);
+  return answer != Py_False;
+}
+
+nb::object tuple_of(std::initializer_list<Index> numbers) {
+  PyObject* const tuple = PyTuple_New(static_cast<Py_ssize_t>(numbers.size()));
+  for (std::size_t k = 0; k < numbers.size(); ++k)
+    PyTuple_SET_ITEM(tuple, static_cast<Py_ssize_t>(k), PyLong_FromLongLong(numbers.begin()[k]));
+  return nb::steal(tuple);
+}
+
+// A new tensor, and its memory.
+struct Made {
+  nb::object tensor;
+  void* data;
+
+  Made(int bits, std::initializer_list<Index> shape, std::initializer_list<Index> strides) {
+    const nb::object size = tuple_of(shape);
+    const nb::object stride = tuple_of(strides);
+    PyObject* const arguments[] = {size.ptr(), stride.ptr(), torch.dtypes[bits == 64], torch.cpu};
+    tensor = nb::steal(PyObject_Vectorcall(torch.empty_strided, arguments, 2, torch.options));
+    if (!tensor.is_valid()) throw nb::python_error();
+    const auto made = view(tensor.ptr(), bits);
+    data = made ? made->data : nullptr;
+  }
+};
+
+// The six sizes, in the order of weights.py's `Sizes.numbers`.
+struct Sizes {
+  Index I, H, P, layers, D, bias;
+
+  explicit Sizes(const nb::list& numbers) {
+    Index* const fields[] = {&I, &H, &P, &layers, &D, &bias};
+    for (std::size_t k = 0; k < 6; ++k)
+      *fields[k] = PyLong_AsLongLong(PyList_GET_ITEM(numbers.ptr(), static_cast<Py_ssize_t>(k)));
+  }
+  Index out() const { return P > 0 ? P : H; }
+};
+
+// The parameters by name, each the next of `names`.
+template <class Real>
+bool read_weights(const Sizes& sizes, PyObject* names, PyObject* parameters, std::vector<fastlstm::Weights<Real>>& weights) {
+  constexpr int bits = sizeof(Real) * 8;
+  Py_ssize_t next = 0;
+  const auto read = [&](const Real*& to, std::initializer_list<Index> shape) {
+    if (next >= PyTuple_GET_SIZE(names)) return false;
+    PyObject* const parameter = PyDict_GetItemWithError(parameters, PyTuple_GET_ITEM(names, next++));
+    if (parameter == nullptr) return false;
+    const auto t = view(parameter, bits);
+    if (!t || !is_dense(*t, shape)) return false;
+    to = static_cast<const Real*>(t->data);
+    return true;
+  };
+  for (Index layer = 0; layer < sizes.layers; ++layer)
+    for (Index d = 0; d < sizes.D; ++d) {
+      fastlstm::Weights<Real> w{};
+      const Index in = layer == 0 ? sizes.I : sizes.D * sizes.out();
+      if (!read(w.w_ih, {4 * sizes.H, in}) || !read(w.w_hh, {4 * sizes.H, sizes.out()})) return false;
+      if (sizes.bias != 0 && (!read(w.b_ih, {4 * sizes.H}) || !read(w.b_hh, {4 * sizes.H}))) return false;
+      if (sizes.P > 0 && !read(w.w_hr, {sizes.P, sizes.H})) return false;
+      weights.push_back(w);
+    }
+  return next == PyTuple_GET_SIZE(names);
+}
+
+// hx = (h_0, c_0), dense and of these shapes, or None: their memory into `inputs`.
+template <class Real>
+bool read_state(PyObject* hx, std::initializer_list<Index> h_shape, std::initializer_list<Index> c_shape,
+                fastlstm::Inputs<Real>& inputs) {
+  if (hx == Py_None) return true;
+  if (!PyTuple_CheckExact(hx) || PyTuple_GET_SIZE(hx) != 2) return false;
+  const auto read = [&](int k, std::initializer_list<Index> shape) -> const Real* {
+    PyObject* const object = PyTuple_GET_ITEM(hx, k);
+    const auto t = view(object, sizeof(Real) * 8);
+    return t && is_dense(*t, shape) && !is_negated(object) ? static_cast<const Real*>(t->data) : nullptr;
+  };
+  inputs.h_0 = read(0, h_shape);
+  inputs.c_0 = read(1, c_shape);
+  return inputs.h_0 != nullptr && inputs.c_0 != nullptr;
+}
+
+// The engine, for all that is given and made; false: there was no memory to write to.
+template <class Real>
+bool run(const Sizes& sizes, Index T, Index N, const fastlstm::Inputs<Real>& inputs, const Made& output, const Made& h_n,
+         const Made& c_n, int threads) {
+  if (output.data == nullptr || h_n.data == nullptr || c_n.data == nullptr) return false;
+  const fastlstm::Outputs<Real> outputs{static_cast<Real*>(output.data), static_cast<Real*>(h_n.data),
+                                        static_cast<Real*>(c_n.data)};
+  const fastlstm::Problem problem(T, N, sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D);
+  const nb::gil_scoped_release release;
+  fastlstm::forward<Real>(problem, inputs, outputs, nullptr, threads);
+  return true;
+}
+
+// LSTM: x (T, N, I), (N, T, I) with batch_first, (T, I) -> output, (h_n, c_n)
+template <class Real>
+nb::object layer(const Sizes& sizes, const dlpack::Tensor& x, PyObject* hx, const std::vector<fastlstm::Weights<Real>>& weights,
+                 bool batch_first, int threads) {
+  constexpr int bits = sizeof(Real) * 8;
+  if (x.ndim != 2 && x.ndim != 3) return nb::none();
+  const bool batched = x.ndim == 3;
+  const bool swapped = batched && batch_first;
+  const Index T = x.shape[swapped ? 1 : 0];
+  const Index N = batched ? x.shape[swapped ? 0 : 1] : 1;
+  const Index cells = sizes.layers * sizes.D;
+  const Index out = sizes.out();
+  const Index width = sizes.D * out;
+  if (T == 0 || N == 0 || (swapped && T > 1 && N > 1)) return nb::none();  // (N, T, I) must be reordered first
+  if (!(batched ? is_dense(x, {x.shape[0], x.shape[1], sizes.I}) : is_dense(x, {T, sizes.I}))) return nb::none();
+
+  fastlstm::Inputs<Real> inputs{};
+  inputs.x = static_cast<const Real*>(x.data);
+  inputs.weights = weights.data();
+  if (!(batched ? read_state(hx, {cells, N, out}, {cells, N, sizes.H}, inputs)
+                : read_state(hx, {cells, out}, {cells, sizes.H}, inputs)))
+    return nb::none();
+  const Made output = swapped   ? Made(bits, {N, T, width}, {width, N * width, 1})
+                      : batched ? Made(bits, {T, N, width}, {N * width, width, 1})
+                                : Made(bits, {T, width}, {width, 1});
+  const auto state = [&](Index features) {
+    return batched ? Made(bits, {cells, N, features}, {N * features, features, 1}) : Made(bits, {cells, features}, {features, 1});
+  };
+  const Made h_n = state(out);
+  const Made c_n = state(sizes.H);
+  if (!run(sizes, T, N, inputs, output, h_n, c_n, threads)) return nb::none();
+  return nb::make_tuple(output.tensor, nb::make_tuple(h_n.tensor, c_n.tensor));
+}
+
+// LSTMCell: x (N, I) or (I) -> h, c. The output of its one step is its h_n.
+template <class Real>
+nb::object cell(const Sizes& sizes, const dlpack::Tensor& x, PyObject* hx, const std::vector<fastlstm::Weights<Real>>& weights,
+                int threads) {
+  constexpr int bits = sizeof(Real) * 8;
+  if (x.ndim != 1 && x.ndim != 2) return nb::none();
+  const bool batched = x.ndim == 2;
+  const Index N = batched ? x.shape[0] : 1;
+  const Index H = sizes.H;
+  if (N == 0 || !(batched ? is_dense(x, {N, sizes.I}) : is_dense(x, {sizes.I}))) return nb::none();
+  fastlstm::Inputs<Real> inputs{};
+  inputs.x = static_cast<const Real*>(x.data);
+  inputs.weights = weights.data();
+  if (!(batched ? read_state(hx, {N, H}, {N, H}, inputs) : read_state(hx, {H}, {H}, inputs))) return nb::none();
+  const auto state = [&] { return batched ? Made(bits, {N, H}, {H, 1}) : Made(bits, {H}, {1}); };
+  const Made h_n = state();
+  const Made c_n = state();
+  if (!run(sizes, 1, N, inputs, h_n, h_n, c_n, threads)) return nb::none();
+  return nb::make_tuple(h_n.tensor, c_n.tensor);
+}
+
+// use(x, weights) for the precision that x has; None where x or a parameter is not what it should be.
+template <class Use>
+nb::object read(const nb::list& numbers, const nb::tuple& names, const nb::dict& parameters, nb::handle input, const Use& use) {
+  if (torch.table == nullptr || numbers.size() != 6) return nb::none();
+  const Sizes sizes(numbers);
+  const auto as = [&](auto real) -> std::optional<nb::object> {
+    using Real = decltype(real);
+    const auto x = view(input.ptr(), sizeof(Real) * 8);
+    if (!x) return {};
+    std::vector<fastlstm::Weights<Real>> weights;
+    if (is_negated(input.ptr()) || !read_weights(sizes, names.ptr(), parameters.ptr(), weights)) return nb::none();
+    return use(sizes, *x, weights);
+  };
+  if (auto made = as(float{})) return *made;
+  if (auto made = as(double{})) return *made;
+  return nb::none();
+}
+
+nb::object infer(const nb::list& numbers, const nb::tuple& names, const nb::dict& parameters, nb::handle input, nb::handle hx,
+                 bool batch_first, int threads) {
+  return read(numbers, names, parameters, input, [&](const Sizes& sizes, const dlpack::Tensor& x, auto& weights) {
+    return layer(sizes, x, hx.ptr(), weights, batch_first, threads);
+  });
+}
+
+nb::object infer_cell(const nb::list& numbers, const nb::tuple& names, const nb::dict& parameters, nb::handle input,
+                      nb::handle hx, int threads) {
+  return read(numbers, names, parameters, input, [&](const Sizes& sizes, const dlpack::Tensor& x, auto& weights) {
+    return cell(sizes, x, hx.ptr(), weights, threads);
+  });
+}
+
+}  // namespace
+
+void define_infer(nb::module_& m) {
+  m.def("use_torch", use_torch, "torch"_a);
+  m.def("infer", infer, "sizes"_a, "names"_a, "parameters"_a, "input"_a, "hx"_a.none(), "batch_first"_a, "threads"_a);
+  m.def("infer_cell", infer_cell, "sizes"_a, "names"_a, "parameters"_a, "input"_a, "hx"_a.none(), "threads"_a);
+}

@@ -1,0 +1,184 @@
+"""A call without gradients in one crossing: what it takes, what it leaves to the long way, and that both agree."""
+
+import itertools
+
+import pytest
+import torch
+
+import fastlstm
+from fastlstm import LSTM, LSTMCell, _engine
+from tests.conftest import assert_bits
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(torch.Tensor, "__dlpack_c_exchange_api__"), reason="this torch has no DLPack exchange table"
+)
+
+
+def infer(lstm, x, hx=None):
+    if isinstance(lstm, LSTMCell):
+        return _engine.infer_cell(lstm._sizes.numbers, lstm._names, lstm._parameters, x, hx, 1)
+    return _engine.infer(lstm._sizes.numbers, lstm._names, lstm._parameters, x, hx, lstm.batch_first, 1)
+
+
+def named(made):
+    if isinstance(made[1], tuple):
+        return {"output": made[0], "h_n": made[1][0], "c_n": made[1][1]}
+    return {"h_n": made[0], "c_n": made[1]}
+
+
+def the_long_way(lstm, x, hx=None):
+    """The same call with gradients on: it never takes the short way."""
+    made = lstm(x, hx)
+    return {name: tensor.detach() for name, tensor in named(made).items()}
+
+
+OPTIONS = [
+    {},
+    {"bias": False},
+    {"num_layers": 2, "bidirectional": True},
+    {"proj_size": 3},
+    {"num_layers": 3, "bidirectional": True, "proj_size": 2, "bias": False},
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_it_gives_the_bits_shapes_and_strides_of_the_long_way(options, dtype):
+    for (T, N), hx, batch_first in itertools.product(((1, 1), (1, 5), (7, 1), (4, None)), (False, True), (False, True)):
+        lstm = LSTM(6, 9, batch_first=batch_first, dtype=dtype, **options)
+        batch = [] if N is None else [N]
+        x = torch.randn(*([N, T] if N and batch_first else [T, *batch]), 6, dtype=dtype)
+        cells, out = lstm._sizes.cells, lstm._sizes.out
+        states = (torch.randn(cells, *batch, out, dtype=dtype), torch.randn(cells, *batch, 9, dtype=dtype))
+        given = states if hx else None
+        with torch.no_grad():
+            made = infer(lstm, x, given)
+        assert made is not None
+        expected = the_long_way(lstm, x, given)
+        hint = f"T {T}, N {N}, hx {hx}, batch_first {batch_first}"
+        assert_bits(named(made), expected, hint)
+        for name, tensor in named(made).items():
+            assert tensor.stride() == expected[name].stride(), f"{name}: {hint}"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_cell_gives_the_bits_of_the_long_way(dtype):
+    for N, hx, bias in itertools.product((None, 1, 5), (False, True), (False, True)):
+        cell = LSTMCell(6, 9, bias, dtype=dtype)
+        batch = [] if N is None else [N]
+        given = (torch.randn(*batch, 9, dtype=dtype), torch.randn(*batch, 9, dtype=dtype)) if hx else None
+        x = torch.randn(*batch, 6, dtype=dtype)
+        made = infer(cell, x, given)
+        assert made is not None
+        assert_bits(named(made), the_long_way(cell, x, given), f"N {N}, hx {hx}, bias {bias}")
+
+
+def test_the_module_takes_it_without_gradients_only(monkeypatch):
+    taken = []
+    real = _engine.infer
+    monkeypatch.setattr(_engine, "infer", lambda *arguments: taken.append(1) or real(*arguments))
+    lstm, x = LSTM(3, 4, 2, dropout=0.5), torch.randn(1, 1, 3)
+    lstm(x)
+    with torch.no_grad():
+        lstm(x)  # in training mode, with dropout
+    assert not taken
+    lstm.eval()
+    with torch.no_grad():
+        lstm(x)
+    with torch.inference_mode():
+        assert lstm(x)[0].is_inference()
+    assert len(taken) == 2
+
+
+class Tagged(torch.Tensor):
+    pass
+
+
+def freed():
+    x = torch.randn(1, 1, 3)
+    x.untyped_storage().resize_(0)
+    return x
+
+
+LEFT = {
+    "a list": lambda: [1.0],
+    "another dtype": lambda: torch.randn(1, 1, 3).half(),
+    "integers": lambda: torch.ones(1, 1, 3, dtype=torch.int32),
+    "complex": lambda: torch.randn(1, 1, 3, dtype=torch.complex64),
+    "a subclass": lambda: torch.randn(1, 1, 3).as_subclass(Tagged),
+    "another device": lambda: torch.randn(1, 1, 3, device="meta"),
+    "wrong features": lambda: torch.randn(1, 1, 4),
+    "too many dimensions": lambda: torch.randn(1, 1, 1, 3),
+    "too few dimensions": lambda: torch.randn(3),
+    "no steps": lambda: torch.randn(0, 1, 3),
+    "no rows": lambda: torch.randn(1, 0, 3),
+    "strided": lambda: torch.randn(1, 1, 6)[..., ::2],
+    "a lazy negation": lambda: torch._neg_view(torch.randn(1, 1, 3)),
+    "sparse": lambda: torch.randn(1, 1, 3).to_sparse(),
+    "memory freed": freed,
+    "a lazy zero": lambda: torch._efficientzerotensor((1, 1, 3)),
+}
+
+
+@pytest.mark.parametrize("kind", LEFT)
+def test_input_that_it_leaves_to_the_long_way(kind):
+    assert infer(LSTM(3, 4), LEFT[kind]()) is None
+
+
+@pytest.mark.parametrize(
+    "hx",
+    [
+        [torch.zeros(1, 1, 4), torch.zeros(1, 1, 4)],
+        (torch.zeros(1, 1, 4),),
+        (torch.zeros(1, 1, 5), torch.zeros(1, 1, 4)),
+        (torch.zeros(1, 1, 4), torch.zeros(1, 4)),
+        (torch.zeros(1, 1, 4), torch.zeros(1, 1, 4, dtype=torch.float64)),
+        (torch.zeros(1, 1, 4), torch._neg_view(torch.zeros(1, 1, 4))),
+        (torch.zeros(1, 1, 4), None),
+        torch.zeros(2, 1, 1, 4),
+    ],
+    ids=["a list", "one state", "features", "dimensions", "dtype", "a lazy negation", "None", "a tensor"],
+)
+def test_states_that_it_leaves_to_the_long_way(hx):
+    assert infer(LSTM(3, 4), torch.randn(1, 1, 3), hx) is None
+
+
+def test_batch_first_rows_that_must_be_reordered_are_left():
+    assert infer(LSTM(3, 4, batch_first=True), torch.randn(2, 5, 3)) is None
+
+
+def test_parameters_that_it_leaves_to_the_long_way():
+    x = torch.randn(1, 1, 3)
+    for change in (
+        lambda p: p.double(),
+        lambda p: p[:-1],
+        lambda p: torch.zeros(p.shape[1], p.shape[0]).t(),
+        lambda p: p.as_subclass(Tagged),
+        lambda p: None,
+    ):
+        lstm = LSTM(3, 4).requires_grad_(False)
+        parameters = {**lstm._parameters, "weight_hh_l0": change(lstm.weight_hh_l0)}
+        assert _engine.infer(lstm._sizes.numbers, lstm._names, parameters, x, None, False, 1) is None
+    lstm = LSTM(3, 4)
+    assert _engine.infer(lstm._sizes.numbers, lstm._names, {}, x, None, False, 1) is None
+
+
+def test_a_device_or_function_mode_changes_nothing():
+    lstm, x = LSTM(3, 4), torch.randn(1, 1, 3)
+    expected = the_long_way(lstm, x)
+    with torch.no_grad(), torch.device("meta"):
+        assert_bits(named(lstm(x)), expected)
+    torch.set_default_dtype(torch.float64)
+    with torch.no_grad():
+        assert_bits(named(lstm(x)), expected)
+
+
+def test_a_parameter_whose_data_was_exchanged_is_read_anew():
+    lstm, x = LSTM(3, 4), torch.randn(1, 1, 3)
+    with torch.no_grad():
+        lstm(x)
+        lstm.weight_ih_l0.data = torch.randn(16, 3)
+        assert_bits(named(lstm(x)), the_long_way(lstm, x))
+        lstm.weight_ih_l0.data = torch.randn(3, 16).t()
+        assert_bits(named(lstm(x)), the_long_way(lstm, x))
+    assert fastlstm.engine(lstm, x).name == "native"
