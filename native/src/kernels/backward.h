@@ -234,25 +234,32 @@ void weight_gradients(const LayerBackward<Real>& layer, Index t0, Index t1, Rang
     }
   }
   const Index ld = 4 * layer.Hp();
-  for (Index p = 0; p < ld / kPanel<Real>; ++p)
-    for (Index m = mine.first; m < mine.last; ++m) {
-      Index feature;
-      Index count;
-      if (m < layer.x_tiles()) {
-        feature = m * kTileRows;
-        count = layer.in - feature;
-      } else if (m < ones) {
-        feature = (m - layer.x_tiles()) * kTileRows;
-        count = out - feature;
-        feature += layer.in;
-      } else {
-        feature = layer.in + out;
-        count = 1;
-      }
-      const FeatureTile<Real> tile{layer.features + m * tile_size, layer.dgates + p * rows * kPanel<Real>,
-                                   layer.dsums + feature * ld + p * kPanel<Real>, ld, rows};
-      for_tiles(count < kTileRows ? count : kTileRows, tile);
+  const auto add_tile = [&](Index p, Index m) {
+    Index feature;
+    Index count;
+    if (m < layer.x_tiles()) {
+      feature = m * kTileRows;
+      count = layer.in - feature;
+    } else if (m < ones) {
+      feature = (m - layer.x_tiles()) * kTileRows;
+      count = out - feature;
+      feature += layer.in;
+    } else {
+      feature = layer.in + out;
+      count = 1;
     }
+    const FeatureTile<Real> tile{layer.features + m * tile_size, layer.dgates + p * rows * kPanel<Real>,
+                                 layer.dsums + feature * ld + p * kPanel<Real>, ld, rows};
+    for_tiles(count < kTileRows ? count : kTileRows, tile);
+  };
+  // As many tiles of features as half an L2 of 512 KiB holds meet every panel of gate gradients before the next ones come.
+  const Index fit = (Index{256} << 10) / (tile_size * static_cast<Index>(sizeof(Real)));
+  const Index at_once = fit > 1 ? fit : 1;
+  for (Index m0 = mine.first; m0 < mine.last; m0 += at_once) {
+    const Index m1 = m0 + at_once < mine.last ? m0 + at_once : mine.last;
+    for (Index p = 0; p < ld / kPanel<Real>; ++p)
+      for (Index m = m0; m < m1; ++m) add_tile(p, m);
+  }
 }
 
 // dW_hr += dh_projected^T h_full over a block, for the tiles of P [mine).
