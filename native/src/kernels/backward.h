@@ -253,8 +253,9 @@ void weight_gradients(const LayerBackward<Real>& layer, Index t0, Index t1, Rang
     for_tiles(count < kTileRows ? count : kTileRows, tile);
   };
   // As many tiles of features as half an L2 of 512 KiB holds meet every panel of gate gradients before the next ones come.
-  const Index fit = (Index{256} << 10) / (tile_size * static_cast<Index>(sizeof(Real)));
-  const Index at_once = fit > 1 ? fit : 1;
+  const Index tile_bytes = tile_size * static_cast<Index>(sizeof(Real));
+  const Index half_l2 = Index{256} << 10;
+  const Index at_once = tile_bytes > 0 && tile_bytes < half_l2 ? half_l2 / tile_bytes : 1;
   for (Index m0 = mine.first; m0 < mine.last; m0 += at_once) {
     const Index m1 = m0 + at_once < mine.last ? m0 + at_once : mine.last;
     for (Index p = 0; p < ld / kPanel<Real>; ++p)
