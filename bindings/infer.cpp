@@ -118,9 +118,11 @@ struct Sizes {
   Index out() const { return P > 0 ? P : H; }
 };
 
-// The parameters by name, each the next of `names`.
+// The parameters by name, each the next of `names`; `held`: so that none dies while the engine reads it without the GIL, when
+// another thread puts a new one in its place.
 template <class Real>
-bool read_weights(const Sizes& sizes, PyObject* names, PyObject* parameters, std::vector<fastlstm::Weights<Real>>& weights) {
+bool read_weights(const Sizes& sizes, PyObject* names, PyObject* parameters, std::vector<fastlstm::Weights<Real>>& weights,
+                  std::vector<nb::object>& held) {
   constexpr int bits = sizeof(Real) * 8;
   Py_ssize_t next = 0;
   const auto read = [&](const Real*& to, std::initializer_list<Index> shape) {
@@ -130,6 +132,7 @@ bool read_weights(const Sizes& sizes, PyObject* names, PyObject* parameters, std
     const auto t = view(parameter, bits);
     if (!t || !is_dense(*t, shape)) return false;
     to = static_cast<const Real*>(t->data);
+    held.push_back(nb::borrow(parameter));
     return true;
   };
   for (Index layer = 0; layer < sizes.layers; ++layer)
@@ -238,7 +241,8 @@ nb::object read(const nb::list& numbers, const nb::tuple& names, const nb::dict&
     const auto x = view(input.ptr(), sizeof(Real) * 8);
     if (!x) return {};
     std::vector<fastlstm::Weights<Real>> weights;
-    if (is_negated(input.ptr()) || !read_weights(sizes, names.ptr(), parameters.ptr(), weights)) return nb::none();
+    std::vector<nb::object> held;
+    if (is_negated(input.ptr()) || !read_weights(sizes, names.ptr(), parameters.ptr(), weights, held)) return nb::none();
     return use(sizes, *x, weights);
   };
   if (auto made = as(float{})) return *made;

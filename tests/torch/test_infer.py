@@ -1,6 +1,7 @@
 """A call without gradients in one crossing: what it takes, what it leaves to the long way, and that both agree."""
 
 import itertools
+import threading
 
 import pytest
 import torch
@@ -182,3 +183,21 @@ def test_a_parameter_whose_data_was_exchanged_is_read_anew():
         lstm.weight_ih_l0.data = torch.randn(3, 16).t()
         assert_bits(named(lstm(x)), the_long_way(lstm, x))
     assert fastlstm.engine(lstm, x).name == "native"
+
+
+def test_a_parameter_replaced_while_the_engine_reads_it_stays_alive():
+    lstm, x = LSTM(32, 64), torch.randn(50, 4, 32)
+    stop = threading.Event()
+
+    def replace() -> None:
+        while not stop.is_set():
+            lstm.weight_hh_l0 = torch.nn.Parameter(torch.zeros(256, 64))
+
+    replacing = threading.Thread(target=replace)
+    replacing.start()
+    try:
+        with torch.no_grad():
+            assert all(lstm(x)[0].isfinite().all() for _ in range(200))
+    finally:
+        stop.set()
+        replacing.join()
