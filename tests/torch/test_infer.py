@@ -5,10 +5,10 @@ import threading
 
 import pytest
 import torch
+from conftest import assert_bits
 
 import fastlstm
 from fastlstm import LSTM, LSTMCell, _engine
-from tests.conftest import assert_bits
 
 pytestmark = pytest.mark.skipif(
     not hasattr(torch.Tensor, "__dlpack_c_exchange_api__"), reason="this torch has no DLPack exchange table"
