@@ -1,5 +1,5 @@
 // As much of DLPack 1.x's C ABI as it takes to read a tensor without a handshake: the exchange table that an array library hangs
-// on its tensor type as `__dlpack_c_exchange_api__` (DLPack 1.3, dlpack.h; torch has it since 2.10).
+// on its tensor type as `__dlpack_c_exchange_api__` (DLPack 1.3, dlpack.h; torch 2.13 has it).
 #pragma once
 #include <cstdint>
 

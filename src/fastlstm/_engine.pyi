@@ -1,7 +1,8 @@
-"""The native engine's Python face: addresses in, nothing out. `native/include/fastlstm/engine.h` is the contract.
+"""The native engine's Python face. `native/include/fastlstm/engine.h` is the contract.
 
-Every array is C-contiguous and given by its address (`tensor.data_ptr()`, `array.ctypes.data`); 0 means "absent".
-Nothing here checks shapes: `fastlstm.torch.functional` and `fastlstm.numpy` do, before they call.
+`forward` and `backward` take addresses: every array is C-contiguous (`tensor.data_ptr()`, `array.ctypes.data`), 0 means
+"absent", and shapes are not checked: `fastlstm.torch.functional` does, before it calls. `infer` takes torch tensors, and
+checks them.
 """
 
 from collections.abc import Mapping, Sequence

@@ -102,13 +102,6 @@ inline Vec<Real> pow2_of_shifted(Vec<Real> shifted) {
   return a;
 }
 
-// to[c][r] = from[r][c] for 4 x 4
-template <class Real>
-inline constexpr int kTransposed = 4;
-template <class Real>
-inline void transpose_block(const Real* from, std::int64_t ld_from, Real* to, std::int64_t ld_to) {
-  for (int c = 0; c < 4; ++c)
-    for (int r = 0; r < 4; ++r) to[c * ld_to + r] = from[r * ld_from + c];
-}
+#include "transpose_scalar.h"
 
 }  // namespace fastlstm::generic

@@ -76,13 +76,6 @@ inline D pow2_of_shifted(D shifted) {
   return {vreinterpretq_f64_s64(vshlq_n_s64(vaddq_s64(n, vdupq_n_s64(1023)), 52))};
 }
 
-// to[c][r] = from[r][c] for 4 x 4
-template <class Real>
-inline constexpr int kTransposed = 4;
-template <class Real>
-inline void transpose_block(const Real* from, std::int64_t ld_from, Real* to, std::int64_t ld_to) {
-  for (int c = 0; c < 4; ++c)
-    for (int r = 0; r < 4; ++r) to[c * ld_to + r] = from[r * ld_from + c];
-}
+#include "transpose_scalar.h"
 
 }  // namespace fastlstm::neon
