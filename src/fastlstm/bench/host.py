@@ -1,6 +1,8 @@
 """Where a measurement was taken: the columns that make a CSV row comparable with another one's."""
 
 import platform
+from collections.abc import Iterable
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -9,14 +11,15 @@ import fastlstm
 from fastlstm import _engine
 
 
-def host(threads: int) -> dict[str, str]:
-    """Processor, instruction set, threads and versions."""
+def host(threads: int, packages: Iterable[str] = ()) -> dict[str, str]:
+    """Processor, instruction set, threads and versions, those of `packages` too."""
     return {
         "processor": processor(),
         "isa": _engine.isa(),
         "threads": str(threads),
         "fastlstm": fastlstm.__version__,
         "torch": torch.__version__,
+        **{package: version(package) for package in packages},
         "python": platform.python_version(),
         "system": platform.system(),
     }

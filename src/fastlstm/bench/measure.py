@@ -1,6 +1,5 @@
 """Time calls in turn, in bursts, in one process: on a shared machine trust only ratios of neighbours in time."""
 
-import math
 import time
 from collections.abc import Callable
 from statistics import median
@@ -8,15 +7,15 @@ from typing import Any, NamedTuple
 
 import torch
 
-from fastlstm.bench.grid import Point
-from fastlstm.bench.peers import PEERS, Results
+from fastlstm.bench.contender import OURS, Contender, Results
+from fastlstm.bench.grid import Point, Work
 
 # Seconds between bursts: workers of the other side may still spin, tens of milliseconds after their last call.
 PAUSE = 0.03
 
 
 class Schedule(NamedTuple):
-    """How many bursts each peer gets at a point, and how long one lasts (at least one call)."""
+    """How many bursts each contender gets at a point, and how long one lasts (at least one call)."""
 
     bursts: int
     seconds: float
@@ -27,45 +26,65 @@ QUICK = Schedule(bursts=5, seconds=0.02)
 
 
 class Measured(NamedTuple):
-    """One point: each peer's seconds a call, burst by burst (the k-th bursts of all peers are neighbours in time)."""
+    """One point: each contender's seconds a call, burst by burst (the k-th bursts of all are neighbours in time).
+
+    The peers come first, then ours, then what else is timed to understand ours.
+    """
 
     point: Point
     calls: int
     seconds: dict[str, list[float]]
+    work: dict[str, Work]
 
-    def microseconds(self, peer: str) -> float:
-        """The median burst of a peer."""
-        return median(self.seconds[peer]) * 1e6
+    @property
+    def peers(self) -> list[str]:
+        """The engines that ours is measured against."""
+        names = list(self.seconds)
+        return names[: names.index(OURS)]
 
-    def ratio(self, peer: str, ours: str) -> float:
-        """How many times as long as ours the peer takes: medians of bursts."""
-        return self.microseconds(peer) / self.microseconds(ours)
+    def microseconds(self, name: str) -> float:
+        """The median burst of a contender."""
+        return median(self.seconds[name]) * 1e6
 
-    def ratio_range(self, peer: str, ours: str) -> tuple[float, float]:
+    def ratio(self, name: str) -> float:
+        """How many times as long as ours the contender takes: medians of bursts."""
+        return self.microseconds(name) / self.microseconds(OURS)
+
+    def ratio_range(self, name: str) -> tuple[float, float]:
         """The lowest and highest ratio of neighbouring bursts."""
-        ratios = [a / b for a, b in zip(self.seconds[peer], self.seconds[ours], strict=True)]
+        ratios = [a / b for a, b in zip(self.seconds[name], self.seconds[OURS], strict=True)]
         return min(ratios), max(ratios)
 
-
-def measure(point: Point, train: bool, schedule: Schedule) -> Measured:
-    """Check that all peers give the same results at `point`, then time them in turn."""
-    calls = {name: prepare(point, train) for name, prepare in PEERS.items()}
-    first, *others = calls
-    expected = calls[first]()
-    for name in others:
-        compare(f"{name} at {point}", calls[name](), expected)
-    return Measured(point, *take_in_turn(calls, schedule))
+    def gflops(self, name: str) -> float:
+        """GFLOP/s of a contender's median burst."""
+        return self.work[name].flops / self.microseconds(name) / 1e3
 
 
-def compare(what: str, actual: Results, expected: Results) -> None:
-    """Raise ValueError where two engines differ by more than 1e-5 of the largest element (1e-4 for a gradient).
+def measure(point: Point, contenders: dict[str, Contender], schedule: Schedule) -> Measured:
+    """Check that the contenders agree at `point`, then time them in turn."""
+    expected: Results = {}
+    for name, contender in contenders.items():
+        results = contender.results(contender.run())
+        shared = {key: results[key] for key in results if key in expected}
+        compare(f"{name} at {point}", shared, expected, point.dtype)
+        expected = {**results, **expected}
+    seconds = take_in_turn({name: contender.run for name, contender in contenders.items()}, schedule)
+    return Measured(point, *seconds, {name: contender.work for name, contender in contenders.items()})
+
+
+# How far apart two engines' results may be, as a share of the largest element; ten times that for a gradient.
+TOLERANCE = {"float32": 1e-5, "float64": 1e-13, "bfloat16": 2e-2}
+
+
+def compare(what: str, actual: Results, expected: Results, dtype: str) -> None:
+    """Raise ValueError where two engines differ by more than TOLERANCE.
 
     A guard against timing something else than the same work; `fastlstm check` is the precise comparison.
     """
-    for name in expected:
+    for name, value in actual.items():
         largest = expected[name].abs().max().item()
-        error = (actual[name] - expected[name]).abs().max().item()
-        if not error <= (1e-4 if name.endswith(".grad") else 1e-5) * largest:
+        error = (value - expected[name]).abs().max().item()
+        if not error <= TOLERANCE[dtype] * (10 if name.endswith(".grad") else 1) * largest:
             raise ValueError(f"{what}: {name} differs by {error:.1e}, its largest element is {largest:.1e}")
 
 
@@ -92,13 +111,8 @@ def _seconds_of(call: Callable[[], Any], count: int) -> float:
     return (time.perf_counter() - start) / count
 
 
-def geometric_mean(ratios: list[float]) -> float:
-    """The mean that is the same whichever side is the yardstick."""
-    return math.exp(sum(math.log(ratio) for ratio in ratios) / len(ratios))
-
-
 def set_threads(threads: int | None) -> int:
-    """Let torch, and with it both engines, use `threads` (or leave it alone); returns how many it uses."""
+    """Let torch, and with it every contender, use `threads` (or leave it alone); returns how many it uses."""
     if threads is not None:
         torch.set_num_threads(threads)
     return torch.get_num_threads()

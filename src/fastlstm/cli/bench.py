@@ -1,6 +1,5 @@
-"""`fastlstm bench`: nn.LSTM and fastlstm.LSTM over the grid, in turn in one process."""
+"""`fastlstm bench`: fastlstm.LSTM and the engines people use over a grid of sizes, in turn in one process."""
 
-import csv
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -8,77 +7,91 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from fastlstm.cli.needs import needs
 
 if TYPE_CHECKING:
-    from fastlstm.bench.measure import Measured
+    from fastlstm.bench.grids import Grid
+    from fastlstm.bench.peers import Peer
 
 
 def bench(
+    peers: Annotated[str, typer.Option(help="Of torch, onnxruntime, openvino and jax, with commas between.")] = "torch",
+    grid: Annotated[str, typer.Option(help="The sizes: people, ragged, proj, float64, bfloat16 or models.")] = "people",
     train: Annotated[bool, typer.Option("--train", help="Forward and backward in place of inference.")] = False,
-    threads: Annotated[int | None, typer.Option(min=1, help="For both engines; left out: torch's choice.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="For every engine; left out: torch's choice.")] = None,
     csv_file: Annotated[Path | None, typer.Option("--csv", help="Write every measurement to this file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the ratios into this file (PNG, SVG or PDF).")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer, shorter bursts; leave out the large points.")] = False,
 ) -> None:
-    """Time fastlstm.LSTM against nn.LSTM over a grid of sizes, after comparing what they compute."""
+    """Time fastlstm.LSTM against other engines over a grid of sizes, after comparing what they compute."""
     needs("torch")
-    from fastlstm.bench import grid, measure
+    from fastlstm.bench import measure
+    from fastlstm.bench.contender import give
+    from fastlstm.bench.floor import measure_floor
+    from fastlstm.bench.grid import quick as quick_ones
     from fastlstm.bench.host import host
+    from fastlstm.bench.record import write_csv
+    from fastlstm.bench.table import summary, table
 
-    threads = measure.set_threads(threads)
-    points, schedule = (grid.QUICK, measure.QUICK) if quick else (grid.GRID, measure.FULL)
+    chosen, against = chosen_grid(grid), chosen_peers(peers, grid, train)
+    packages = list(dict.fromkeys(package for peer in against for package in peer.packages))
+    needs(*packages, *(["matplotlib"] if plot is not None else []))
+    threads = measure.set_threads(threads)  # before a peer starts: each takes its number from torch
+    prepare = {peer.label: peer.prepare for peer in against}
+    points, schedule = chosen.points, measure.FULL
+    if quick:
+        points, schedule = quick_ones(points), measure.QUICK
+
     console = Console()
-    rows = [measure.measure(point, train, schedule) for point in track(points, "Measuring", console=console)]
-    where = host(threads)
+    floor = measure_floor(points[0].dtype)
+    rows = [
+        measure.measure(point, chosen.contenders(give(point), train, prepare), schedule)
+        for point in track(points, "Measuring", console=console)
+    ]
+    where = host(threads, packages)
     mode = "training (forward + backward)" if train else "inference"
-    console.print(f"{mode}, float32, {', '.join(f'{name} {value}' for name, value in where.items())}", highlight=False)
-    show(rows, console)
+    said = ", ".join(f"{name} {value}" for name, value in where.items())
+    console.print(f"{mode}, {points[0].dtype}, {said}", highlight=False)
+    console.print(table(rows, floor, chosen.extras))
+    console.print(
+        f"floor: torch.mm {floor.flops / 1e9:.0f} GFLOP/s, copy {floor.bandwidth / 1e9:.1f} GB/s", highlight=False
+    )
+    for line in summary(rows, chosen.extras):
+        console.print(line, highlight=False)
     if csv_file is not None:
-        write_csv(csv_file, rows, {"mode": "train" if train else "infer", **where, "command": command()})
+        how = {"grid": grid, "mode": "train" if train else "infer"}
+        write_csv(csv_file, rows, floor, {**how, **where, "command": command()})
+    if plot is not None:
+        from fastlstm.bench.picture import draw
+
+        title = f"{mode}, {points[0].dtype}, {where['processor']} ({where['isa']}), threads: {threads}"
+        draw(rows, title, plot)
 
 
-def show(rows: "list[Measured]", console: Console) -> None:
-    """A line a point, then the geometric mean and the worst point."""
-    from fastlstm.bench.measure import geometric_mean
+def chosen_grid(name: str) -> "Grid":
+    """The grid of that name."""
+    from fastlstm.bench.grids import GRIDS
 
-    *peers, ours = rows[0].seconds
-    table = Table()
-    table.add_column("T, N, I, H", no_wrap=True)
-    for name in (*peers, ours):
-        table.add_column(f"{name} µs", justify="right")
-    for name in peers:
-        table.add_column(f"{name} / {ours}", justify="right")
-        table.add_column("from-to", justify="right")
-    for row in rows:
-        cells = [f"{row.microseconds(name):,.0f}" for name in (*peers, ours)]
-        for name in peers:
-            low, high = row.ratio_range(name, ours)
-            cells += [f"{row.ratio(name, ours):.2f}", f"{low:.2f}-{high:.2f}"]
-        table.add_row(", ".join(map(str, row.point)), *cells)
-    console.print(table)
-    for name in peers:
-        worst = min(rows, key=lambda row: row.ratio(name, ours))
-        mean = geometric_mean([row.ratio(name, ours) for row in rows])
-        console.print(
-            f"{name} / {ours}: geometric mean {mean:.2f} over {len(rows)} points, "
-            f"worst {worst.ratio(name, ours):.2f} at {worst.point}",
-            highlight=False,
-        )
+    if name not in GRIDS:
+        raise typer.BadParameter(f"there is no grid {name!r}, but {', '.join(GRIDS)}", param_hint="--grid")
+    return GRIDS[name]
 
 
-def write_csv(path: Path, rows: "list[Measured]", where: dict[str, str]) -> None:
-    """A line for each point and engine: microseconds a call (median, fastest, slowest burst), and where it ran."""
-    with path.open("w", newline="") as file:
-        measured = ["T", "N", "I", "H", "engine", "median_us", "lowest_us", "highest_us", "bursts", "calls_a_burst"]
-        writer = csv.DictWriter(file, [*measured, *where])
-        writer.writeheader()
-        for row in rows:
-            for engine, seconds in row.seconds.items():
-                times = [row.microseconds(engine), min(seconds) * 1e6, max(seconds) * 1e6]
-                cells = [*row.point, engine, *(f"{value:.1f}" for value in times), len(seconds), row.calls]
-                writer.writerow({**dict(zip(measured, cells, strict=True)), **where})
+def chosen_peers(names: str, grid: str, train: bool) -> "list[Peer]":
+    """The peers of those names, where each can do what is asked for."""
+    from fastlstm.bench.peers import PEERS
+
+    chosen = list(dict.fromkeys(names.split(",")))
+    unknown = [name for name in chosen if name not in PEERS]
+    if unknown:
+        raise typer.BadParameter(f"there is no peer {unknown[0]!r}, but {', '.join(PEERS)}", param_hint="--peers")
+    if chosen != ["torch"] and not chosen_grid(grid).any_peer:
+        raise typer.BadParameter(f"the grid {grid} has no peer but torch", param_hint="--peers")
+    untrained = [name for name in chosen if not PEERS[name].trains]
+    if train and untrained:
+        raise typer.BadParameter(f"{' and '.join(untrained)} can't train: inference only", param_hint="--peers")
+    return [PEERS[name] for name in chosen]
 
 
 def command() -> str:

@@ -1,0 +1,51 @@
+"""What is timed: a call with the same parameters, input and cotangent for every engine."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+
+from fastlstm.bench.grid import Point, Work
+
+Results = dict[str, torch.Tensor]  # name -> value, to compare before anything is timed
+OURS = "fastlstm"
+
+
+class Contender(NamedTuple):
+    """One engine at one point.
+
+    run: the call that is timed. results: what `run` returned, by name; two contenders must agree on a name they share.
+    work: what the call has to do.
+    """
+
+    run: Callable[[], Any]
+    results: Callable[[Any], Results]
+    work: Work
+
+
+class Given(NamedTuple):
+    """What all contenders of a point get: nn.LSTM with its parameters, its input x (T, N, I) or packed, and the cotangent
+    of output (T, N, D * out) or of its packed data.
+    """
+
+    point: Point
+    lstm: nn.LSTM
+    x: torch.Tensor | PackedSequence
+    cotangent: torch.Tensor
+
+
+Prepare = Callable[[Given, bool], Contender]  # what is given, and whether to train
+
+
+def give(point: Point) -> Given:
+    """The same numbers at every call."""
+    dtype: torch.dtype = getattr(torch, point.dtype)
+    torch.manual_seed(0)
+    options = {"num_layers": point.layers, "bidirectional": point.D == 2, "proj_size": point.P}
+    lstm = nn.LSTM(point.I, point.H, **options, dtype=dtype)
+    x = torch.randn(point.T, point.N, point.I, dtype=dtype)
+    rows = (point.rows,) if point.packed else (point.T, point.N)
+    cotangent = torch.randn(*rows, point.D * point.out, dtype=dtype)
+    return Given(point, lstm, pack_padded_sequence(x, point.lengths) if point.packed else x, cotangent)

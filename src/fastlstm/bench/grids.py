@@ -1,0 +1,88 @@
+"""The grids by name: which points each has, and how a point becomes the calls that are timed in turn."""
+
+import copy
+from collections.abc import Callable
+from typing import NamedTuple
+
+from fastlstm.bench import grid, in_torch, models
+from fastlstm.bench.contender import OURS, Contender, Given, Prepare, give
+from fastlstm.bench.grid import Point
+from fastlstm.bench.measure import Measured
+
+
+class Extra(NamedTuple):
+    """A figure of a point beside the ratios, from what was measured there."""
+
+    name: str
+    value: Callable[[Measured], float]
+
+
+class Grid(NamedTuple):
+    """contenders: from what is given at a point, whether to train, and the peers by label; the peers first, then ours.
+
+    any_peer: whether others than torch can be asked for.
+    """
+
+    points: list[Point]
+    contenders: Callable[[Given, bool, dict[str, Prepare]], dict[str, Contender]]
+    extras: tuple[Extra, ...] = ()
+    any_peer: bool = False
+
+
+def side_by_side(given: Given, train: bool, peers: dict[str, Prepare]) -> dict[str, Contender]:
+    """The peers and ours."""
+    return {label: prepare(given, train) for label, prepare in {**peers, OURS: in_torch.ours}.items()}
+
+
+DENSE = f"{OURS} dense"
+
+
+def beside_dense(packed: Given, train: bool, peers: dict[str, Prepare]) -> dict[str, Contender]:
+    """Also our own time for a dense batch of the same T and N, which computes something else: nothing to compare."""
+    dense = in_torch.ours(give(packed.point._replace(packed=False)), train)
+    return {**side_by_side(packed, train, peers), DENSE: dense._replace(results=lambda returned: {})}
+
+
+def packed_over_share(measured: Measured) -> float:
+    """Packed over dense time, over the share of the dense batch's steps that the packed one has."""
+    point = measured.point
+    share = point.rows / (point.T * point.N)
+    return measured.microseconds(OURS) / measured.microseconds(DENSE) / share
+
+
+FLOAT32 = f"{OURS} float32"
+
+
+def beside_float32(narrow: Given, train: bool, peers: dict[str, Prepare]) -> dict[str, Contender]:
+    """Also our own time for the same numbers in float32."""
+    wide = Given(
+        narrow.point._replace(dtype="float32"),
+        copy.deepcopy(narrow.lstm).float(),
+        narrow.x.float(),
+        narrow.cotangent.float(),
+    )
+    return {**side_by_side(narrow, train, peers), FLOAT32: in_torch.ours(wide, train)}
+
+
+def over_float32(measured: Measured) -> float:
+    """Our time over our own in float32."""
+    return measured.microseconds(OURS) / measured.microseconds(FLOAT32)
+
+
+def whole_models(given: Given, train: bool, peers: dict[str, Prepare]) -> dict[str, Contender]:
+    """A model with either layer, and the layers alone; the only peer is nn.LSTM."""
+    return models.contenders(given, train)
+
+
+GRIDS = {
+    "people": Grid(grid.PEOPLE, side_by_side, any_peer=True),
+    "ragged": Grid(grid.RAGGED, beside_dense, (Extra("packed / (dense x share of steps)", packed_over_share),)),
+    "proj": Grid(grid.PROJ, side_by_side),
+    "float64": Grid(grid.FLOAT64, side_by_side),
+    "bfloat16": Grid(grid.BFLOAT16, beside_float32, (Extra("bfloat16 / float32", over_float32),)),
+    "models": Grid(
+        grid.MODELS,
+        whole_models,
+        (Extra("predicted gain", models.predicted_gain), Extra("gain / predicted", models.gain_over_prediction)),
+    ),
+}
