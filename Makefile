@@ -70,9 +70,21 @@ format: $(VENV)/installed  ## let ruff and clang-format rewrite
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CXX_FILES)
 
-bench: $(VENV)/installed  ## fastlstm against nn.LSTM over the grid; CSV in benchmarks/
-	$(BIN)/fastlstm bench --csv benchmarks/inference.csv
-	$(BIN)/fastlstm bench --train --csv benchmarks/training.csv
+# The engines of --peers: no other target wants them.
+$(VENV)/bench-tools: $(VENV)/installed
+	$(install) ".[bench]"
+	@touch $@
+
+bench: $(VENV)/bench-tools  ## fastlstm against the engines people use, over every grid; CSV and pictures in benchmarks/
+	$(BIN)/fastlstm bench --peers torch,onnxruntime,openvino,jax --csv benchmarks/inference.csv --plot benchmarks/inference.png
+	$(BIN)/fastlstm bench --train --csv benchmarks/training.csv --plot benchmarks/training.png
+	$(foreach grid,ragged proj float64 bfloat16 models,$(call bench_grid,$(grid)))
+
+define bench_grid
+$(BIN)/fastlstm bench --grid $(1) --csv benchmarks/$(1).csv
+	$(BIN)/fastlstm bench --grid $(1) --train --csv benchmarks/$(1)-training.csv
+	
+endef
 
 docs: $(VENV)/installed  ## run every code block of README.md and docs/
 	$(BIN)/python -m pytest tests/test_docs.py

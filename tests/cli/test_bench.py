@@ -1,92 +1,111 @@
-"""`fastlstm bench`: what it times is compared first, and what it reports follows from what it measured."""
+"""`fastlstm bench`: it measures what was asked for, prints and writes it, and refuses what it can't do."""
 
 import csv
-import time
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
-from fastlstm.bench import grid, measure, peers
+from fastlstm.bench import floor, measure
 from fastlstm.bench.grid import Point
-from fastlstm.bench.measure import Measured, Schedule
-from fastlstm.cli import app
+from fastlstm.bench.grids import GRIDS
+from fastlstm.bench.measure import Schedule
+from fastlstm.cli import app, needs
 
-TINY = Point(3, 2, 4, 5)
-
-
-@pytest.mark.parametrize("train", [False, True])
-def test_both_engines_return_the_same_names_and_values(train):
-    theirs, ours = (prepare(TINY, train)() for prepare in peers.PEERS.values())
-    assert list(theirs) == list(ours)
-    assert ("input.grad" in theirs) == ("weight_hh_l0.grad" in theirs) == train
-    measure.compare("ours", ours, theirs)
+POINTS = [Point("tiny", 3, 2, 4, 5), Point("step", 1, 1, 3, 2, layers=2)]
 
 
-def test_inference_records_no_graph():
-    assert not any(value.requires_grad for value in peers.fastlstm_lstm(TINY, False)().values())
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    """A few milliseconds a run, in place of minutes; torch's threads as they were."""
+    monkeypatch.setitem(GRIDS, "people", GRIDS["people"]._replace(points=POINTS))
+    monkeypatch.setitem(GRIDS, "ragged", GRIDS["ragged"]._replace(points=[Point("ragged", 6, 4, 3, 5, packed=True)]))
+    monkeypatch.setattr(measure, "QUICK", Schedule(bursts=3, seconds=0.001))
+    monkeypatch.setattr(floor, "EDGE", 256)
+    monkeypatch.setattr(floor, "COPIED", 2**20)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("name", ["output", "weight.grad"])
-def test_different_results_are_not_timed(name):
-    right = {name: torch.tensor([1.0, -2.0])}
-    measure.compare("the same", right, right)
-    for wrong in (torch.tensor([1.0, -2.001]), torch.tensor([1.0, float("nan")])):
-        with pytest.raises(ValueError, match=f"{name} differs"):
-            measure.compare("another", {name: wrong}, right)
-
-
-def test_calls_are_taken_in_turn_and_each_burst_is_timed():
-    order = []
-    calls = {"slow": lambda: (order.append("slow"), time.sleep(0.004)), "fast": lambda: order.append("fast")}
-    count, seconds = measure.take_in_turn(calls, Schedule(bursts=4, seconds=0.008))
-    assert count == 2
-    assert {name: len(bursts) for name, bursts in seconds.items()} == {"slow": 4, "fast": 4}
-    assert all(burst >= 0.004 for burst in seconds["slow"])
-    assert all(burst < 0.004 for burst in seconds["fast"])
-    bursts = order[4:]  # two calls of each found the count
-    turns = [bursts[k] for k in range(0, len(bursts), count + 1)]
-    assert turns == ["slow", "fast", "fast", "slow", "slow", "fast", "fast", "slow"]
-
-
-def test_ratios_are_of_medians_and_their_range_of_neighbours():
-    row = Measured(TINY, 1, {"nn.LSTM": [4e-6, 8e-6, 30e-6], "fastlstm": [2e-6, 2e-6, 10e-6]})
-    assert row.microseconds("nn.LSTM") == pytest.approx(8)
-    assert row.ratio("nn.LSTM", "fastlstm") == pytest.approx(4)
-    assert row.ratio_range("nn.LSTM", "fastlstm") == pytest.approx((2, 4))
-
-
-def test_the_geometric_mean_has_no_favourite_side():
-    assert measure.geometric_mean([2.0, 0.5]) == pytest.approx(1)
-    assert measure.geometric_mean([8.0, 1.0, 1.0]) == pytest.approx(2)
+def bench(*arguments):
+    return CliRunner().invoke(app, ["bench", "--quick", "--threads", "1", *arguments], env={"COLUMNS": "140"})
 
 
 @pytest.mark.parametrize("mode", [[], ["--train"]])
-def test_the_command_measures_every_point_and_writes_it(mode, tmp_path, monkeypatch):
-    monkeypatch.setattr(grid, "QUICK", [TINY, Point(1, 1, 3, 2)])
-    monkeypatch.setattr(measure, "QUICK", Schedule(bursts=3, seconds=0.001))
+def test_the_command_measures_every_point_and_writes_it(mode, tmp_path):
     file = tmp_path / "bench.csv"
-    arguments = ["bench", *mode, "--quick", "--threads", "1", "--csv", str(file)]
-    result = CliRunner().invoke(app, arguments, env={"COLUMNS": "120"})
+    result = bench(*mode, "--csv", str(file))
     assert result.exit_code == 0, result.output
-    assert "geometric mean" in result.stdout
-    assert "worst" in result.stdout
+    assert "nn.LSTM / fastlstm: geometric mean" in result.stdout
+    assert "lowest" in result.stdout
+    assert "floor: torch.mm" in result.stdout
     rows = list(csv.DictReader(file.read_text().splitlines()))
-    assert [(row["T"], row["H"], row["engine"]) for row in rows] == [
-        ("3", "5", "nn.LSTM"),
-        ("3", "5", "fastlstm"),
-        ("1", "2", "nn.LSTM"),
-        ("1", "2", "fastlstm"),
+    assert [(row["purpose"], row["T"], row["layers"], row["engine"]) for row in rows] == [
+        ("tiny", "3", "1", "nn.LSTM"),
+        ("tiny", "3", "1", "fastlstm"),
+        ("step", "1", "2", "nn.LSTM"),
+        ("step", "1", "2", "fastlstm"),
     ]
     for row in rows:
         assert 0 < float(row["lowest_us"]) <= float(row["median_us"]) <= float(row["highest_us"])
-        assert row["mode"] == ("train" if mode else "infer")
+        assert float(row["floor_us"]) >= 0
+        assert float(row["GFLOP/s"]) >= 0
+        assert float(row["peak_GFLOP/s"]) > 0
+        assert float(row["copy_GB/s"]) > 0
+        assert (row["D"], row["P"], row["dtype"], row["packed"]) == ("1", "0", "float32", "0")
+        assert (row["grid"], row["mode"]) == ("people", "train" if mode else "infer")
         assert row["threads"] == "1"
         assert row["torch"] == torch.__version__
         assert row["bursts"] == "3"
         assert all(row[name] for name in ("processor", "isa", "fastlstm", "python", "command"))
+    flops = (6 if mode else 2) * 6 * 4 * 5 * 9
+    assert float(rows[0]["GFLOP/s"]) == pytest.approx(flops / float(rows[0]["median_us"]) / 1e3, abs=0.02)
 
 
-def test_the_grid_has_no_point_twice_and_quick_is_a_part_of_it():
-    assert len(set(grid.GRID)) == len(grid.GRID) == 15
-    assert set(grid.QUICK) < set(grid.GRID)
+def test_a_grid_by_name_prints_its_figure_too():
+    result = bench("--grid", "ragged")
+    assert result.exit_code == 0, result.output
+    assert "fastlstm dense" in result.stdout
+    assert "packed / (dense x share of steps): geometric mean" in result.stdout
+
+
+def test_the_ratios_are_drawn(tmp_path):
+    picture = tmp_path / "ratios.png"
+    assert bench("--plot", str(picture)).exit_code == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_other_engines_stand_beside_torch(tmp_path):
+    for package in ("onnxruntime", "onnx", "openvino"):
+        pytest.importorskip(package)
+    file = tmp_path / "bench.csv"
+    result = bench("--peers", "torch,onnxruntime,openvino", "--csv", str(file))
+    assert result.exit_code == 0, result.output
+    for label in ("nn.LSTM", "ONNX Runtime", "OpenVINO"):
+        assert f"{label} / fastlstm: geometric mean" in result.stdout
+    rows = list(csv.DictReader(file.read_text().splitlines()))
+    assert [row["engine"] for row in rows[:4]] == ["nn.LSTM", "ONNX Runtime", "OpenVINO", "fastlstm"]
+    assert all(row[package] for row in rows for package in ("onnxruntime", "onnx", "openvino"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--grid", "people,ragged"], "there is no grid 'people,ragged', but people, ragged, proj"),
+        (["--peers", "torch,tensorflow"], "there is no peer 'tensorflow', but torch, onnxruntime, openvino, jax"),
+        (["--peers", "torch,jax", "--grid", "float64"], "the grid float64 has no peer but torch"),
+        (["--peers", "torch,onnxruntime,openvino", "--train"], "onnxruntime and openvino can't train"),
+    ],
+)
+def test_what_it_can_not_do_is_refused(arguments, said):
+    result = bench(*arguments)
+    assert result.exit_code == 2
+    assert said in result.output
+
+
+def test_a_peer_that_is_not_installed_names_what_to_install(monkeypatch):
+    monkeypatch.setattr(needs, "find_spec", lambda package: package == "torch" or None)
+    result = bench("--peers", "onnxruntime")
+    assert result.exit_code == 1
+    assert 'needs onnxruntime and onnx: pip install "fastlstm[bench]"' in result.output

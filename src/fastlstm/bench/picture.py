@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
+from matplotlib.ticker import LogLocator, NullLocator
 
 from fastlstm.bench.grid import geometric_mean
 from fastlstm.bench.measure import Measured
@@ -16,10 +16,15 @@ GAP = 1.0  # between two purposes, in rows
 
 
 def draw(rows: list[Measured], title: str, path: Path) -> None:
-    """Write the picture; the name's end says in which format. Right of 1, ours is sooner."""
-    figure = Figure(figsize=(11, 1.9 + 0.3 * (len(rows) + GAP * _purposes(rows))), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    """Write the picture; the name's end says in which format."""
+    figure(rows, title).savefig(path, dpi=110)
+
+
+def figure(rows: list[Measured], title: str) -> Figure:
+    """A dot for each point and peer. Right of 1, ours is sooner."""
+    made = Figure(figsize=(11, 1.9 + 0.3 * (len(rows) + GAP * _purposes(rows))), layout="constrained")
+    FigureCanvasAgg(made)
+    axes = made.add_subplot()
     heights = group(axes, rows)
     peers = rows[0].peers
     for k, peer in enumerate(peers):
@@ -32,16 +37,16 @@ def draw(rows: list[Measured], title: str, path: Path) -> None:
         axes.scatter(ratios, at, s=34, color=COLORS[peer], label=label, zorder=3, edgecolor="white", linewidth=0.6)
     axes.axvline(1, color="black", linewidth=1)
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 1.5, 2, 3, 5, 7)))
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_locator(NullLocator())
     axes.grid(axis="x", color="#dddddd", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.set_xlabel("their time / ours: median bursts, with the spread of neighbouring bursts")
     axes.spines[["top", "right", "left"]].set_visible(False)
-    figure.suptitle(title, fontsize=11)
-    figure.legend(loc="outside lower center", ncols=min(2, len(peers)), frameon=False)
-    figure.savefig(path, dpi=110)
+    made.suptitle(title, fontsize=11)
+    made.legend(loc="outside lower center", ncols=min(2, len(peers)), frameon=False)
+    return made
 
 
 def group(axes: Axes, rows: list[Measured]) -> list[float]:

@@ -1,0 +1,87 @@
+"""The sizes, the work that each of them is, and the floor that follows from it."""
+
+import pytest
+import torch
+
+from fastlstm.bench import floor, grid
+from fastlstm.bench.contender import give
+from fastlstm.bench.floor import Floor, measure_floor
+from fastlstm.bench.grid import Point, Work, work
+from fastlstm.bench.grids import GRIDS
+
+TINY = Point("tiny", 3, 2, 4, 5)
+
+
+def test_the_work_of_a_layer():
+    # 4*5 gate rows over 4 + 5 columns, for 3 steps of 2 rows; 2*4*5 elements of biases; x has 4 features, output 5
+    assert work(TINY, train=False) == Work(flops=2 * 6 * 180, bytes=4 * (180 + 40 + 6 * 4 + 6 * 5))
+    assert work(TINY, train=True) == Work(flops=6 * 6 * 180, bytes=8 * (180 + 40 + 6 * 4 + 6 * 5))
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        TINY._replace(layers=3),
+        TINY._replace(layers=2, D=2),
+        TINY._replace(layers=2, D=2, P=3),
+        TINY._replace(P=2, dtype="float64"),
+        TINY._replace(N=4, T=9, packed=True),
+        TINY._replace(dtype="bfloat16"),
+    ],
+    ids=str,
+)
+def test_the_work_is_that_of_the_layer_itself(point):
+    """Each weight of a matrix once for every step of every row, and the bytes of the tensors that exist."""
+    _, lstm, x, cotangent = give(point)
+    parameters = list(lstm.parameters())
+    matrices = sum(p.numel() for p in parameters if p.dim() == 2)
+    tensors = [*parameters, x.data if point.packed else x, cotangent]
+    flops, moved = work(point, train=False)
+    assert flops == 2 * sum(point.lengths) * matrices
+    assert moved == sum(t.numel() * t.element_size() for t in tensors)
+
+
+def test_lengths_are_spread_evenly_from_a_third_to_all_steps():
+    packed = TINY._replace(T=90, N=5, packed=True)
+    assert packed.lengths == [90, 75, 60, 45, 30]
+    assert packed.rows == 300
+    assert packed._replace(packed=False).rows == 450
+    assert packed._replace(N=1).lengths == [90]
+
+
+def test_the_floor_is_the_slower_of_arithmetic_and_memory():
+    machine = Floor(flops=100e9, bandwidth=10e9)
+    assert machine.seconds(Work(flops=200, bytes=10)) == pytest.approx(2e-9)
+    assert machine.seconds(Work(flops=200, bytes=30)) == pytest.approx(3e-9)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_machine_is_measured(dtype, monkeypatch):
+    monkeypatch.setattr(floor, "EDGE", 256)
+    monkeypatch.setattr(floor, "COPIED", 2**22)
+    seen = []
+    mm = torch.mm
+    monkeypatch.setattr(torch, "mm", lambda a, b, out: (seen.append(a.dtype), mm(a, b, out=out)))
+    flops, bandwidth = measure_floor(dtype)
+    assert set(seen) == {getattr(torch, dtype)}
+    assert 1e8 < flops < 1e14
+    assert 1e8 < bandwidth < 1e13
+
+
+def test_the_geometric_mean_has_no_favourite_side():
+    assert grid.geometric_mean([2.0, 0.5]) == pytest.approx(1)
+    assert grid.geometric_mean([8.0, 1.0, 1.0]) == pytest.approx(2)
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_a_grid_has_no_point_twice_one_dtype_and_quick_points(name):
+    points = GRIDS[name].points
+    assert len(set(points)) == len(points)
+    assert len({point.dtype for point in points}) == 1
+    quick = grid.quick(points)
+    assert quick
+    assert set(quick) < set(points)
+    purposes = [point.purpose for point in points]
+    assert sorted(set(purposes), key=purposes.index) == [
+        p for k, p in enumerate(purposes) if [p] != purposes[k - 1 : k]
+    ]
