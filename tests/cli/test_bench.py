@@ -67,7 +67,7 @@ def test_a_grid_by_name_prints_its_figure_too():
     result = bench("--grid", "ragged")
     assert result.exit_code == 0, result.output
     assert "fastlstm dense" in result.stdout
-    assert "packed / (dense x share of steps): geometric mean" in result.stdout
+    assert "packed / its share of dense: geometric mean" in result.stdout
 
 
 def test_the_ratios_are_drawn(tmp_path):

@@ -76,7 +76,7 @@ def whole_models(given: Given, train: bool, peers: dict[str, Prepare]) -> dict[s
 
 GRIDS = {
     "people": Grid(grid.PEOPLE, side_by_side, any_peer=True),
-    "ragged": Grid(grid.RAGGED, beside_dense, (Extra("packed / (dense x share of steps)", packed_over_share),)),
+    "ragged": Grid(grid.RAGGED, beside_dense, (Extra("packed / its share of dense", packed_over_share),)),
     "proj": Grid(grid.PROJ, side_by_side),
     "float64": Grid(grid.FLOAT64, side_by_side),
     "bfloat16": Grid(grid.BFLOAT16, beside_float32, (Extra("bfloat16 / float32", over_float32),)),

@@ -15,7 +15,7 @@ from fastlstm.bench.measure import Measured
 def table(rows: list[Measured], floor: Floor, extras: tuple[Extra, ...]) -> Table:
     """For each point a line a contender, and one for the floor of ours."""
     made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    made.add_column("T, N, I, H")
+    made.add_column("T, N, I, H", min_width=len("100, 64, 512, 512"))
     made.add_column("engine", no_wrap=True)
     for name in ("µs", "GFLOP/s", "of floor", "/ ours", "from-to", *(extra.name for extra in extras)):
         made.add_column(name, justify="right")
@@ -41,10 +41,12 @@ def _line(row: Measured, name: str, floor: Floor, extras: tuple[Extra, ...]) -> 
     took = row.microseconds(name)
     share = floor.seconds(row.work[name]) * 1e6 / took
     cells = [name, f"{took:,.0f}", f"{row.gflops(name):.1f}", f"{share:.0%}"]
-    if name == OURS:
-        return [*cells, "", "", *(f"{extra.value(row):.2f}" for extra in extras)]
-    low, high = row.ratio_range(name)
-    return [*cells, f"{row.ratio(name):.2f}", f"{low:.2f}-{high:.2f}"]
+    if name in row.peers:
+        low, high = row.ratio_range(name)
+        cells += [f"{row.ratio(name):.2f}", f"{low:.2f}-{high:.2f}"]
+    elif name == OURS:
+        cells += ["", "", *(f"{extra.value(row):.2f}" for extra in extras)]
+    return cells
 
 
 def summary(rows: list[Measured], extras: tuple[Extra, ...]) -> list[str]:
