@@ -1,11 +1,11 @@
 """The picture has a dot for every point and peer, where its ratio is."""
 
 import pytest
-from matplotlib.figure import Figure
 
 from fastlstm.bench import picture
 from fastlstm.bench.grid import Point, Work
 from fastlstm.bench.measure import Measured
+from fastlstm.bench.peers import PEERS
 
 
 def measured(purpose: str, T: int, **seconds: float) -> Measured:
@@ -38,9 +38,13 @@ def test_every_ratio_is_a_dot_and_the_legend_has_the_means():
     assert axes.get_xscale() == "log"
 
 
+def test_every_peer_has_a_color_of_its_own():
+    assert set(picture.COLORS) == {peer.label for peer in PEERS.values()}
+    assert len(set(picture.COLORS.values())) == len(picture.COLORS)
+
+
 def test_it_is_written_in_the_format_of_its_name(tmp_path):
     picture.draw(ROWS, "title", tmp_path / "ratios.png")
     picture.draw(ROWS, "title", tmp_path / "ratios.svg")
     assert (tmp_path / "ratios.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (tmp_path / "ratios.svg").read_text()
-    assert isinstance(picture.figure(ROWS, "title"), Figure)

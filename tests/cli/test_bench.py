@@ -1,6 +1,7 @@
 """`fastlstm bench`: it measures what was asked for, prints and writes it, and refuses what it can't do."""
 
 import csv
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from fastlstm.bench import floor, measure
 from fastlstm.bench.grid import Point
 from fastlstm.bench.grids import GRIDS
 from fastlstm.bench.measure import Schedule
+from fastlstm.bench.peers import PEERS
 from fastlstm.cli import app, needs
 
 POINTS = [Point("tiny", 3, 2, 4, 5), Point("step", 1, 1, 3, 2, layers=2)]
@@ -94,7 +96,7 @@ def test_other_engines_stand_beside_torch(tmp_path):
     [
         (["--grid", "people,ragged"], "there is no grid 'people,ragged', but people, ragged, proj"),
         (["--peers", "torch,tensorflow"], "there is no peer 'tensorflow', but torch, onnxruntime, openvino, jax"),
-        (["--peers", "torch,jax", "--grid", "float64"], "the grid float64 has no peer but torch"),
+        (["--peers", "torch,jax", "--grid", "float64"], "this grid has no peer but torch"),
         (["--peers", "torch,onnxruntime,openvino", "--train"], "onnxruntime and openvino can't train"),
     ],
 )
@@ -102,6 +104,17 @@ def test_what_it_can_not_do_is_refused(arguments, said):
     result = bench(*arguments)
     assert result.exit_code == 2
     assert said in result.output
+
+
+def test_every_grid_and_peer_is_named_where_one_looks_for_it():
+    root = Path(__file__).parents[2]
+    makefile, page = ((root / name).read_text() for name in ("Makefile", "benchmarks/README.md"))
+    said = CliRunner().invoke(app, ["bench", "--help"], env={"COLUMNS": "200"}).output
+    recipe = makefile[makefile.index("\nbench:") : makefile.index("define bench_grid")]
+    for name in (*GRIDS, *PEERS):
+        assert name in said
+        assert f"| {name} |" in page
+        assert name in recipe or name == "people"  # which is the default
 
 
 def test_a_peer_that_is_not_installed_names_what_to_install(monkeypatch):

@@ -34,7 +34,8 @@ def bench(
     from fastlstm.bench.record import write_csv
     from fastlstm.bench.table import summary, table
 
-    chosen, against = chosen_grid(grid), chosen_peers(peers, grid, train)
+    chosen = chosen_grid(grid)
+    against = chosen_peers(peers, chosen, train)
     packages = list(dict.fromkeys(package for peer in against for package in peer.packages))
     needs(*packages, *(["matplotlib"] if plot is not None else []))
     threads = measure.set_threads(threads)  # before a peer starts: each takes its number from torch
@@ -65,7 +66,7 @@ def bench(
     if plot is not None:
         from fastlstm.bench.picture import draw
 
-        title = f"{mode}, {points[0].dtype}, {where['processor']} ({where['isa']}), threads: {threads}"
+        title = f"{grid}: {mode}, {points[0].dtype}, {where['processor']} ({where['isa']}), threads: {threads}"
         draw(rows, title, plot)
 
 
@@ -78,7 +79,7 @@ def chosen_grid(name: str) -> "Grid":
     return GRIDS[name]
 
 
-def chosen_peers(names: str, grid: str, train: bool) -> "list[Peer]":
+def chosen_peers(names: str, grid: "Grid", train: bool) -> "list[Peer]":
     """The peers of those names, where each can do what is asked for."""
     from fastlstm.bench.peers import PEERS
 
@@ -86,8 +87,8 @@ def chosen_peers(names: str, grid: str, train: bool) -> "list[Peer]":
     unknown = [name for name in chosen if name not in PEERS]
     if unknown:
         raise typer.BadParameter(f"there is no peer {unknown[0]!r}, but {', '.join(PEERS)}", param_hint="--peers")
-    if chosen != ["torch"] and not chosen_grid(grid).any_peer:
-        raise typer.BadParameter(f"the grid {grid} has no peer but torch", param_hint="--peers")
+    if chosen != ["torch"] and not grid.any_peer:
+        raise typer.BadParameter("this grid has no peer but torch", param_hint="--peers")
     untrained = [name for name in chosen if not PEERS[name].trains]
     if train and untrained:
         raise typer.BadParameter(f"{' and '.join(untrained)} can't train: inference only", param_hint="--peers")
