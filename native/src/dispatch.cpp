@@ -16,6 +16,9 @@ extern const Isa isa;
 namespace avx512 {
 extern const Isa isa;
 }
+namespace amx {
+extern const Isa isa;
+}
 #elif defined(__aarch64__)
 namespace neon {
 extern const Isa isa;
@@ -30,6 +33,7 @@ const Isa* const built[] = {
 #if defined(__x86_64__)
     &avx2::isa,
     &avx512::isa,
+    &amx::isa,
 #elif defined(__aarch64__)
     &neon::isa,
 #endif

@@ -2,6 +2,7 @@
 
 #include <stdexcept>
 
+#include "denormals.h"
 #include "dispatch.h"
 
 namespace fastlstm {
@@ -49,6 +50,7 @@ void forward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<R
       call.threads,
       [](void* p, const Member& member) {
         const Data& d = *static_cast<Data*>(p);
+        const FlushDenormals flush;
         d.kernels.forward(d.call, member);
       },
       &data);
@@ -70,6 +72,7 @@ void backward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<
       call.threads,
       [](void* p, const Member& member) {
         const Data& d = *static_cast<Data*>(p);
+        const FlushDenormals flush;
         d.kernels.backward(d.call, member);
       },
       &data);

@@ -23,12 +23,13 @@ double step_microseconds(double rows, double parts, double weights, double bytes
 
 }  // namespace
 
-Plan plan_layer(const Problem& problem, Index in, int threads, Index bytes) {
+Plan plan_layer(const Problem& problem, Index in, int threads, Index bytes, bool has_tiles) {
   Plan plan{};
   plan.by_direction = problem.D == 2 && threads >= 2 && threads % 2 == 0;
   const int team = plan.by_direction ? threads / 2 : threads;
+  const bool tiled = has_tiles && problem.T > 1 && in >= kTiledSize && problem.H >= kTiledSize;
   const double N = static_cast<double>(problem.rows()) / static_cast<double>(problem.T);
-  const double weights = 4 * static_cast<double>(problem.H) * static_cast<double>(problem.out() + (N < 12 ? 0 : in));
+  const double weights = 4 * static_cast<double>(problem.H) * static_cast<double>(problem.out() + (N < 12 || tiled ? 0 : in));
   if (team > 1) {
     const double rows = static_cast<double>((static_cast<Index>(N) + team - 1) / team);
     const double by_rows = step_microseconds(rows < 1 ? 1 : rows, 1, weights, static_cast<double>(bytes));
@@ -37,7 +38,8 @@ Plan plan_layer(const Problem& problem, Index in, int threads, Index bytes) {
     plan.by_unit = 1.3 * by_unit < by_rows && problem.H >= 16 * team;
   }
   const double rows_each = plan.by_unit ? N : N / team;
-  plan.project = problem.T > 1 && rows_each < 12;
+  plan.tiled = tiled;
+  plan.project = plan.tiled || (problem.T > 1 && rows_each < 12);
   return plan;
 }
 
@@ -48,7 +50,7 @@ int useful_threads(const Problem& problem, int threads, bool training, Index byt
                       static_cast<double>(problem.D) * (training ? 2 : 1);
   const double worth = 2 * macs / kFlopsPerMicrosecond / kWorthMicroseconds;
   const int useful = worth < threads ? (worth < 1 ? 1 : static_cast<int>(worth)) : threads;
-  const Plan plan = plan_layer(problem, problem.I, useful, bytes);
+  const Plan plan = plan_layer(problem, problem.I, useful, bytes, false);
   // One row in one direction, and its units not worth a barrier a step: the others would only wait.
   if (problem.N == 1 && problem.T > 1 && !plan.by_unit && !plan.by_direction && !training) return 1;
   return useful;

@@ -10,10 +10,14 @@ struct Plan {
   bool by_direction;  // half of the threads for each direction; in each half (or in the one team):
   bool by_unit;       // every thread has its own hidden units (one barrier a step); else its own rows (none at all)
   bool project;       // the input projection of a whole block of steps goes ahead of the recurrence; else it is part of each step
+  bool tiled;         // it does, on matrix tiles: this must not depend on N, since a row's bits depend on it
 };
 
-// `in`: the layer's input size; `threads`: of the team; `bytes`: of one Real.
-Plan plan_layer(const Problem& problem, std::int64_t in, int threads, std::int64_t bytes);
+// `in`: the layer's input size; `threads`: of the team; `bytes`: of one Real; `has_tiles`: of the instruction set, for this Real.
+Plan plan_layer(const Problem& problem, std::int64_t in, int threads, std::int64_t bytes, bool has_tiles);
+
+// Inputs and hidden sizes from which tiles pay.
+inline constexpr std::int64_t kTiledSize = 64;
 
 // How many threads a call is worth.
 int useful_threads(const Problem& problem, int threads, bool training, std::int64_t bytes);

@@ -63,13 +63,13 @@ TEST_CASE("the rows of a packed batch are shared by their work, not by their num
 }
 
 TEST_CASE("the plan: rows where there are many, units where there are few, directions where there are two") {
-  CHECK_FALSE(plan_layer(Problem(100, 64, 256, 256, 0, 1, 1), 256, 2, 4).by_unit);
-  CHECK(plan_layer(Problem(100, 1, 512, 512, 0, 1, 1), 512, 2, 4).by_unit);
-  CHECK_FALSE(plan_layer(Problem(100, 1, 512, 512, 0, 1, 1), 512, 1, 4).by_unit);
-  CHECK(plan_layer(Problem(100, 1, 64, 64, 0, 1, 2), 64, 2, 4).by_direction);
-  CHECK_FALSE(plan_layer(Problem(100, 1, 64, 64, 0, 1, 2), 64, 3, 4).by_direction);
-  CHECK(plan_layer(Problem(100, 1, 64, 64, 0, 1, 1), 64, 2, 4).project);
-  CHECK_FALSE(plan_layer(Problem(100, 64, 64, 64, 0, 1, 1), 64, 2, 4).project);
+  CHECK_FALSE(plan_layer(Problem(100, 64, 256, 256, 0, 1, 1), 256, 2, 4, false).by_unit);
+  CHECK(plan_layer(Problem(100, 1, 512, 512, 0, 1, 1), 512, 2, 4, false).by_unit);
+  CHECK_FALSE(plan_layer(Problem(100, 1, 512, 512, 0, 1, 1), 512, 1, 4, false).by_unit);
+  CHECK(plan_layer(Problem(100, 1, 64, 64, 0, 1, 2), 64, 2, 4, false).by_direction);
+  CHECK_FALSE(plan_layer(Problem(100, 1, 64, 64, 0, 1, 2), 64, 3, 4, false).by_direction);
+  CHECK(plan_layer(Problem(100, 1, 64, 64, 0, 1, 1), 64, 2, 4, false).project);
+  CHECK_FALSE(plan_layer(Problem(100, 64, 64, 64, 0, 1, 1), 64, 2, 4, false).project);
 }
 
 TEST_CASE("one row keeps to one thread where its units are not worth a barrier a step") {

@@ -76,7 +76,7 @@ def backward(
     threads: int,
 ) -> None: ...
 def isa() -> str:
-    """The instruction set in use ('generic', 'avx2', 'avx512', 'neon')."""
+    """The instruction set in use ('generic', 'avx2', 'avx512', 'amx', 'neon')."""
 
 def isas() -> list[str]:
     """Every instruction set this build has and this processor can run, slowest first."""

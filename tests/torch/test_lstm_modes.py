@@ -169,9 +169,13 @@ def _special(found: dict[str, Tensor]) -> dict[str, Tensor]:
 @pytest.mark.parametrize(
     "place", ["x", "h_0", "c_0", "weight_ih_l0", "weight_hh_l1_reverse", "bias_hh_l1", "doutput", "dc_n"]
 )
-def test_nan_and_inf_travel_as_in_nn_lstm(place, value, dtype):
-    ours = LSTM(5, 9, 2, bidirectional=True, dtype=dtype)
-    call = draw(ours, 6, 4)
+@pytest.mark.parametrize(
+    "size", [(5, 9, 4), (70, 66, 9)], ids=str
+)  # the second goes to matrix tiles, where there are some
+def test_nan_and_inf_travel_as_in_nn_lstm(size, place, value, dtype):
+    I, H, N = size
+    ours = LSTM(I, H, 2, bidirectional=True, dtype=dtype)
+    call = draw(ours, 12, N)
     (h_0, c_0), (doutput, _, dc_n) = call.hx, call.cotangents
     target = {"x": call.x, "h_0": h_0, "c_0": c_0, "doutput": doutput, "dc_n": dc_n, **ours.state_dict()}[place]
     target[tuple(size // 2 for size in target.shape)] = value

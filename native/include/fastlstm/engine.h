@@ -100,7 +100,8 @@ template <class Real>
 std::int64_t saved_size(const Problem& problem);
 
 // Runs the layer. `saved`: saved_size Reals, written, or nullptr at inference. `threads` >= 1: how many may work; the results are
-// the same bits for any number. Safe to call from many threads at once. Throws std::bad_alloc, nothing else.
+// the same bits for any number. Denormal numbers count as zeros. Safe to call from many threads at once. Throws std::bad_alloc,
+// nothing else.
 template <class Real>
 void forward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<Real>& outputs, Real* saved, int threads);
 

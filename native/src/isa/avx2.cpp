@@ -9,9 +9,13 @@ namespace fastlstm::avx2 {
 
 namespace {
 bool supported() { return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0; }
+
+constexpr Kernels<float> float32 = kernels<float>();
+constexpr Kernels<double> float64 = kernels<double>();
+
 }  // namespace
 
 extern const Isa isa;
-const Isa isa{"avx2", supported, kernels<float>(), kernels<double>()};
+const Isa isa{"avx2", supported, float32, float64};
 
 }  // namespace fastlstm::avx2

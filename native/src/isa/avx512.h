@@ -1,10 +1,11 @@
-// Vec for AVX-512 (F, DQ, VL, BW): 32 registers of 64 bytes.
+// Vec for AVX-512 (F, DQ, VL, BW): 32 registers of 64 bytes. Its namespace is FASTLSTM_ISA: avx512, or amx, which has the same
+// Vec.
 #pragma once
 #include <immintrin.h>
 
 #include <cstdint>
 
-namespace fastlstm::avx512 {
+namespace fastlstm::FASTLSTM_ISA {
 
 inline constexpr int kRegisters = 32;
 
@@ -75,4 +76,4 @@ inline D pow2_of_shifted(D shifted) {
 
 #include "transpose.h"
 
-}  // namespace fastlstm::avx512
+}  // namespace fastlstm::FASTLSTM_ISA

@@ -1,5 +1,17 @@
 // One layer and direction, backward, a block of steps at a time: the gate gradients of a block, then, while they are hot, what
-// they give to dx and the weights. Included inside an ISA's namespace.
+// they give to dx and the weights (weight_gradients.h). Included inside an ISA's namespace.
+
+// Operands of products on tiles (backward_tiles.h), where the plan has them.
+struct BackwardTiles {
+  std::uint16_t* hh_panels;
+  std::uint16_t* ih_panels;
+  std::uint16_t* dgates;        // of a block, as rows
+  std::uint16_t* dgate_panels;  // and as panels
+  std::uint16_t* features;
+  float* feature_rows;  // for each member: the rows of a tile of features
+  Index* large;         // for each member: whether it saw a number too large for tiles
+  Index block_rows;     // of the largest block
+};
 
 template <class Real>
 struct LayerBackward {
@@ -36,6 +48,7 @@ struct LayerBackward {
   Real* h_full;              // (panels of Hp)[rows of the block][kPanel]: o tanh(c_t)
   Real* dhr_sums;            // (P, Hp padded to panels)
   Real* projected_features;  // dh_projected, packed by tiles
+  BackwardTiles tiles;
 
   Index Hp() const { return unit_blocks<Real>(problem->H) * kLanes<Real>; }
   Index out_padded() const { return rounded_up(problem->out(), kPanel<Real>); }
@@ -44,7 +57,7 @@ struct LayerBackward {
   // The features whose gradients are wanted, each source in tiles of its own: first x, then h, then the one of the bias.
   Index x_tiles() const { return dweights.w_ih == nullptr ? 0 : (in + kTileRows - 1) / kTileRows; }
   Index h_tiles() const { return dweights.w_hh == nullptr ? 0 : (problem->out() + kTileRows - 1) / kTileRows; }
-  Index tiles() const { return x_tiles() + h_tiles() + (wants_bias() ? 1 : 0); }
+  Index tile_count() const { return x_tiles() + h_tiles() + (wants_bias() ? 1 : 0); }
 };
 
 // The gate gradients of one run of rows and the blocks of units [blocks).
@@ -158,6 +171,17 @@ void backward_step(const LayerBackward<Real>& layer, Index t, const Part& part, 
   Run runs[2];
   const int count = step_runs(problem, layer.direction, t, here, runs);
   for (int k = 0; k < count; ++k) gate_gradients(layer, runs[k], blocks, first_row, block_rows);
+  if constexpr (kTiled<Real>) {
+    if (layer.plan.tiled) {
+      split_gates(layer, row0, here.last - here.first, blocks, block_rows);
+      if (last_step && layer.dh_0 == nullptr) return;
+      if (!in_step()) return;
+      gates_times(layer, row0, layer.tiles.hh_panels, layer.dh + here.first * layer.out_padded(), layer.out_padded(),
+                  layer.out_padded(), false)
+          .run(here.last - here.first, columns.first, columns.last);
+      return;
+    }
+  }
   if (last_step && layer.dh_0 == nullptr) return;  // nothing asks for the gradient of h_0
   if (!in_step()) return;
   const Product<Real> recurrence{gate_rows(layer, row0, block_rows),
@@ -169,168 +193,23 @@ void backward_step(const LayerBackward<Real>& layer, Index t, const Part& part, 
   recurrence.run(here.last - here.first, columns.first, columns.last);
 }
 
-// Packs kTileRows features of `rows` rows that stand ld apart, as [row][feature]; a null source gives zeros.
-template <class Real>
-inline void pack_tile(const Real* source, Index ld, Index rows, Index count, Real* tile) {
-  Index r = 0;
-  if (kLanes<Real> >= kTileRows && source != nullptr &&
-      count >= kLanes<Real>)  // what is stored past a row, the next one overwrites
-    for (; r * kTileRows + kLanes<Real> <= rows * kTileRows; ++r) store(tile + r * kTileRows, load(source + r * ld));
-  for (; r < rows; ++r)
-    for (Index j = 0; j < kTileRows; ++j) tile[r * kTileRows + j] = source != nullptr && j < count ? source[r * ld + j] : Real(0);
-}
-
-// sums[feature][gate order] += features^T dgates over the rows of a block, for the panels of one tile of features.
-template <class Real>
-struct FeatureTile {
-  const Real* features;  // [rows][kTileRows]
-  const Real* right;     // panels: [rows][kPanel]
-  Real* sums;            // at the tile's first feature
-  Index ld;
-  Index rows;
-
-  template <int R>
-  inline void run(Index /*first row: a tile is one by itself*/) const {
-    Sums<Real, R, 1> total;
-    for (int r = 0; r < R; ++r)
-      for (int v = 0; v < kVectors; ++v) total.at[r][v] = load(sums + r * ld + v * kLanes<Real>);
-    accumulate<kTileRows>(total, features, 1, right, 0, rows);
-    for (int r = 0; r < R; ++r)
-      for (int v = 0; v < kVectors; ++v) store(sums + r * ld + v * kLanes<Real>, total.at[r][v]);
-  }
-};
-
-// Adds a block to the gradients of the weights, for the tiles of features [mine).
-template <class Real>
-void weight_gradients(const LayerBackward<Real>& layer, Index t0, Index t1, Range mine) {
-  const Problem& problem = *layer.problem;
-  const Index first_row = problem.row(t0);
-  const Index rows = problem.row(t1) - first_row;
-  const Index out = problem.out();
-  const Index tile_size = rows * kTileRows;
-  const Index ones = layer.x_tiles() + layer.h_tiles();
-  for (Index m = mine.first; m < mine.last; ++m) {
-    Real* const tile = layer.features + m * tile_size;
-    if (m < layer.x_tiles()) {
-      const Index j = m * kTileRows;
-      pack_tile(layer.x + first_row * layer.in + j, layer.in, rows, layer.in - j, tile);
-    } else if (m < ones) {
-      const Index j = (m - layer.x_tiles()) * kTileRows;
-      for (Index t = t0; t < t1; ++t) {
-        Run runs[2];
-        const int count = step_runs(problem, layer.direction, t, {0, problem.N}, runs);
-        for (int k = 0; k < count; ++k) {
-          const Run& run = runs[k];
-          Real* const to = tile + (run.row - first_row) * kTileRows;
-          if (run.previous >= 0) {
-            pack_tile(layer.output + run.previous * problem.D * out + j, problem.D * out, run.last - run.first, out - j, to);
-          } else {
-            pack_tile(layer.h_0 == nullptr ? nullptr : layer.h_0 + run.first * out + j, out, run.last - run.first, out - j, to);
-          }
-        }
-      }
-    } else {
-      for (Index k = 0; k < tile_size; ++k) tile[k] = Real(1);
-    }
-  }
-  const Index ld = 4 * layer.Hp();
-  const auto add_tile = [&](Index p, Index m) {
-    Index feature;
-    Index count;
-    if (m < layer.x_tiles()) {
-      feature = m * kTileRows;
-      count = layer.in - feature;
-    } else if (m < ones) {
-      feature = (m - layer.x_tiles()) * kTileRows;
-      count = out - feature;
-      feature += layer.in;
-    } else {
-      feature = layer.in + out;
-      count = 1;
-    }
-    const FeatureTile<Real> tile{layer.features + m * tile_size, layer.dgates + p * rows * kPanel<Real>,
-                                 layer.dsums + feature * ld + p * kPanel<Real>, ld, rows};
-    for_tiles(count < kTileRows ? count : kTileRows, tile);
-  };
-  // As many tiles of features as half an L2 of 512 KiB holds meet every panel of gate gradients before the next ones come.
-  const Index tile_bytes = tile_size * static_cast<Index>(sizeof(Real));
-  const Index half_l2 = Index{256} << 10;
-  const Index at_once = tile_bytes > 0 && tile_bytes < half_l2 ? half_l2 / tile_bytes : 1;
-  for (Index m0 = mine.first; m0 < mine.last; m0 += at_once) {
-    const Index m1 = m0 + at_once < mine.last ? m0 + at_once : mine.last;
-    for (Index p = 0; p < ld / kPanel<Real>; ++p)
-      for (Index m = m0; m < m1; ++m) add_tile(p, m);
-  }
-}
-
-// dW_hr += dh_projected^T h_full over a block, for the tiles of P [mine).
-template <class Real>
-void projection_gradients(const LayerBackward<Real>& layer, Index rows, Range mine) {
-  const Index P = layer.problem->P;
-  for (Index m = mine.first; m < mine.last; ++m) {
-    Real* const tile = layer.projected_features + m * rows * kTileRows;
-    pack_tile(layer.dh_projected + m * kTileRows, P, rows, P - m * kTileRows, tile);
-    for (Index p = 0; p < layer.H_padded() / kPanel<Real>; ++p) {
-      const FeatureTile<Real> product{tile, layer.h_full + p * rows * kPanel<Real>,
-                                      layer.dhr_sums + m * kTileRows * layer.H_padded() + p * kPanel<Real>, layer.H_padded(),
-                                      rows};
-      for_tiles(P - m * kTileRows < kTileRows ? P - m * kTileRows : kTileRows, product);
-    }
-  }
-}
-
-// What a block of steps, its gate gradients complete, gives to dx and the weights: a thread's share of it.
-template <class Real>
-void block_gradients(const LayerBackward<Real>& layer, Index t0, Index t1, const Group& group) {
-  const Problem& problem = *layer.problem;
-  const Index first_row = problem.row(t0);
-  const Index rows = problem.row(t1) - first_row;
-  if (layer.dx != nullptr) {
-    const Range mine = share(rows, group.rank, group.size);
-    const Product<Real> product{gate_rows(layer, mine.first, rows),
-                                layer.ih_panels,
-                                layer.dx + (first_row + mine.first) * layer.in,
-                                layer.in,
-                                layer.in,
-                                layer.add_dx};
-    product.run(mine.last - mine.first, 0, (layer.in + kPanel<Real> - 1) / kPanel<Real>);
-  }
-  weight_gradients(layer, t0, t1, share(layer.tiles(), group.rank, group.size));
-  if (layer.dweights.w_hr != nullptr)
-    projection_gradients(layer, rows, share((problem.P + kTileRows - 1) / kTileRows, group.rank, group.size));
-}
-
-// The summed gradients into the caller's arrays, and the states' gradients.
-template <class Real>
-void write_gradients(const LayerBackward<Real>& layer, const Group& group) {
-  const Problem& problem = *layer.problem;
-  const Index H = problem.H;
-  const Index out = problem.out();
-  const Index ld = 4 * layer.Hp();
-  const WeightGradients<Real>& d = layer.dweights;
-  const Range units = share(unit_blocks<Real>(H), group.rank, group.size);
-  if (d.w_ih != nullptr) unpack_gates(layer.dsums, H, layer.in, d.w_ih, units.first, units.last);
-  if (d.w_hh != nullptr) unpack_gates(layer.dsums + layer.in * ld, H, out, d.w_hh, units.first, units.last);
-  const Real* const db = layer.dsums + (layer.in + out) * ld;
-  if (d.b_ih != nullptr) unpack_gates(db, H, 1, d.b_ih, units.first, units.last);
-  if (d.b_hh != nullptr) unpack_gates(db, H, 1, d.b_hh, units.first, units.last);
-  if (d.w_hr != nullptr) {
-    const Range mine = share(problem.P, group.rank, group.size);
-    for (Index p = mine.first; p < mine.last; ++p)
-      for (Index j = 0; j < H; ++j) d.w_hr[p * H + j] = layer.dhr_sums[p * layer.H_padded() + j];
-  }
-  const Range rows = share(problem.N, group.rank, group.size);
-  for (Index n = rows.first; n < rows.last; ++n) {
-    if (layer.dh_0 != nullptr)
-      for (Index j = 0; j < out; ++j) layer.dh_0[n * out + j] = layer.dh[n * layer.out_padded() + j];
-    if (layer.dc_0 != nullptr)
-      for (Index j = 0; j < H; ++j) layer.dc_0[n * H + j] = layer.dc[n * layer.Hp() + j];
-  }
-}
-
 template <class Real>
 inline void fill_zero(Real* p, Index count) {
   for (Index k = 0; k < count; ++k) p[k] = Real(0);
+}
+
+// A member's share of the weights, packed.
+template <class Real>
+void pack_backward(const LayerBackward<Real>& layer, const Group& group) {
+  const Index H = layer.problem->H;
+  const Index out = layer.problem->out();
+  const auto panels = [&](Index columns) { return share((columns + kPanel<Real> - 1) / kPanel<Real>, group.rank, group.size); };
+  const Range hh = panels(out);
+  pack_gate_rows(layer.weights.w_hh, H, out, layer.hh_panels, hh.first, hh.last);
+  if (layer.dx != nullptr) {
+    const Range ih = panels(layer.in);
+    pack_gate_rows(layer.weights.w_ih, H, layer.in, layer.ih_panels, ih.first, ih.last);
+  }
 }
 
 // Packed weights, zeroed sums, and the states' gradients that come from h_n and c_n: a thread's share.
@@ -341,12 +220,10 @@ void prepare_backward(const LayerBackward<Real>& layer, const Group& group) {
   const Index out = problem.out();
   const Index ld = 4 * layer.Hp();
   const auto panels = [&](Index columns) { return share((columns + kPanel<Real> - 1) / kPanel<Real>, group.rank, group.size); };
-  const Range hh = panels(out);
-  pack_gate_rows(layer.weights.w_hh, H, out, layer.hh_panels, hh.first, hh.last);
-  if (layer.dx != nullptr) {
-    const Range ih = panels(layer.in);
-    pack_gate_rows(layer.weights.w_ih, H, layer.in, layer.ih_panels, ih.first, ih.last);
+  if constexpr (kTiled<Real>) {
+    if (layer.plan.tiled) prepare_tiles(layer, group);
   }
+  if (!layer.plan.tiled) pack_backward(layer, group);
   if (problem.P > 0) {
     const Range hr = panels(H);
     pack_columns(layer.weights.w_hr, problem.P, H, layer.hr_panels, hr.first, hr.last);
@@ -366,10 +243,17 @@ void prepare_backward(const LayerBackward<Real>& layer, const Group& group) {
 
 // All steps, last to first, by the members of a group together.
 template <class Real>
-void backward_direction(const LayerBackward<Real>& layer, const Group& group) {
+void backward_direction(LayerBackward<Real> layer, const Group& group) {
   const Problem& problem = *layer.problem;
   prepare_backward(layer, group);
   group.barrier->wait();
+  if constexpr (kTiled<Real>) {
+    if (layer.plan.tiled && !tiles_hold_all(layer, group)) {
+      layer.plan.tiled = false;
+      pack_backward(layer, group);
+      group.barrier->wait();
+    }
+  }
   const bool by_unit = layer.plan.by_unit && group.size > 1;
   const Index unit_groups = unit_blocks<Real>(problem.H);
   const Index H_panels = layer.H_padded() / kPanel<Real>;

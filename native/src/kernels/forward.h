@@ -29,6 +29,24 @@ inline int step_runs(const Problem& problem, int direction, Index t, Range range
   return count;
 }
 
+inline Index largest_block(const Problem& problem) {
+  Index rows = 0;
+  for (Index b = 0; b < problem.blocks(); ++b) {
+    const Index here = problem.row(problem.block(b + 1)) - problem.row(problem.block(b));
+    if (here > rows) rows = here;
+  }
+  return rows;
+}
+
+// Operands of the input projection on tiles (forward_tiles.h), where the plan has them.
+struct ForwardTiles {
+  std::uint16_t* panels;
+  std::uint16_t* x;        // the rows of a block
+  unsigned char* x_large;  // whether such a row has a number too large for tiles
+  Index x_rows;            // of the largest block
+  Index* weights_large;    // for each member: whether there was one in its share of the weights
+};
+
 // A direction of a layer: its arrays, and the scratch it shares with its group.
 template <class Real>
 struct LayerForward {
@@ -51,6 +69,7 @@ struct LayerForward {
   Real* c_state;        // (N, Hp): c_0, and at inference c_t
   Real* h_full;         // (N, Hp): o tanh(c_t) before its projection
   Real* preactivation;  // at inference: a gate buffer, for the rows of a block where the plan projects or cuts
+  ForwardTiles tiles;
 
   Index Hp() const { return unit_blocks<Real>(problem->H) * kLanes<Real>; }
 };
@@ -70,6 +89,7 @@ struct Step {
   int segment_count;
   bool from_buffer;  // start from the gate buffer, not from the bias
   bool to_buffer;    // leave the sums there: another cut of the sum follows
+  bool backwards;    // from the last block of units to the first
   Real* gates;       // gate buffer, at the first row of this run; nullptr: none
   Index gates_panel_stride;
   bool keep_gates;
@@ -138,15 +158,16 @@ struct Step {
 
   void run(Index rows, Range blocks) const {
     constexpr int two = kPanelsAtOnce<1> / kHalves > 1 ? kPanelsAtOnce<1> / kHalves : 1;
-    for (Index u = blocks.first; u < blocks.last;) {
-      const Tile tile{*this, u};
-      if (rows == 1 && u + two <= blocks.last) {
+    for (Index done = 0; done < blocks.last - blocks.first;) {
+      const bool wide = rows == 1 && done + two <= blocks.last - blocks.first;
+      const Index count = wide ? two : 1;
+      const Tile tile{*this, backwards ? blocks.last - done - count : blocks.first + done};
+      if (wide) {
         tile.template units<1, two>(0);
-        u += two;
       } else {
         for_tiles(rows, tile);
-        ++u;
       }
+      done += count;
     }
   }
 
@@ -178,6 +199,12 @@ struct Step {
 template <class Real>
 void project_rows(const LayerForward<Real>& layer, Index first_row, Index block_rows, Real* gates, Range rows, Range blocks) {
   if (rows.first >= rows.last) return;
+  if constexpr (kTiled<Real>) {
+    if (layer.plan.tiled) {
+      project_tiles(layer, first_row, block_rows, gates, rows, blocks);
+      return;
+    }
+  }
   Step<Real> step{};
   step.panels = layer.panels;
   step.bias = layer.bias;
@@ -213,6 +240,8 @@ void forward_step(const LayerForward<Real>& layer, Index t, Range rows, Range bl
       step.segments[step.segment_count++] = {layer.h_0 + run.first * out, out, layer.in, out};
     }
     step.from_buffer = layer.plan.project;
+    // Every other step goes the other way: of weights that do not fit in L2, what the step before read last is still there.
+    step.backwards = t % 2 == 1;
     step.gates = gates == nullptr ? nullptr : gates + (run.row - first_row) * kPanel<Real>;
     step.gates_panel_stride = block_rows * kPanel<Real>;
     step.keep_gates = layer.gates != nullptr;
@@ -251,7 +280,7 @@ void final_state(const LayerForward<Real>& layer, Range rows) {
 
 // All steps, by the members of a group together.
 template <class Real>
-void forward_direction(const LayerForward<Real>& layer, const Group& group) {
+void forward_direction(LayerForward<Real> layer, const Group& group) {
   const Problem& problem = *layer.problem;
   const Index H = problem.H;
   const Index Hp = layer.Hp();
@@ -259,7 +288,10 @@ void forward_direction(const LayerForward<Real>& layer, const Group& group) {
   const Index K = layer.in + out;
   const Index unit_groups = unit_blocks<Real>(H);
   const Range packed = share(unit_groups, group.rank, group.size);
-  pack_gates(layer.weights.w_ih, H, layer.in, layer.panels, 0, K, packed.first, packed.last);
+  if constexpr (kTiled<Real>) {
+    if (layer.plan.tiled) pack_input_tiles(layer, group);
+  }
+  if (!layer.plan.tiled) pack_gates(layer.weights.w_ih, H, layer.in, layer.panels, 0, K, packed.first, packed.last);
   pack_gates(layer.weights.w_hh, H, out, layer.panels, layer.in, K, packed.first, packed.last);
   pack_bias(layer.weights, H, layer.bias, packed.first, packed.last);
   const Index out_panels = (out + kPanel<Real> - 1) / kPanel<Real>;
@@ -273,6 +305,13 @@ void forward_direction(const LayerForward<Real>& layer, const Group& group) {
       for (Index j = 0; j < Hp; ++j) layer.c_state[n * Hp + j] = j < H ? layer.c_0[n * H + j] : Real(0);
   }
   group.barrier->wait();
+  if constexpr (kTiled<Real>) {
+    if (layer.plan.tiled && !tiles_hold_weights(layer, group)) {
+      layer.plan.tiled = false;
+      pack_gates(layer.weights.w_ih, H, layer.in, layer.panels, 0, K, packed.first, packed.last);
+      group.barrier->wait();
+    }
+  }
 
   const bool by_unit = layer.plan.by_unit && group.size > 1;
   const Range rows = by_unit ? Range{0, problem.N} : share_rows(problem, group.rank, group.size);
@@ -299,6 +338,12 @@ void forward_direction(const LayerForward<Real>& layer, const Group& group) {
     Real* const gates = layer.gates != nullptr ? layer.gates + first_row * 4 * Hp : layer.preactivation;
     if (layer.plan.project) {
       const Range all{0, block_rows};
+      if constexpr (kTiled<Real>) {
+        if (layer.plan.tiled) {
+          split_input(layer, first_row, by_unit && alone ? all : share(block_rows, group.rank, group.size));
+          if (by_unit && !alone) group.barrier->wait();
+        }
+      }
       if (by_unit) {
         project_rows(layer, first_row, block_rows, gates, all, blocks);
       } else {

@@ -64,8 +64,8 @@ struct Kernels {
 struct Isa {
   const char* name;
   bool (*supported)();
-  Kernels<float> float32;
-  Kernels<double> float64;
+  const Kernels<float>& float32;
+  const Kernels<double>& float64;
 };
 
 }  // namespace fastlstm

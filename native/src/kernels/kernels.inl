@@ -9,10 +9,31 @@ namespace fastlstm::FASTLSTM_ISA {
 #include "kernels/cell.h"
 #include "kernels/pack.h"
 //
+#ifdef FASTLSTM_TILES
+#include FASTLSTM_TILES
+//
+#include "kernels/tiles.h"
+#else
+template <class Real>
+inline constexpr bool kTiled = false;  // products on matrix tiles
+struct Tiles {
+  explicit Tiles(bool /*on*/) {}
+};
+#endif
+
 #include "kernels/forward.h"
 //
 #include "kernels/backward.h"
+//
+#include "kernels/weight_gradients.h"
+//
 #include "kernels/single.h"
+//
+#ifdef FASTLSTM_TILES
+#include "kernels/forward_tiles.h"
+//
+#include "kernels/backward_tiles.h"
+#endif
 //
 #include "kernels/layers.h"
 

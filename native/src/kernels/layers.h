@@ -21,15 +21,6 @@ Index saved_size(const Problem& problem) {
   return Saved<Real>{problem, nullptr}.size();
 }
 
-inline Index largest_block(const Problem& problem) {
-  Index rows = 0;
-  for (Index b = 0; b < problem.blocks(); ++b) {
-    const Index here = problem.row(problem.block(b + 1)) - problem.row(problem.block(b));
-    if (here > rows) rows = here;
-  }
-  return rows;
-}
-
 template <class Real>
 inline Index widest_input(const Problem& problem) {
   const Index inner = problem.layers > 1 ? problem.layer_input(1) : 0;
@@ -58,6 +49,14 @@ inline void apply_mask(const Real* x, const Real* mask, Real* y, Index count, co
   }
 }
 
+// Whether any layer of a call may go to tiles.
+inline bool has_tiles(const Problem& problem) { return problem.T > 1 && problem.H >= kTiledSize; }
+
+// Whether the products of backward go to tiles: the gradients' bits may depend on N.
+inline bool tiled_backward(const Problem& problem) {
+  return has_tiles(problem) && problem.rows() >= kTiledSize && problem.N >= 8;
+}
+
 inline Group group_of(const Plan& plan, const Member& member) {
   if (plan.by_direction) return {member.rank / 2, member.size / 2, member.halves + member.rank % 2};
   return {member.rank, member.size, member.barrier};
@@ -73,10 +72,11 @@ struct ForwardScratch {
   Real* preactivation[2];
   Real* outputs[2];  // of the layers in between, in turn, at inference
   Real* masked;      // the input of a layer behind dropout
+  ForwardTiles tiles[2];
   std::size_t bytes;
 
   explicit ForwardScratch(const ForwardCall<Real>& call)
-      : panels{}, bias{}, hr_panels{}, c_state{}, h_full{}, preactivation{}, outputs{}, masked{} {
+      : panels{}, bias{}, hr_panels{}, c_state{}, h_full{}, preactivation{}, outputs{}, masked{}, tiles{} {
     const Problem& problem = call.problem;
     const Index Hp = rounded_up(problem.H, kLanes<Real>);
     const Index out = problem.out();
@@ -84,6 +84,8 @@ struct ForwardScratch {
     for (Index d = 0; d < problem.D; ++d) {
       if (problem.T > 1) {
         panels[d] = arena.take<Real>(4 * Hp * (widest_input<Real>(problem) + out));
+        if constexpr (kTiled<Real>)
+          if (has_tiles(problem)) tiles[d] = forward_tile_scratch(arena, problem, widest_input<Real>(problem), call.threads);
         c_state[d] = arena.take<Real>(problem.N * Hp);
         if (call.saved == nullptr) preactivation[d] = arena.take<Real>(largest_block(problem) * 4 * Hp);
         if (problem.P > 0) hr_panels[d] = arena.take<Real>(rounded_up(out, kPanel<Real>) * problem.H);
@@ -108,12 +110,13 @@ template <class Real>
 void forward_layers(const ForwardCall<Real>& call, const Member& member) {
   const Problem& problem = call.problem;
   const ForwardScratch<Real> scratch(call);
+  [[maybe_unused]] const Tiles registers(kTiled<Real> && has_tiles(problem));
   const Saved<Real> saved{problem, call.saved};
   const Index out = problem.out();
   const Real* x = call.inputs.x;
   for (Index k = 0; k < problem.layers; ++k) {
     const Index in = problem.layer_input(k);
-    const Plan plan = plan_layer(problem, in, member.size, sizeof(Real));
+    const Plan plan = plan_layer(problem, in, member.size, sizeof(Real), kTiled<Real>);
     Real* output = call.outputs.output;
     if (k + 1 < problem.layers) output = call.saved != nullptr ? saved.output(k) : scratch.outputs[k % 2];
     for (Index d = 0; d < problem.D; ++d) {
@@ -141,6 +144,7 @@ void forward_layers(const ForwardCall<Real>& call, const Member& member) {
       layer.c_state = scratch.c_state[d];
       layer.h_full = scratch.h_full[d];
       layer.preactivation = scratch.preactivation[d];
+      layer.tiles = scratch.tiles[d];
       const Group group = group_of(plan, member);
       if (problem.T == 1) {
         forward_single(layer, group);
@@ -191,6 +195,8 @@ struct BackwardScratch {
       a.dhr_sums = arena.take<Real>(problem.P * H_padded);
       a.projected_features = arena.take<Real>((problem.P + kTileRows) * block);
     }
+    if constexpr (kTiled<Real>)
+      if (tiled_backward(problem)) a.tiles = backward_tile_scratch(arena, problem, in, call.threads);
     const Index between = problem.rows() * problem.D * out;
     for (Index k = 0; k < 2 && k < problem.layers - 1; ++k) doutputs[k] = arena.take<Real>(between);
     if (any_mask(problem, call.inputs)) masked = arena.take<Real>(between);
@@ -224,6 +230,7 @@ void backward_layers(const BackwardCall<Real>& call, const Member& member) {
   const Problem& problem = call.problem;
   const Gradients<Real>& g = call.gradients;
   const BackwardScratch<Real> scratch(call);
+  [[maybe_unused]] const Tiles registers(kTiled<Real> && tiled_backward(problem));
   const Saved<Real> saved{problem, const_cast<Real*>(call.saved)};  // only read
   const Index out = problem.out();
   const Index between = problem.rows() * problem.D * out;
@@ -239,7 +246,8 @@ void backward_layers(const BackwardCall<Real>& call, const Member& member) {
     const bool goes_on = wanted_below(call, k);
     Real* const dx = !goes_on ? nullptr : k == 0 ? g.dx : scratch.doutputs[(k - 1) % 2];
     const Real* const output = k + 1 == problem.layers ? call.outputs.output : saved.output(k);
-    Plan plan = plan_layer(problem, 0, member.size, sizeof(Real));
+    Plan plan = plan_layer(problem, 0, member.size, sizeof(Real), false);
+    plan.tiled = kTiled<Real> && tiled_backward(problem);
     plan.by_direction = false;  // both directions add to dx: one after the other, so that the order of additions is fixed
     for (Index d = 0; d < problem.D; ++d) {
       const Index l = k * problem.D + d;
