@@ -129,25 +129,27 @@ struct Step {
         for (int r = 0; r < R; ++r)
           for (int v = 0; v < P * kVectors; ++v) store(&parked[r][(p * kVectors + v) * lanes], sums.at[r][v]);
       }
-      for (int r = 0; r < R; ++r)
-        for (int u = 0; u < U; ++u) {
-          const Real* const pre = &parked[r][u * 4 * lanes];
-          Real* const at = gates == nullptr ? nullptr : gates + u * kHalves * step.gates_panel_stride + r * kPanel<Real>;
-          finish({load(pre), load(pre + lanes), load(pre + 2 * lanes), load(pre + 3 * lanes)}, at, row + r, (block + u) * lanes);
-        }
-    }
-
-    inline __attribute__((always_inline)) void finish(const Gates<Real>& pre, Real* at, Index row, Index unit) const {
       if (step.to_buffer) {
-        store_gates(at, step.gates_panel_stride, pre);
+        for (int r = 0; r < R; ++r)
+          for (int u = 0; u < U; ++u)
+            store_gates(gates + u * kHalves * step.gates_panel_stride + r * kPanel<Real>, step.gates_panel_stride,
+                        parked_gates(&parked[r][u * 4 * lanes]));
         return;
       }
-      const Gates<Real> gates = activate(pre);
-      const Vec<Real> c_prev = step.c_prev == nullptr ? broadcast(Real(0)) : load(step.c_prev + row * step.Hp + unit);
-      const Vec<Real> c = cell(gates, c_prev);
-      if (step.keep_gates) store_gates(at, step.gates_panel_stride, gates);
-      store(step.c + row * step.Hp + unit, c);
-      store_columns(step.h + row * step.ldh + unit, gates.o * tanh(c), step.H - unit);
+      // A cell is a chain of some 200 cycles, of which a processor holds two: all rows to their c_t first, then all to their h_t.
+      for (int r = 0; r < R; ++r)
+        for (int u = 0; u < U; ++u) {
+          Real* const pre = &parked[r][u * 4 * lanes];
+          Real* const at = gates == nullptr ? nullptr : gates + u * kHalves * step.gates_panel_stride + r * kPanel<Real>;
+          store(pre + 3 * lanes, step.to_c(parked_gates(pre), at, row + r, (block + u) * lanes));
+        }
+      for (int r = 0; r < R; ++r)
+        for (int u = 0; u < U; ++u) step.to_h(load(&parked[r][(u * 4 + 3) * lanes]), row + r, (block + u) * lanes);
+    }
+
+    inline __attribute__((always_inline)) static Gates<Real> parked_gates(const Real* pre) {
+      constexpr int lanes = kLanes<Real>;
+      return {load(pre), load(pre + lanes), load(pre + 2 * lanes), load(pre + 3 * lanes)};
     }
 
     template <int R>
@@ -155,6 +157,19 @@ struct Step {
       units<R, 1>(row);
     }
   };
+
+  // c_t of kLanes units of a row from the sums of its gates; `at`: the row's place in the gate buffer. Returns o.
+  inline __attribute__((always_inline)) Vec<Real> to_c(const Gates<Real>& pre, Real* at, Index row, Index unit) const {
+    const Gates<Real> gates = activate(pre);
+    const Vec<Real> before = c_prev == nullptr ? broadcast(Real(0)) : load(c_prev + row * Hp + unit);
+    if (keep_gates) store_gates(at, gates_panel_stride, gates);
+    store(c + row * Hp + unit, cell(gates, before));
+    return gates.o;
+  }
+  // h_t = o tanh(c_t)
+  inline __attribute__((always_inline)) void to_h(Vec<Real> o, Index row, Index unit) const {
+    store_columns(h + row * ldh + unit, o * tanh(load(c + row * Hp + unit)), H - unit);
+  }
 
   void run(Index rows, Range blocks) const {
     constexpr int two = kPanelsAtOnce<1> / kHalves > 1 ? kPanelsAtOnce<1> / kHalves : 1;
