@@ -39,7 +39,7 @@ template <class Real>
 void forward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<Real>& outputs, Real* saved, int threads) {
   if (problem.N == 0) return;
   const Kernels<Real>& k = kernels<Real>();
-  ForwardCall<Real> call{problem, inputs, outputs, saved, nullptr, useful_threads(problem, threads, false, sizeof(Real))};
+  ForwardCall<Real> call{problem, inputs, outputs, saved, nullptr, useful_threads(problem, threads, false, k.machine())};
   const Workspace scratch(k.forward_scratch(call));
   call.scratch = scratch.data();
   struct Data {
@@ -61,7 +61,7 @@ void backward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<
               const Gradients<Real>& gradients, int threads) {
   const Kernels<Real>& k = kernels<Real>();
   BackwardCall<Real> call{
-      problem, inputs, outputs, saved, gradients, nullptr, useful_threads(problem, threads, true, sizeof(Real))};
+      problem, inputs, outputs, saved, gradients, nullptr, useful_threads(problem, threads, true, k.machine())};
   const Workspace scratch(k.backward_scratch(call));
   call.scratch = scratch.data();
   struct Data {

@@ -1,5 +1,10 @@
 #include "plan.h"
 
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+
 namespace fastlstm {
 
 namespace {
@@ -9,51 +14,60 @@ using Index = std::int64_t;
 constexpr double kFlopsPerMicrosecond = 40e3;       // of one core, on the small sizes where the choice matters
 constexpr double kPeakFlopsPerMicrosecond = 100e3;  // of one core, in full tiles
 constexpr double kBarrierMicroseconds = 1;
-constexpr double kWorthMicroseconds = 20;  // of work for each thread, or waking it costs more than it does
-constexpr double kL2Bytes = 512 << 10;     // per core: weights beyond it come from L3 or memory
-constexpr double kStreamBytesPerMicrosecond = 12e3;
+constexpr double kWorthMicroseconds = 20;            // of work for each thread, or waking it costs more than it does
+constexpr double kL2BytesPerMicrosecond = 100e3;     // of one core: few rows wait for their weights
+constexpr double kStreamBytesPerMicrosecond = 30e3;  // what does not stay in L2
 
-// The time of one step for one thread that has `rows` rows and `1 / parts` of the units.
-double step_microseconds(double rows, double parts, double weights, double bytes) {
+// The time of one step for one thread that has `rows` rows and `1 / parts` of the units. Of weights a little too large for L2 (or
+// for three quarters of it: there are gates and states, too) every other step finds a part (Step::backwards).
+double step_microseconds(double rows, double parts, double weights, const Machine& machine) {
+  const double each = weights * static_cast<double>(machine.real_bytes) / parts;
   const double flops = 2 * rows * weights / parts / kPeakFlopsPerMicrosecond;
-  const double streamed = weights * bytes / parts;
-  const double stream = streamed > kL2Bytes ? streamed / kStreamBytesPerMicrosecond : 0;
-  return flops + stream;  // they overlap little: a panel is used as soon as it has come
+  const double read = std::ceil(rows / 6) * each / kL2BytesPerMicrosecond;
+  const double missing = std::clamp(2 * (each - 0.75 * static_cast<double>(machine.l2_bytes)), 0.0, each);
+  return std::max(flops, read) + missing / kStreamBytesPerMicrosecond;
 }
 
 }  // namespace
 
-Plan plan_layer(const Problem& problem, Index in, int threads, Index bytes, bool has_tiles) {
+Plan plan_layer(const Problem& problem, Index in, int threads, const Machine& machine) {
   Plan plan{};
   plan.by_direction = problem.D == 2 && threads >= 2 && threads % 2 == 0;
   const int team = plan.by_direction ? threads / 2 : threads;
-  const bool tiled = has_tiles && problem.T > 1 && in >= kTiledSize && problem.H >= kTiledSize;
+  plan.tiled = machine.has_tiles && problem.T > 1 && in >= kTiledSize && problem.H >= kTiledSize;
   const double N = static_cast<double>(problem.rows()) / static_cast<double>(problem.T);
-  const double weights = 4 * static_cast<double>(problem.H) * static_cast<double>(problem.out() + (N < 12 || tiled ? 0 : in));
+  const double weights = 4 * static_cast<double>(problem.H) * static_cast<double>(problem.out() + (plan.tiled ? 0 : in));
   if (team > 1) {
-    const double rows = static_cast<double>((static_cast<Index>(N) + team - 1) / team);
-    const double by_rows = step_microseconds(rows < 1 ? 1 : rows, 1, weights, static_cast<double>(bytes));
-    const double by_unit =
-        step_microseconds(N, team, weights, static_cast<double>(bytes)) + kBarrierMicroseconds * (problem.P > 0 ? 2 : 1);
+    const double rows = std::max(1.0, std::ceil(N / team));
+    const double barriers = kBarrierMicroseconds * (problem.P > 0 ? 2 : 1);
+    const double by_rows = step_microseconds(rows, 1, weights, machine);
+    const double by_unit = step_microseconds(N, team, weights, machine) + barriers;
     plan.by_unit = 1.3 * by_unit < by_rows && problem.H >= 16 * team;
   }
-  const double rows_each = plan.by_unit ? N : N / team;
-  plan.tiled = tiled;
-  plan.project = plan.tiled || (problem.T > 1 && rows_each < 12);
+  // Whose own rows would not fill tiles, but those of all steps of a block do. Not by rows: they stand apart in the block.
+  plan.project = plan.tiled || (problem.T > 1 && N < 12 && (plan.by_unit || team == 1));
   return plan;
 }
 
-int useful_threads(const Problem& problem, int threads, bool training, Index bytes) {
+int useful_threads(const Problem& problem, int threads, bool training, const Machine& machine) {
   const double macs = static_cast<double>(problem.rows()) * 4 * static_cast<double>(problem.H) *
                       static_cast<double>(problem.layer_input(0) + problem.out() +
                                           (problem.layers - 1) * (problem.layer_input(1) + problem.out())) *
                       static_cast<double>(problem.D) * (training ? 2 : 1);
   const double worth = 2 * macs / kFlopsPerMicrosecond / kWorthMicroseconds;
   const int useful = worth < threads ? (worth < 1 ? 1 : static_cast<int>(worth)) : threads;
-  const Plan plan = plan_layer(problem, problem.I, useful, bytes, false);
+  const Plan plan = plan_layer(problem, problem.I, useful, machine);
   // One row in one direction, and its units not worth a barrier a step: the others would only wait.
   if (problem.N == 1 && problem.T > 1 && !plan.by_unit && !plan.by_direction && !training) return 1;
   return useful;
+}
+
+Index l2_bytes() {
+#ifdef _SC_LEVEL2_CACHE_SIZE
+  static const Index known = sysconf(_SC_LEVEL2_CACHE_SIZE);
+  if (known > 0) return known;
+#endif
+  return Index{512} << 10;
 }
 
 Range share(Index count, int rank, int size) { return {count * rank / size, count * (rank + 1) / size}; }

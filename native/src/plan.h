@@ -13,14 +13,22 @@ struct Plan {
   bool tiled;         // it does, on matrix tiles: this must not depend on N, since a row's bits depend on it
 };
 
-// `in`: the layer's input size; `threads`: of the team; `bytes`: of one Real; `has_tiles`: of the instruction set, for this Real.
-Plan plan_layer(const Problem& problem, std::int64_t in, int threads, std::int64_t bytes, bool has_tiles);
+// Where a plan is carried out.
+struct Machine {
+  std::int64_t real_bytes;  // of one Real
+  bool has_tiles;           // the instruction set, for this Real
+  std::int64_t l2_bytes;    // of a core
+};
+std::int64_t l2_bytes();  // this machine's; where the system doesn't tell, 512 KiB
+
+// `in`: the layer's input size; `threads`: of the team.
+Plan plan_layer(const Problem& problem, std::int64_t in, int threads, const Machine& machine);
 
 // Inputs and hidden sizes from which tiles pay.
 inline constexpr std::int64_t kTiledSize = 64;
 
 // How many threads a call is worth.
-int useful_threads(const Problem& problem, int threads, bool training, std::int64_t bytes);
+int useful_threads(const Problem& problem, int threads, bool training, const Machine& machine);
 
 // The rows [first, last) of the batch that thread `rank` of `size` takes, with nearly equal work: in a packed batch the first
 // rows are the longest.

@@ -62,23 +62,42 @@ TEST_CASE("the rows of a packed batch are shared by their work, not by their num
   CHECK(share_rows(packed, 1, 2).last == 4);
 }
 
+namespace {
+const fastlstm::Machine kMachine{4, false, 512 << 10};
+}
+
 TEST_CASE("the plan: rows where there are many, units where there are few, directions where there are two") {
-  CHECK_FALSE(plan_layer(Problem(100, 64, 256, 256, 0, 1, 1), 256, 2, 4, false).by_unit);
-  CHECK(plan_layer(Problem(100, 1, 512, 512, 0, 1, 1), 512, 2, 4, false).by_unit);
-  CHECK_FALSE(plan_layer(Problem(100, 1, 512, 512, 0, 1, 1), 512, 1, 4, false).by_unit);
-  CHECK(plan_layer(Problem(100, 1, 64, 64, 0, 1, 2), 64, 2, 4, false).by_direction);
-  CHECK_FALSE(plan_layer(Problem(100, 1, 64, 64, 0, 1, 2), 64, 3, 4, false).by_direction);
-  CHECK(plan_layer(Problem(100, 1, 64, 64, 0, 1, 1), 64, 2, 4, false).project);
-  CHECK_FALSE(plan_layer(Problem(100, 64, 64, 64, 0, 1, 1), 64, 2, 4, false).project);
+  CHECK_FALSE(plan_layer(Problem(100, 64, 256, 256, 0, 1, 1), 256, 2, kMachine).by_unit);
+  CHECK(plan_layer(Problem(100, 1, 512, 512, 0, 1, 1), 512, 2, kMachine).by_unit);
+  CHECK_FALSE(plan_layer(Problem(100, 1, 512, 512, 0, 1, 1), 512, 1, kMachine).by_unit);
+  CHECK(plan_layer(Problem(100, 1, 64, 64, 0, 1, 2), 64, 2, kMachine).by_direction);
+  CHECK_FALSE(plan_layer(Problem(100, 1, 64, 64, 0, 1, 2), 64, 3, kMachine).by_direction);
+  CHECK(plan_layer(Problem(100, 1, 64, 64, 0, 1, 1), 64, 1, kMachine).project);
+  CHECK_FALSE(plan_layer(Problem(100, 64, 64, 64, 0, 1, 1), 64, 2, kMachine).project);
+  CHECK_FALSE(plan_layer(Problem(100, 8, 64, 64, 0, 1, 1), 64, 2, kMachine).project);  // by rows, four each
+}
+
+TEST_CASE("the plan: weights that stay in a larger L2 are no reason to split units") {
+  const Problem problem(128, 16, 64, 256, 0, 1, 1);
+  CHECK(plan_layer(problem, 64, 2, {4, false, 512 << 10}).by_unit);
+  CHECK_FALSE(plan_layer(problem, 64, 2, {4, false, 2048 << 10}).by_unit);
+}
+
+TEST_CASE("the plan: matrix tiles where the instruction set has them, whatever the number of rows") {
+  for (const std::int64_t N : {1, 3, 100}) {
+    CHECK(plan_layer(Problem(2, N, 64, 64, 0, 1, 1), 64, 2, {4, true, 512 << 10}).tiled);
+    CHECK_FALSE(plan_layer(Problem(2, N, 63, 64, 0, 1, 1), 63, 2, {4, true, 512 << 10}).tiled);
+    CHECK_FALSE(plan_layer(Problem(1, N, 64, 64, 0, 1, 1), 64, 2, {4, true, 512 << 10}).tiled);
+  }
 }
 
 TEST_CASE("one row keeps to one thread where its units are not worth a barrier a step") {
-  CHECK(fastlstm::useful_threads(Problem(100, 1, 64, 64, 0, 1, 1), 2, false, 4) == 1);
-  CHECK(fastlstm::useful_threads(Problem(100, 1, 64, 512, 0, 1, 1), 2, false, 4) == 2);
-  CHECK(fastlstm::useful_threads(Problem(100, 1, 64, 64, 0, 1, 2), 2, false, 4) == 2);
+  CHECK(fastlstm::useful_threads(Problem(100, 1, 64, 64, 0, 1, 1), 2, false, kMachine) == 1);
+  CHECK(fastlstm::useful_threads(Problem(100, 1, 64, 512, 0, 1, 1), 2, false, kMachine) == 2);
+  CHECK(fastlstm::useful_threads(Problem(100, 1, 64, 64, 0, 1, 2), 2, false, kMachine) == 2);
 }
 
 TEST_CASE("a tiny call keeps to one thread") {
-  CHECK(fastlstm::useful_threads(Problem(1, 1, 64, 64, 0, 1, 1), 8, false, 4) == 1);
-  CHECK(fastlstm::useful_threads(Problem(100, 64, 256, 256, 0, 1, 1), 8, false, 4) == 8);
+  CHECK(fastlstm::useful_threads(Problem(1, 1, 64, 64, 0, 1, 1), 8, false, kMachine) == 1);
+  CHECK(fastlstm::useful_threads(Problem(100, 64, 256, 256, 0, 1, 1), 8, false, kMachine) == 8);
 }

@@ -44,6 +44,7 @@ struct ForwardTiles {
   std::uint16_t* x;        // the rows of a block
   unsigned char* x_large;  // whether such a row has a number too large for tiles
   Index x_rows;            // of the largest block
+  Index* places;           // where rows of tiles stand in the block
   Index* weights_large;    // for each member: whether there was one in its share of the weights
 };
 
@@ -216,7 +217,7 @@ void project_rows(const LayerForward<Real>& layer, Index first_row, Index block_
   if (rows.first >= rows.last) return;
   if constexpr (kTiled<Real>) {
     if (layer.plan.tiled) {
-      project_tiles(layer, first_row, block_rows, gates, rows, blocks);
+      project_tiles(layer, first_row, block_rows, gates, rows.first, rows.last - rows.first, nullptr, blocks);
       return;
     }
   }
@@ -230,6 +231,34 @@ void project_rows(const LayerForward<Real>& layer, Index first_row, Index block_
   step.gates = gates + rows.first * kPanel<Real>;
   step.gates_panel_stride = block_rows * kPanel<Real>;
   step.run_cut(rows.last - rows.first, blocks, true);
+}
+
+// The input projection of a block of steps: of a member's units, or, for all units, of its rows.
+template <class Real>
+void project_block(const LayerForward<Real>& layer, Index t0, Index t1, Real* gates, Range rows, Range blocks, const Group& group,
+                   bool together) {
+  const Problem& problem = *layer.problem;
+  const Index first_row = problem.row(t0);
+  const Range all{0, problem.row(t1) - first_row};
+  if constexpr (kTiled<Real>) {
+    if (layer.plan.tiled) {
+      if (!layer.plan.by_unit && group.size > 1) {
+        project_own_rows(layer, t0, t1, gates, rows);
+        return;
+      }
+      split_input(layer, first_row, together ? share(all.last, group.rank, group.size) : all);
+      if (together) group.barrier->wait();
+    }
+  }
+  if (layer.plan.by_unit || group.size == 1) {
+    project_rows(layer, first_row, all.last, gates, all, blocks);
+    return;
+  }
+  for (Index t = t0; t < t1; ++t) {
+    const Index row0 = problem.row(t) - first_row;
+    const Index last = rows.last < problem.batch(t) ? rows.last : problem.batch(t);
+    project_rows(layer, first_row, all.last, gates, {row0 + rows.first, row0 + last}, blocks);
+  }
 }
 
 // One step of a thread's rows and units.
@@ -351,21 +380,7 @@ void forward_direction(LayerForward<Real> layer, const Group& group) {
     const Index first_row = problem.row(t0);
     const Index block_rows = problem.row(t1) - first_row;
     Real* const gates = layer.gates != nullptr ? layer.gates + first_row * 4 * Hp : layer.preactivation;
-    if (layer.plan.project) {
-      const Range all{0, block_rows};
-      if constexpr (kTiled<Real>) {
-        if (layer.plan.tiled) {
-          split_input(layer, first_row, by_unit && alone ? all : share(block_rows, group.rank, group.size));
-          if (by_unit && !alone) group.barrier->wait();
-        }
-      }
-      if (by_unit) {
-        project_rows(layer, first_row, block_rows, gates, all, blocks);
-      } else {
-        project_rows(layer, first_row, block_rows, gates, share(block_rows, group.rank, group.size), whole);
-        group.barrier->wait();
-      }
-    }
+    if (layer.plan.project) project_block(layer, t0, t1, gates, rows, blocks, group, by_unit && !alone);
     for (Index s = 0; s < t1 - t0 && goes_on; ++s) {
       const Index t = layer.direction == 0 ? t0 + s : t1 - 1 - s;
       if (layer.plan.project || layer.gates != nullptr) {
@@ -387,7 +402,6 @@ void forward_direction(LayerForward<Real> layer, const Group& group) {
       }
       goes_on = in_step();
     }
-    if (layer.plan.project && !by_unit && layer.gates == nullptr) group.barrier->wait();  // before the next block overwrites it
   }
   group.barrier->wait();
   if (group.rank == 0) patience.forget();

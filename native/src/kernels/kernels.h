@@ -59,6 +59,7 @@ struct Kernels {
   void (*backward)(const BackwardCall<Real>&, const Member&);
   void (*sigmoid)(const Real* x, Real* y, Index count);  // the activations alone, for the tests; count: any
   void (*tanh)(const Real* x, Real* y, Index count);
+  Machine (*machine)();
 };
 
 struct Isa {

@@ -44,8 +44,8 @@ void map(const Real* x, Real* y, Index count) {
 
 template <class Real>
 constexpr Kernels<Real> kernels() {
-  return {saved_size<Real>,      forward_scratch<Real>,    forward_layers<Real>, backward_scratch<Real>,
-          backward_layers<Real>, map<Real, sigmoid<Real>>, map<Real, tanh<Real>>};
+  return {saved_size<Real>,      forward_scratch<Real>,    forward_layers<Real>,  backward_scratch<Real>,
+          backward_layers<Real>, map<Real, sigmoid<Real>>, map<Real, tanh<Real>>, machine<Real>};
 }
 
 }  // namespace fastlstm::FASTLSTM_ISA

@@ -57,6 +57,11 @@ inline bool tiled_backward(const Problem& problem) {
   return has_tiles(problem) && problem.rows() >= kTiledSize && problem.N >= 8;
 }
 
+template <class Real>
+inline Machine machine() {
+  return {sizeof(Real), kTiled<Real>, l2_bytes()};
+}
+
 inline Group group_of(const Plan& plan, const Member& member) {
   if (plan.by_direction) return {member.rank / 2, member.size / 2, member.halves + member.rank % 2};
   return {member.rank, member.size, member.barrier};
@@ -116,7 +121,7 @@ void forward_layers(const ForwardCall<Real>& call, const Member& member) {
   const Real* x = call.inputs.x;
   for (Index k = 0; k < problem.layers; ++k) {
     const Index in = problem.layer_input(k);
-    const Plan plan = plan_layer(problem, in, member.size, sizeof(Real), kTiled<Real>);
+    const Plan plan = plan_layer(problem, in, member.size, machine<Real>());
     Real* output = call.outputs.output;
     if (k + 1 < problem.layers) output = call.saved != nullptr ? saved.output(k) : scratch.outputs[k % 2];
     for (Index d = 0; d < problem.D; ++d) {
@@ -246,7 +251,7 @@ void backward_layers(const BackwardCall<Real>& call, const Member& member) {
     const bool goes_on = wanted_below(call, k);
     Real* const dx = !goes_on ? nullptr : k == 0 ? g.dx : scratch.doutputs[(k - 1) % 2];
     const Real* const output = k + 1 == problem.layers ? call.outputs.output : saved.output(k);
-    Plan plan = plan_layer(problem, 0, member.size, sizeof(Real), false);
+    Plan plan = plan_layer(problem, 0, member.size, machine<Real>());
     plan.tiled = kTiled<Real> && tiled_backward(problem);
     plan.by_direction = false;  // both directions add to dx: one after the other, so that the order of additions is fixed
     for (Index d = 0; d < problem.D; ++d) {

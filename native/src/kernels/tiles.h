@@ -193,8 +193,9 @@ struct TileProduct {
   Index ldc;
   Index c_panel;  // from a panel's columns to the next one's
   Index columns;
-  bool add;           // to what is there; else
-  const float* bias;  // to this, of all columns; nullptr: to zeros
+  bool add;                      // to what is there; else
+  const float* bias;             // to this, of all columns; nullptr: to zeros
+  const Index* place = nullptr;  // row r of c is the place[r]-th; nullptr: the r-th
 
   void run(Index rows, Index p0, Index p1) const {
     for (Index b = 0; b < blocks; b += kTileCut) {
@@ -213,18 +214,18 @@ struct TileProduct {
   template <bool PAIR>
   void tiles(Index r, Index rows, Index p, Range cut) const {
     const bool add = this->add || cut.first > 0;
-    alignas(64) float parked[kTile * kPanel<float>];
+    alignas(64) float parked[(PAIR ? 2 : 1) * kTile * kPanel<float>];
     float* at = c + r * ldc + p * c_panel;
     Index ld = ldc;
     const Index width = columns - p * kPanel<float>;
-    const auto copy = [&](const float* from, Index ld_from, float* to, Index ld_to) {
+    const auto vectors = [&](const auto& move) {
       for (Index k = 0; k < rows; ++k)
         for (Index j = 0; j < kPanel<float> && j < width; j += kTile)
-          store_columns(to + k * ld_to + j, load_columns(from + k * ld_from + j, width - j), width - j);
+          move(parked + k * kPanel<float> + j, c + (place == nullptr ? r + k : place[r + k]) * ldc + p * c_panel + j, width - j);
     };
-    const bool park = !PAIR && (rows < kTile || width < kPanel<float>);
+    const bool park = place != nullptr || (!PAIR && (rows < kTile || width < kPanel<float>));
     if (park) {
-      if (add) copy(at, ldc, parked, kPanel<float>);
+      if (add) vectors([](float* here, float* there, Index count) { store(here, load_columns(there, count)); });
       at = parked;
       ld = kPanel<float>;
     }
@@ -247,6 +248,6 @@ struct TileProduct {
       }
       store_sums<PAIR>(at + offset, ld);
     }
-    if (park) copy(parked, kPanel<float>, c + r * ldc + p * c_panel, ldc);
+    if (park) vectors([](float* here, float* there, Index count) { store_columns(there, load(here), count); });
   }
 };
