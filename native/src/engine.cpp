@@ -40,7 +40,7 @@ void forward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<R
   if (problem.N == 0) return;
   const Kernels<Real>& k = kernels<Real>();
   ForwardCall<Real> call{problem, inputs, outputs, saved, nullptr, useful_threads(problem, threads, false, k.machine())};
-  const Workspace scratch(k.forward_scratch(call));
+  const Workspace scratch(k.forward_scratch(call), Workspace::Use::scratch);
   call.scratch = scratch.data();
   struct Data {
     const Kernels<Real>& kernels;
@@ -62,7 +62,7 @@ void backward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<
   const Kernels<Real>& k = kernels<Real>();
   BackwardCall<Real> call{
       problem, inputs, outputs, saved, gradients, nullptr, useful_threads(problem, threads, true, k.machine())};
-  const Workspace scratch(k.backward_scratch(call));
+  const Workspace scratch(k.backward_scratch(call), Workspace::Use::scratch);
   call.scratch = scratch.data();
   struct Data {
     const Kernels<Real>& kernels;

@@ -115,7 +115,9 @@ void backward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<
 // it.
 class Workspace {
  public:
-  explicit Workspace(std::size_t bytes);  // throws std::bad_alloc
+  enum class Use { kept, scratch };  // from forward to backward, or until the call ends
+
+  explicit Workspace(std::size_t bytes, Use use = Use::kept);  // throws std::bad_alloc
   ~Workspace();
   Workspace(const Workspace&) = delete;
   Workspace& operator=(const Workspace&) = delete;
@@ -124,6 +126,7 @@ class Workspace {
  private:
   void* data_;
   std::size_t bytes_;
+  Use use_;
 };
 
 // Instruction sets: the one in use; all that this build has and this processor runs, slowest first; force one (not while a call
