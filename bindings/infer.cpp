@@ -6,6 +6,8 @@
 // wrong, comes next.
 #include "infer.h"
 
+#include <algorithm>
+#include <iterator>
 #include <optional>
 #include <vector>
 
@@ -19,13 +21,25 @@ namespace {
 
 using Index = std::int64_t;
 
+// What a tensor may hold, in memory and for the engine.
+struct DType {
+  const char* name;
+  std::uint8_t code;
+  std::uint8_t bits;
+  fastlstm::Element element;
+};
+constexpr DType kDTypes[] = {{"float32", dlpack::kFloat, 32, fastlstm::Element::real},
+                             {"float64", dlpack::kFloat, 64, fastlstm::Element::real},
+                             {"bfloat16", dlpack::kBfloat, 16, fastlstm::Element::bfloat16},
+                             {"float16", dlpack::kFloat, 16, fastlstm::Element::float16}};
+
 // What use_torch finds, once; never released: they live as long as torch does.
 struct Torch {
   const dlpack::ExchangeTable* table = nullptr;
   PyTypeObject* tensor;
   PyTypeObject* parameter;
   PyObject* empty_strided;
-  PyObject* dtypes[2];  // float32, float64
+  PyObject* dtypes[4];  // in the order of kDTypes
   PyObject* cpu;
   PyObject* options;  // ("dtype", "device")
   PyObject* is_neg;
@@ -40,8 +54,7 @@ bool use_torch(nb::module_ module) {
   torch.tensor = reinterpret_cast<PyTypeObject*>(keep(module.attr("Tensor")));
   torch.parameter = reinterpret_cast<PyTypeObject*>(keep(module.attr("nn").attr("Parameter")));
   torch.empty_strided = keep(module.attr("empty_strided"));
-  torch.dtypes[0] = keep(module.attr("float32"));
-  torch.dtypes[1] = keep(module.attr("float64"));
+  for (std::size_t k = 0; k < std::size(kDTypes); ++k) torch.dtypes[k] = keep(module.attr(kDTypes[k].name));
   torch.cpu = keep(module.attr("device")("cpu"));
   torch.options = keep(nb::make_tuple("dtype", "device"));
   torch.is_neg = keep(nb::str("is_neg"));
@@ -49,17 +62,22 @@ bool use_torch(nb::module_ module) {
   return true;
 }
 
-// A plain tensor of the CPU, of `bits`-bit floats, with memory: its view. Anything else: nothing.
-std::optional<dlpack::Tensor> view(PyObject* object, int bits) {
+// A plain tensor of the CPU with memory: its view. Anything else: nothing.
+std::optional<dlpack::Tensor> view(PyObject* object) {
   if (Py_TYPE(object) != torch.tensor && Py_TYPE(object) != torch.parameter) return {};
   dlpack::Tensor t;
   if (torch.table->tensor_from_object(object, &t) != 0) {
     PyErr_Clear();
     return {};
   }
-  const bool known =
-      t.device.type == dlpack::kCPU && t.dtype.code == dlpack::kFloat && t.dtype.bits == bits && t.dtype.lanes == 1;
-  if (!known || t.data == nullptr || t.byte_offset != 0) return {};
+  if (t.device.type != dlpack::kCPU || t.dtype.lanes != 1 || t.data == nullptr || t.byte_offset != 0) return {};
+  return t;
+}
+
+// The same, of one dtype.
+std::optional<dlpack::Tensor> view(PyObject* object, const DType& dtype) {
+  const auto t = view(object);
+  if (!t || t->dtype.code != dtype.code || t->dtype.bits != dtype.bits) return {};
   return t;
 }
 
@@ -95,13 +113,13 @@ struct Made {
   nb::object tensor;
   void* data;
 
-  Made(int bits, std::initializer_list<Index> shape, std::initializer_list<Index> strides) {
+  Made(const DType& dtype, std::initializer_list<Index> shape, std::initializer_list<Index> strides) {
     const nb::object size = tuple_of(shape);
     const nb::object stride = tuple_of(strides);
-    PyObject* const arguments[] = {size.ptr(), stride.ptr(), torch.dtypes[bits == 64], torch.cpu};
+    PyObject* const arguments[] = {size.ptr(), stride.ptr(), torch.dtypes[&dtype - kDTypes], torch.cpu};
     tensor = nb::steal(PyObject_Vectorcall(torch.empty_strided, arguments, 2, torch.options));
     if (!tensor.is_valid()) throw nb::python_error();
-    const auto made = view(tensor.ptr(), bits);
+    const auto made = view(tensor.ptr(), dtype);
     data = made ? made->data : nullptr;
   }
 };
@@ -121,17 +139,16 @@ struct Sizes {
 // The parameters by name, each the next of `names`; `held`: so that none dies while the engine reads it without the GIL, when
 // another thread puts a new one in its place.
 template <class Real>
-bool read_weights(const Sizes& sizes, PyObject* names, PyObject* parameters, std::vector<fastlstm::Weights<Real>>& weights,
-                  std::vector<nb::object>& held) {
-  constexpr int bits = sizeof(Real) * 8;
+bool read_weights(const Sizes& sizes, const DType& dtype, PyObject* names, PyObject* parameters,
+                  std::vector<fastlstm::Weights<Real>>& weights, std::vector<nb::object>& held) {
   Py_ssize_t next = 0;
-  const auto read = [&](const Real*& to, std::initializer_list<Index> shape) {
+  const auto read = [&](fastlstm::Source<Real>& to, std::initializer_list<Index> shape) {
     if (next >= PyTuple_GET_SIZE(names)) return false;
     PyObject* const parameter = PyDict_GetItemWithError(parameters, PyTuple_GET_ITEM(names, next++));
     if (parameter == nullptr) return false;
-    const auto t = view(parameter, bits);
+    const auto t = view(parameter, dtype);
     if (!t || !is_dense(*t, shape)) return false;
-    to = static_cast<const Real*>(t->data);
+    to = {t->data, dtype.element};
     held.push_back(nb::borrow(parameter));
     return true;
   };
@@ -149,14 +166,15 @@ bool read_weights(const Sizes& sizes, PyObject* names, PyObject* parameters, std
 
 // hx = (h_0, c_0), dense and of these shapes, or None: their memory into `inputs`.
 template <class Real>
-bool read_state(PyObject* hx, std::initializer_list<Index> h_shape, std::initializer_list<Index> c_shape,
+bool read_state(const DType& dtype, PyObject* hx, std::initializer_list<Index> h_shape, std::initializer_list<Index> c_shape,
                 fastlstm::Inputs<Real>& inputs) {
   if (hx == Py_None) return true;
   if (!PyTuple_CheckExact(hx) || PyTuple_GET_SIZE(hx) != 2) return false;
-  const auto read = [&](int k, std::initializer_list<Index> shape) -> const Real* {
+  const auto read = [&](int k, std::initializer_list<Index> shape) {
     PyObject* const object = PyTuple_GET_ITEM(hx, k);
-    const auto t = view(object, sizeof(Real) * 8);
-    return t && is_dense(*t, shape) && !is_negated(object) ? static_cast<const Real*>(t->data) : nullptr;
+    const auto t = view(object, dtype);
+    const bool known = t && is_dense(*t, shape) && !is_negated(object);
+    return fastlstm::Source<Real>{known ? t->data : nullptr, dtype.element};
   };
   inputs.h_0 = read(0, h_shape);
   inputs.c_0 = read(1, c_shape);
@@ -165,11 +183,10 @@ bool read_state(PyObject* hx, std::initializer_list<Index> h_shape, std::initial
 
 // The engine, for all that is given and made; false: there was no memory to write to.
 template <class Real>
-bool run(const Sizes& sizes, Index T, Index N, const fastlstm::Inputs<Real>& inputs, const Made& output, const Made& h_n,
-         const Made& c_n, int threads) {
+bool run(const Sizes& sizes, const DType& dtype, Index T, Index N, const fastlstm::Inputs<Real>& inputs, const Made& output,
+         const Made& h_n, const Made& c_n, int threads) {
   if (output.data == nullptr || h_n.data == nullptr || c_n.data == nullptr) return false;
-  const fastlstm::Outputs<Real> outputs{static_cast<Real*>(output.data), static_cast<Real*>(h_n.data),
-                                        static_cast<Real*>(c_n.data)};
+  const fastlstm::Outputs<Real> outputs{{output.data, dtype.element}, {h_n.data, dtype.element}, {c_n.data, dtype.element}};
   const fastlstm::Problem problem(T, N, sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D);
   const nb::gil_scoped_release release;
   fastlstm::forward<Real>(problem, inputs, outputs, nullptr, threads);
@@ -178,9 +195,8 @@ bool run(const Sizes& sizes, Index T, Index N, const fastlstm::Inputs<Real>& inp
 
 // LSTM: x (T, N, I), (N, T, I) with batch_first, (T, I) -> output, (h_n, c_n)
 template <class Real>
-nb::object layer(const Sizes& sizes, const dlpack::Tensor& x, PyObject* hx, const std::vector<fastlstm::Weights<Real>>& weights,
-                 bool batch_first, int threads) {
-  constexpr int bits = sizeof(Real) * 8;
+nb::object layer(const Sizes& sizes, const DType& dtype, const dlpack::Tensor& x, PyObject* hx,
+                 const std::vector<fastlstm::Weights<Real>>& weights, bool batch_first, int threads) {
   if (x.ndim != 2 && x.ndim != 3) return nb::none();
   const bool batched = x.ndim == 3;
   const bool swapped = batched && batch_first;
@@ -193,75 +209,78 @@ nb::object layer(const Sizes& sizes, const dlpack::Tensor& x, PyObject* hx, cons
   if (!(batched ? is_dense(x, {x.shape[0], x.shape[1], sizes.I}) : is_dense(x, {T, sizes.I}))) return nb::none();
 
   fastlstm::Inputs<Real> inputs{};
-  inputs.x = static_cast<const Real*>(x.data);
+  inputs.x = {x.data, dtype.element};
   inputs.weights = weights.data();
-  if (!(batched ? read_state(hx, {cells, N, out}, {cells, N, sizes.H}, inputs)
-                : read_state(hx, {cells, out}, {cells, sizes.H}, inputs)))
+  if (!(batched ? read_state(dtype, hx, {cells, N, out}, {cells, N, sizes.H}, inputs)
+                : read_state(dtype, hx, {cells, out}, {cells, sizes.H}, inputs)))
     return nb::none();
-  const Made output = swapped   ? Made(bits, {N, T, width}, {width, N * width, 1})
-                      : batched ? Made(bits, {T, N, width}, {N * width, width, 1})
-                                : Made(bits, {T, width}, {width, 1});
+  const Made output = swapped   ? Made(dtype, {N, T, width}, {width, N * width, 1})
+                      : batched ? Made(dtype, {T, N, width}, {N * width, width, 1})
+                                : Made(dtype, {T, width}, {width, 1});
   const auto state = [&](Index features) {
-    return batched ? Made(bits, {cells, N, features}, {N * features, features, 1}) : Made(bits, {cells, features}, {features, 1});
+    return batched ? Made(dtype, {cells, N, features}, {N * features, features, 1})
+                   : Made(dtype, {cells, features}, {features, 1});
   };
   const Made h_n = state(out);
   const Made c_n = state(sizes.H);
-  if (!run(sizes, T, N, inputs, output, h_n, c_n, threads)) return nb::none();
+  if (!run(sizes, dtype, T, N, inputs, output, h_n, c_n, threads)) return nb::none();
   return nb::make_tuple(output.tensor, nb::make_tuple(h_n.tensor, c_n.tensor));
 }
 
 // LSTMCell: x (N, I) or (I) -> h, c. The output of its one step is its h_n.
 template <class Real>
-nb::object cell(const Sizes& sizes, const dlpack::Tensor& x, PyObject* hx, const std::vector<fastlstm::Weights<Real>>& weights,
-                int threads) {
-  constexpr int bits = sizeof(Real) * 8;
+nb::object cell(const Sizes& sizes, const DType& dtype, const dlpack::Tensor& x, PyObject* hx,
+                const std::vector<fastlstm::Weights<Real>>& weights, int threads) {
   if (x.ndim != 1 && x.ndim != 2) return nb::none();
   const bool batched = x.ndim == 2;
   const Index N = batched ? x.shape[0] : 1;
   const Index H = sizes.H;
   if (N == 0 || !(batched ? is_dense(x, {N, sizes.I}) : is_dense(x, {sizes.I}))) return nb::none();
   fastlstm::Inputs<Real> inputs{};
-  inputs.x = static_cast<const Real*>(x.data);
+  inputs.x = {x.data, dtype.element};
   inputs.weights = weights.data();
-  if (!(batched ? read_state(hx, {N, H}, {N, H}, inputs) : read_state(hx, {H}, {H}, inputs))) return nb::none();
-  const auto state = [&] { return batched ? Made(bits, {N, H}, {H, 1}) : Made(bits, {H}, {1}); };
+  if (!(batched ? read_state(dtype, hx, {N, H}, {N, H}, inputs) : read_state(dtype, hx, {H}, {H}, inputs))) return nb::none();
+  const auto state = [&] { return batched ? Made(dtype, {N, H}, {H, 1}) : Made(dtype, {H}, {1}); };
   const Made h_n = state();
   const Made c_n = state();
-  if (!run(sizes, 1, N, inputs, h_n, h_n, c_n, threads)) return nb::none();
+  if (!run(sizes, dtype, 1, N, inputs, h_n, h_n, c_n, threads)) return nb::none();
   return nb::make_tuple(h_n.tensor, c_n.tensor);
 }
 
-// use(x, weights) for the precision that x has; None where x or a parameter is not what it should be.
+// use(sizes, dtype, x, weights) for the dtype that x has; None where x or a parameter is not what it should be.
 template <class Use>
 nb::object read(const nb::list& numbers, const nb::tuple& names, const nb::dict& parameters, nb::handle input, const Use& use) {
   if (torch.table == nullptr || numbers.size() != 6) return nb::none();
+  const auto x = view(input.ptr());
+  if (!x) return nb::none();
+  const DType* const dtype = std::find_if(std::begin(kDTypes), std::end(kDTypes), [&](const DType& known) {
+    return known.code == x->dtype.code && known.bits == x->dtype.bits;
+  });
+  if (dtype == std::end(kDTypes) || is_negated(input.ptr())) return nb::none();
   const Sizes sizes(numbers);
-  const auto as = [&](auto real) -> std::optional<nb::object> {
-    using Real = decltype(real);
-    const auto x = view(input.ptr(), sizeof(Real) * 8);
-    if (!x) return {};
-    std::vector<fastlstm::Weights<Real>> weights;
+  const auto as = [&](auto real) -> nb::object {
+    std::vector<fastlstm::Weights<decltype(real)>> weights;
     std::vector<nb::object> held;
-    if (is_negated(input.ptr()) || !read_weights(sizes, names.ptr(), parameters.ptr(), weights, held)) return nb::none();
-    return use(sizes, *x, weights);
+    if (!read_weights(sizes, *dtype, names.ptr(), parameters.ptr(), weights, held)) return nb::none();
+    return use(sizes, *dtype, *x, weights);
   };
-  if (auto made = as(float{})) return *made;
-  if (auto made = as(double{})) return *made;
-  return nb::none();
+  return dtype->bits == 64 ? as(double{}) : as(float{});
 }
 
 nb::object infer(const nb::list& numbers, const nb::tuple& names, const nb::dict& parameters, nb::handle input, nb::handle hx,
                  bool batch_first, int threads) {
-  return read(numbers, names, parameters, input, [&](const Sizes& sizes, const dlpack::Tensor& x, auto& weights) {
-    return layer(sizes, x, hx.ptr(), weights, batch_first, threads);
-  });
+  return read(numbers, names, parameters, input,
+              [&](const Sizes& sizes, const DType& dtype, const dlpack::Tensor& x, auto& weights) {
+                return layer(sizes, dtype, x, hx.ptr(), weights, batch_first, threads);
+              });
 }
 
 nb::object infer_cell(const nb::list& numbers, const nb::tuple& names, const nb::dict& parameters, nb::handle input,
                       nb::handle hx, int threads) {
-  return read(numbers, names, parameters, input, [&](const Sizes& sizes, const dlpack::Tensor& x, auto& weights) {
-    return cell(sizes, x, hx.ptr(), weights, threads);
-  });
+  return read(numbers, names, parameters, input,
+              [&](const Sizes& sizes, const DType& dtype, const dlpack::Tensor& x, auto& weights) {
+                return cell(sizes, dtype, x, hx.ptr(), weights, threads);
+              });
 }
 
 }  // namespace

@@ -95,12 +95,13 @@ struct Call {
                    pointer(weights[k + 4])});
     return w;
   }
-  std::vector<const Real*> mask_pointers() const {
-    std::vector<const Real*> m;
+  std::vector<fastlstm::Source<Real>> mask_pointers() const {
+    std::vector<fastlstm::Source<Real>> m;
     for (const Array& mask : masks) m.push_back(mask.data());
     return m;
   }
-  fastlstm::Inputs<Real> inputs(const std::vector<fastlstm::Weights<Real>>& w, const std::vector<const Real*>& m) const {
+  fastlstm::Inputs<Real> inputs(const std::vector<fastlstm::Weights<Real>>& w,
+                                const std::vector<fastlstm::Source<Real>>& m) const {
     return {x.data(), pointer(h_0), pointer(c_0), w.data(), m.empty() ? nullptr : m.data()};
   }
   fastlstm::Outputs<Real> outputs() { return {output.data(), h_n.data(), c_n.data()}; }

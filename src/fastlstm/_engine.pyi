@@ -16,7 +16,8 @@ class Problem:
     """The sizes of one call, in the alphabet of the project, and how many rows each step has.
 
     Rows are stored step after step: a dense batch has T * N rows; a packed one has `sum(batch_sizes)`.
-    P = 0 means no projection. `batch_sizes` (non-increasing, the first is N) is for a packed batch only.
+    P = 0 means no projection. `dtype`, of every array: 'float32', 'float64', or 'bfloat16' and 'float16', which are computed in
+    float32 and rounded once. `batch_sizes` (non-increasing, the first is N) is for a packed batch only.
     """
 
     def __init__(
@@ -28,7 +29,7 @@ class Problem:
         P: int = 0,
         layers: int = 1,
         directions: int = 1,
-        double: bool = False,
+        dtype: str = "float32",
         batch_sizes: Sequence[int] | None = None,
     ) -> None: ...
     @property
@@ -36,6 +37,8 @@ class Problem:
     @property
     def saved_reals(self) -> int:
         """How many reals (float32 or float64) `forward` writes to `saved` for `backward` to read; linear in `rows`."""
+    @property
+    def saved_bytes(self) -> int: ...
 
 class Workspace:
     """Uninitialised memory from a bounded pool that outlives calls: a fresh page costs as much as the arithmetic on it."""
@@ -64,7 +67,7 @@ def backward(
     c_0: int,
     weights: Sequence[int],
     masks: Sequence[int],
-    output: int,  # as forward wrote it
+    output: int,  # as forward wrote it; not read in 16 bits
     saved: int,  # as forward wrote it
     doutput: int,  # gradients of output, h_n, c_n; 0: zeros
     dh_n: int,
@@ -100,7 +103,7 @@ def infer(
     batch_first: bool,
     threads: int,
 ) -> tuple[Tensor, tuple[Tensor, Tensor]] | None:
-    """output, (h_n, c_n) of plain float32 or float64 tensors of the CPU whose memory lies as the engine reads it.
+    """output, (h_n, c_n) of plain real tensors of the CPU, of one dtype, whose memory lies as the engine reads it.
 
     The call is checked, allocated and run in one crossing. Gradients and what watches tensor operations are the caller's
     business. None, and nothing done, for whatever is unusual or wrong.

@@ -34,7 +34,7 @@ def run(isa, dtype, at_end, T, N, I, H, P, layers, D, lengths, threads):
     _engine.use_isa(isa)
     make = lambda *shape: fenced(int(np.prod(shape)), dtype, at_end)
     sizes = None if lengths is None else [sum(length > t for length in lengths) for t in range(T)]
-    problem = _engine.Problem(T, N, I, H, P, layers, D, dtype == np.float64, sizes)
+    problem = _engine.Problem(T, N, I, H, P, layers, D, np.dtype(dtype).name, sizes)
     rows, out = problem.rows, P or H
     weights, dweights = [], []
     for k, _ in itertools.product(range(layers), range(D)):

@@ -5,7 +5,8 @@
 //     i, f, o = sigmoid(W x_t + R h_{t-1} + b),  g = tanh(W_g x_t + R_g h_{t-1} + b_g)
 //     c_t = f c_{t-1} + i g,   h_t = o tanh(c_t)   (then h_t = W_hr h_t where P > 0)
 //
-// Arrays are C-contiguous, of one Real (float or double), aligned as Real is, and are read or written only during the call.
+// A call computes in one Real, float or double. Its arrays are C-contiguous, aligned as their elements are, and are read or
+// written only during the call.
 // Outputs must not overlap inputs or each other; but of a single layer, direction and step, `output` may be h_n. nullptr means
 // what each line says.
 //
@@ -46,58 +47,92 @@ class Problem {
   std::vector<std::int64_t> block_;
 };
 
+// 16-bit numbers by their bits: the upper half of a float, and IEEE 754's binary16.
+struct BFloat16 {
+  std::uint16_t bits;
+};
+struct Float16 {
+  std::uint16_t bits;
+};
+
+enum class Element : unsigned char { real, bfloat16, float16 };
+
+// An array that a call reads (Source) or writes (Target). Its elements are the call's Real or, where that is float, 16-bit
+// numbers: widened as they are read, rounded once, to the nearest, ties to even, as they are written. Each array of a call has
+// its own.
+template <class Real>
+struct Source {
+  const void* data = nullptr;
+  Element element = Element::real;
+
+  Source() = default;
+  Source(const Real* reals) : data(reals) {}
+  Source(const void* data, Element element) : data(data), element(element) {}
+  bool operator==(std::nullptr_t) const { return data == nullptr; }
+};
+template <class Real>
+struct Target {
+  void* data = nullptr;
+  Element element = Element::real;
+
+  Target() = default;
+  Target(Real* reals) : data(reals) {}
+  Target(void* data, Element element) : data(data), element(element) {}
+  bool operator==(std::nullptr_t) const { return data == nullptr; }
+};
+
 // The weights of one layer and direction, as torch keeps them. `in` is layer_input(layer).
 template <class Real>
 struct Weights {
-  const Real* w_ih;  // (4H, in)
-  const Real* w_hh;  // (4H, out)
-  const Real* b_ih;  // (4H), or nullptr: zeros
-  const Real* b_hh;  // (4H), or nullptr: zeros
-  const Real* w_hr;  // (P, H) where P > 0
+  Source<Real> w_ih;  // (4H, in)
+  Source<Real> w_hh;  // (4H, out)
+  Source<Real> b_ih;  // (4H), or nullptr: zeros
+  Source<Real> b_hh;  // (4H), or nullptr: zeros
+  Source<Real> w_hr;  // (P, H) where P > 0
 };
 
 // Their gradients, each written (not added to), or nullptr: not wanted.
 template <class Real>
 struct WeightGradients {
-  Real* w_ih;
-  Real* w_hh;
-  Real* b_ih;
-  Real* b_hh;
-  Real* w_hr;
+  Target<Real> w_ih;
+  Target<Real> w_hh;
+  Target<Real> b_ih;
+  Target<Real> b_hh;
+  Target<Real> w_hr;
 };
 
 template <class Real>
 struct Inputs {
-  const Real* x;                 // (rows, I)
-  const Real* h_0;               // (layers * D, N, out), or nullptr: zeros
-  const Real* c_0;               // (layers * D, N, H), or nullptr: zeros
+  Source<Real> x;                // (rows, I)
+  Source<Real> h_0;              // (layers * D, N, out), or nullptr: zeros
+  Source<Real> c_0;              // (layers * D, N, H), or nullptr: zeros
   const Weights<Real>* weights;  // layers * D of them, layer-major
-  const Real* const* masks;      // layers - 1 pointers to (rows, D * out): the output of a layer is multiplied by its mask on its
-                                 // way to the next layer; a pointer may be nullptr, and so may `masks`: no dropout
+  const Source<Real>* masks;     // layers - 1 of (rows, D * out): the output of a layer is multiplied by its mask on its
+                                 // way to the next layer; one may be nullptr, and so may `masks`: no dropout
 };
 
 template <class Real>
 struct Outputs {
-  Real* output;  // (rows, D * out): h_t of the last layer, forward then reverse
-  Real* h_n;     // (layers * D, N, out): h after a row's own last step (its first step, for the reverse direction)
-  Real* c_n;     // (layers * D, N, H)
+  Target<Real> output;  // (rows, D * out): h_t of the last layer, forward then reverse
+  Target<Real> h_n;     // (layers * D, N, out): h after a row's own last step (its first step, for the reverse direction)
+  Target<Real> c_n;     // (layers * D, N, H)
 };
 
 template <class Real>
 struct Gradients {
-  const Real* doutput;                    // (rows, D * out), or nullptr: zeros; likewise dh_n and dc_n
-  const Real* dh_n;                       // (layers * D, N, out)
-  const Real* dc_n;                       // (layers * D, N, H)
-  Real* dx;                               // (rows, I), written, or nullptr: not wanted; likewise dh_0 and dc_0
-  Real* dh_0;                             // (layers * D, N, out)
-  Real* dc_0;                             // (layers * D, N, H)
+  Source<Real> doutput;                   // (rows, D * out), or nullptr: zeros; likewise dh_n and dc_n
+  Source<Real> dh_n;                      // (layers * D, N, out)
+  Source<Real> dc_n;                      // (layers * D, N, H)
+  Target<Real> dx;                        // (rows, I), written, or nullptr: not wanted; likewise dh_0 and dc_0
+  Target<Real> dh_0;                      // (layers * D, N, out)
+  Target<Real> dc_0;                      // (layers * D, N, H)
   const WeightGradients<Real>* dweights;  // layers * D of them
 };
 
-// How many Reals `forward` leaves in `saved` for `backward`: linear in rows. The layout is the engine's own business; both calls
-// must run on the same instruction set.
+// How many Reals `forward` leaves in `saved` for `backward`: linear in rows; more for an output that is rounded, which it keeps
+// as it was. The layout is the engine's own business; both calls must run on the same instruction set.
 template <class Real>
-std::int64_t saved_size(const Problem& problem);
+std::int64_t saved_size(const Problem& problem, Element output = Element::real);
 
 // Runs the layer. `saved`: saved_size Reals, written, or nullptr at inference. `threads` >= 1: how many may work; the results are
 // the same bits for any number. Denormal numbers count as zeros. Safe to call from many threads at once. Throws std::bad_alloc,
@@ -106,7 +141,7 @@ template <class Real>
 void forward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<Real>& outputs, Real* saved, int threads);
 
 // The gradients of a scalar with respect to what went in, given those with respect to what came out. `outputs.output` and `saved`
-// as forward wrote them (h_n and c_n are not read). Only what is asked for is computed.
+// as forward wrote them (h_n and c_n are not read, nor is a rounded output). Only what is asked for is computed.
 template <class Real>
 void backward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<Real>& outputs, const Real* saved,
               const Gradients<Real>& gradients, int threads);

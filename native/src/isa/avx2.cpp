@@ -1,5 +1,7 @@
 #include "isa/avx2.h"
 
+#include <cpuid.h>
+
 #include "kernels/kernels.h"
 
 #define FASTLSTM_ISA avx2
@@ -8,7 +10,12 @@
 namespace fastlstm::avx2 {
 
 namespace {
-bool supported() { return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0; }
+bool supported() {
+  unsigned eax, ebx, ecx, edx;
+  constexpr unsigned kF16c = 1U << 29;
+  return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0 &&
+         __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & kF16c) != 0;
+}
 
 constexpr Kernels<float> float32 = kernels<float>();
 constexpr Kernels<double> float64 = kernels<double>();

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "fastlstm/engine.h"
+
 namespace fastlstm::avx2 {
 
 inline constexpr int kRegisters = 16;
@@ -41,6 +43,26 @@ inline F load_first(const float* p, int count) { return {_mm256_maskload_ps(p, f
 inline D load_first(const double* p, int count) { return {_mm256_maskload_pd(p, first(0.0, count))}; }
 inline void store_first(float* p, F a, int count) { _mm256_maskstore_ps(p, first(0.0F, count), a.v); }
 inline void store_first(double* p, D a, int count) { _mm256_maskstore_pd(p, first(0.0, count), a.v); }
+
+// 16-bit numbers: widened, and rounded to the nearest, ties to even; a NaN stays one.
+inline F load(const BFloat16* p) {
+  const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16))};
+}
+inline F load(const Float16* p) { return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))}; }
+inline void store(BFloat16* p, F a) {
+  const __m256i bits = _mm256_castps_si256(a.v);
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+  const __m256i upper = _mm256_srli_epi32(_mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), odd), 16);
+  const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(a.v, a.v, _CMP_UNORD_Q));
+  const __m256i rounded = _mm256_blendv_epi8(upper, _mm256_set1_epi32(0x7FC0), nan);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                   _mm_packus_epi32(_mm256_castsi256_si128(rounded), _mm256_extracti128_si256(rounded, 1)));
+}
+inline void store(Float16* p, F a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+#include "narrow_first.h"
 
 inline F operator+(F a, F b) { return {_mm256_add_ps(a.v, b.v)}; }
 inline D operator+(D a, D b) { return {_mm256_add_pd(a.v, b.v)}; }

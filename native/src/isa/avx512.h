@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "fastlstm/engine.h"
+
 namespace fastlstm::FASTLSTM_ISA {
 
 inline constexpr int kRegisters = 32;
@@ -40,6 +42,35 @@ inline F load_first(const float* p, int count) { return {_mm512_maskz_loadu_ps(f
 inline D load_first(const double* p, int count) { return {_mm512_maskz_loadu_pd(first(0.0, count), p)}; }
 inline void store_first(float* p, F a, int count) { _mm512_mask_storeu_ps(p, first(0.0F, count), a.v); }
 inline void store_first(double* p, D a, int count) { _mm512_mask_storeu_pd(p, first(0.0, count), a.v); }
+
+// 16-bit numbers: widened, and rounded to the nearest, ties to even; a NaN stays one.
+inline F widened(BFloat16, __m256i a) { return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(a), 16))}; }
+inline F widened(Float16, __m256i a) { return {_mm512_cvtph_ps(a)}; }
+inline __m256i rounded(BFloat16, F a) {
+  const __m512i bits = _mm512_castps_si512(a.v);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i upper = _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd), 16);
+  const __mmask16 nan = _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q);
+  return _mm512_cvtepi32_epi16(_mm512_mask_mov_epi32(upper, nan, _mm512_set1_epi32(0x7FC0)));
+}
+inline __m256i rounded(Float16, F a) { return _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+
+template <class Narrow>
+inline F load_narrow(const Narrow* p) {
+  return widened(Narrow{}, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+template <class Narrow>
+inline F load_first_narrow(const Narrow* p, int count) {
+  return widened(Narrow{}, _mm256_maskz_loadu_epi16(first(0.0F, count), p));
+}
+inline F load(const BFloat16* p) { return load_narrow(p); }
+inline F load(const Float16* p) { return load_narrow(p); }
+inline F load_first(const BFloat16* p, int count) { return load_first_narrow(p, count); }
+inline F load_first(const Float16* p, int count) { return load_first_narrow(p, count); }
+inline void store(BFloat16* p, F a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), rounded(BFloat16{}, a)); }
+inline void store(Float16* p, F a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), rounded(Float16{}, a)); }
+inline void store_first(BFloat16* p, F a, int count) { _mm256_mask_storeu_epi16(p, first(0.0F, count), rounded(BFloat16{}, a)); }
+inline void store_first(Float16* p, F a, int count) { _mm256_mask_storeu_epi16(p, first(0.0F, count), rounded(Float16{}, a)); }
 
 inline F operator+(F a, F b) { return {_mm512_add_ps(a.v, b.v)}; }
 inline D operator+(D a, D b) { return {_mm512_add_pd(a.v, b.v)}; }

@@ -3,6 +3,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "fastlstm/engine.h"
+
 namespace fastlstm::generic {
 
 inline constexpr int kRegisters = 16;
@@ -52,6 +54,22 @@ inline void store_first(Real* p, Vec<Real> a, int count) {
   store(lane, a);
   for (int k = 0; k < count; ++k) p[k] = lane[k];
 }
+
+// 16-bit numbers: widened, and rounded to the nearest, ties to even; a NaN stays one.
+#include "narrow_scalar.h"
+template <class Narrow>
+inline Vec<float> load_narrow(const Narrow* p) {
+  return {Vec<float>::Lanes{widened(p[0]), widened(p[1]), widened(p[2]), widened(p[3])}};
+}
+template <class Narrow>
+inline void store_narrow(Narrow* p, Vec<float> a) {
+  for (int k = 0; k < Vec<float>::lanes; ++k) round_to(p[k], a.v[k]);
+}
+inline Vec<float> load(const BFloat16* p) { return load_narrow(p); }
+inline Vec<float> load(const Float16* p) { return load_narrow(p); }
+inline void store(BFloat16* p, Vec<float> a) { store_narrow(p, a); }
+inline void store(Float16* p, Vec<float> a) { store_narrow(p, a); }
+#include "narrow_first.h"
 
 template <class Real>
 inline Vec<Real> operator+(Vec<Real> a, Vec<Real> b) {

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "fastlstm/engine.h"
+
 namespace fastlstm::neon {
 
 inline constexpr int kRegisters = 32;
@@ -46,6 +48,23 @@ inline void store_first(Real* p, Vec<Real> a, int count) {
   store(lane, a);
   for (int k = 0; k < count; ++k) p[k] = lane[k];
 }
+
+// 16-bit numbers: widened, and rounded to the nearest, ties to even; a NaN stays one.
+inline F load(const BFloat16* p) {
+  return {vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(reinterpret_cast<const std::uint16_t*>(p)), 16))};
+}
+inline F load(const Float16* p) {
+  return {vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(reinterpret_cast<const std::uint16_t*>(p))))};
+}
+inline void store(BFloat16* p, F a) {
+  const uint32x4_t bits = vreinterpretq_u32_f32(a.v);
+  const uint32x4_t odd = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
+  const uint32x4_t rounded = vaddq_u32(vaddq_u32(bits, vdupq_n_u32(0x7FFF)), odd);
+  const uint32x4_t is_number = vceqq_f32(a.v, a.v);
+  vst1_u16(reinterpret_cast<std::uint16_t*>(p), vshrn_n_u32(vbslq_u32(is_number, rounded, vdupq_n_u32(0x7FC00000)), 16));
+}
+inline void store(Float16* p, F a) { vst1_u16(reinterpret_cast<std::uint16_t*>(p), vreinterpret_u16_f16(vcvt_f16_f32(a.v))); }
+#include "narrow_first.h"
 
 inline F operator+(F a, F b) { return {vaddq_f32(a.v, b.v)}; }
 inline D operator+(D a, D b) { return {vaddq_f64(a.v, b.v)}; }

@@ -27,7 +27,8 @@ inline BackwardTiles backward_tile_scratch(Arena& arena, const Problem& problem,
 }
 
 // rows x columns numbers that stand ld apart: whether one is too large for tiles.
-inline bool any_large_in(const float* p, Index rows, Index columns, Index ld) {
+template <class Element>
+inline bool any_large_in(const Element* p, Index rows, Index columns, Index ld) {
   bool large = false;
   for (Index r = 0; p != nullptr && r < rows; ++r)
     for (Index j = 0; j < columns; j += kTile) large |= any_large(load_columns(p + r * ld + j, columns - j));
@@ -52,12 +53,12 @@ inline void prepare_tiles(const LayerBackward<float>& layer, const Group& group)
   const Range rows = mine(problem.rows());
   const Index count = rows.last - rows.first;
   large |= any_large_in(layer.x + rows.first * layer.in, count, layer.in, layer.in);
-  large |= any_large_in(layer.doutput == nullptr ? nullptr : layer.doutput + rows.first * ld, count, out, ld);
+  large |= any_large_in(layer.doutput == nullptr ? layer.doutput : layer.doutput + rows.first * ld, count, out, ld);
   if (problem.P > 0) large |= any_large_in(layer.output + rows.first * ld, count, out, ld);
   if (group.rank == 0) {
     for (const float* const state : {layer.h_0, layer.dh_n}) large |= any_large_in(state, problem.N, out, out);
     for (const float* const state : {layer.c_0, layer.dc_n}) large |= any_large_in(state, problem.N, H, H);
-    large |= any_large_in(layer.weights.w_hr, problem.P, H, H);
+    visit(layer.weights.w_hr, [&](const auto* w) { large |= any_large_in(w, problem.P, H, H); });
   }
   tiles.large[group.rank] = large ? 1 : 0;
 }

@@ -48,7 +48,9 @@ inline void project_large_row(const LayerForward<float>& layer, const float* x, 
   for (Index gate = 0; gate < 4; ++gate)
     for (Index lane = 0; lane < kTile && u * kTile + lane < H; ++lane) {
       Vec<float> products[1][1] = {{broadcast(0.0F)}};
-      dot<float, 1, 1>(products, layer.weights.w_ih + (gate * H + u * kTile + lane) * layer.in, layer.in, x, 0, layer.in);
+      visit(layer.weights.w_ih, [&](const auto* w) {
+        dot<float, 1, 1>(products, w + (gate * H + u * kTile + lane) * layer.in, layer.in, x, 0, layer.in);
+      });
       sums[gate * kTile + lane] = layer.bias[(u * 4 + gate) * kTile + lane] + sum_of_lanes(products[0][0]);
     }
 }

@@ -79,12 +79,12 @@ inline void for_tiles(Index rows, const Tile& tile) {
   }
 }
 
-template <class Real>
-inline Vec<Real> load_columns(const Real* p, Index columns) {
-  return columns >= kLanes<Real> ? load(p) : load_first(p, static_cast<int>(columns > 0 ? columns : 0));
+template <class Element>  // float, double, or 16 bits
+inline auto load_columns(const Element* p, Index columns) {
+  return columns >= decltype(load(p))::lanes ? load(p) : load_first(p, static_cast<int>(columns > 0 ? columns : 0));
 }
-template <class Real>
-inline void store_columns(Real* p, Vec<Real> a, Index columns) {
+template <class Element, class Real>
+inline void store_columns(Element* p, Vec<Real> a, Index columns) {
   if (columns >= kLanes<Real>) {
     store(p, a);
   } else if (columns > 0) {

@@ -52,7 +52,7 @@ struct BackwardCall {
 // Each function is what one member of the team does; together the members do the call.
 template <class Real>
 struct Kernels {
-  Index (*saved_size)(const Problem&);
+  Index (*saved_size)(const Problem&, Element output);
   std::size_t (*forward_scratch)(const ForwardCall<Real>&);
   void (*forward)(const ForwardCall<Real>&, const Member&);
   std::size_t (*backward_scratch)(const BackwardCall<Real>&);

@@ -7,6 +7,8 @@ namespace fastlstm::FASTLSTM_ISA {
 #include "kernels/gemm.h"
 //
 #include "kernels/cell.h"
+#include "kernels/narrow.h"
+//
 #include "kernels/pack.h"
 //
 #ifdef FASTLSTM_TILES

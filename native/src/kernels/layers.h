@@ -1,24 +1,28 @@
 // All layers and directions of a call: who gets which arrays, which piece of saved and scratch memory. Included inside an ISA's
 // namespace.
 
-// What forward keeps for backward: for every layer and direction its gates and cells, and the output of every layer but the last.
+// What forward keeps for backward: for every layer and direction its gates and cells, and the output of every layer but the last;
+// of that, too, where the caller's is rounded.
 template <class Real>
 struct Saved {
   const Problem& problem;
   Real* base;
+  bool rounded;
 
   Index Hp() const { return unit_blocks<Real>(problem.H) * kLanes<Real>; }
   Index per_direction() const { return problem.rows() * 5 * Hp(); }
   Index per_output() const { return problem.rows() * problem.D * problem.out(); }
-  Index size() const { return problem.layers * problem.D * per_direction() + (problem.layers - 1) * per_output(); }
+  Index size() const {
+    return problem.layers * problem.D * per_direction() + (problem.layers - (rounded ? 0 : 1)) * per_output();
+  }
   Real* gates(Index layer, Index direction) const { return base + (layer * problem.D + direction) * per_direction(); }
   Real* c(Index layer, Index direction) const { return gates(layer, direction) + problem.rows() * 4 * Hp(); }
   Real* output(Index layer) const { return base + problem.layers * problem.D * per_direction() + layer * per_output(); }
 };
 
 template <class Real>
-Index saved_size(const Problem& problem) {
-  return Saved<Real>{problem, nullptr}.size();
+Index saved_size(const Problem& problem, Element output) {
+  return Saved<Real>{problem, nullptr, output != Element::real}.size();
 }
 
 template <class Real>
@@ -28,8 +32,8 @@ inline Index widest_input(const Problem& problem) {
 }
 
 template <class Real>
-inline const Real* mask_of(const Inputs<Real>& inputs, Index layer) {
-  return inputs.masks == nullptr ? nullptr : inputs.masks[layer];
+inline Source<Real> mask_of(const Inputs<Real>& inputs, Index layer) {
+  return inputs.masks == nullptr ? Source<Real>{} : inputs.masks[layer];
 }
 
 template <class Real>
@@ -41,12 +45,14 @@ inline bool any_mask(const Problem& problem, const Inputs<Real>& inputs) {
 
 // y = x * mask over a thread's share; y may be x.
 template <class Real>
-inline void apply_mask(const Real* x, const Real* mask, Real* y, Index count, const Member& member) {
+inline void apply_mask(const Real* x, const Source<Real>& factors, Real* y, Index count, const Member& member) {
   const Range mine = share(count, member.rank, member.size);
-  for (Index k = mine.first; k < mine.last; k += kLanes<Real>) {
-    const Index rest = mine.last - k;
-    store_columns(y + k, load_columns(x + k, rest) * load_columns(mask + k, rest), rest);
-  }
+  visit(factors, [&](const auto* mask) {
+    for (Index k = mine.first; k < mine.last; k += kLanes<Real>) {
+      const Index rest = mine.last - k;
+      store_columns(y + k, load_columns(x + k, rest) * load_columns(mask + k, rest), rest);
+    }
+  });
 }
 
 // Whether any layer of a call may go to tiles.
@@ -67,6 +73,34 @@ inline Group group_of(const Plan& plan, const Member& member) {
   return {member.rank, member.size, member.barrier};
 }
 
+// How many numbers the arrays at the ends of a call have.
+struct Counts {
+  Index x;
+  Index output;
+  Index h;
+  Index c;
+
+  explicit Counts(const Problem& problem)
+      : x(problem.rows() * problem.I),
+        output(problem.rows() * problem.D * problem.out()),
+        h(problem.layers * problem.D * problem.N * problem.out()),
+        c(problem.layers * problem.D * problem.N * problem.H) {}
+};
+
+// x, h_0 and c_0 as Reals: room for those that come in 16 bits.
+template <class Real>
+struct WideInputs {
+  Real* x;
+  Real* h_0;
+  Real* c_0;
+
+  WideInputs(Arena& arena, const Inputs<Real>& inputs, const Counts& counts)
+      : x(take_wide<Real>(arena, inputs.x, counts.x)),
+        h_0(take_wide<Real>(arena, inputs.h_0, counts.h)),
+        c_0(take_wide<Real>(arena, inputs.c_0, counts.c)) {}
+  bool any() const { return x != nullptr || h_0 != nullptr || c_0 != nullptr; }
+};
+
 template <class Real>
 struct ForwardScratch {
   Real* panels[2];
@@ -78,14 +112,33 @@ struct ForwardScratch {
   Real* outputs[2];  // of the layers in between, in turn, at inference
   Real* masked;      // the input of a layer behind dropout
   ForwardTiles tiles[2];
+  Arena arena;
+  Counts counts;
+  WideInputs<Real> inputs;
+  Real* h_n;     // before they are rounded
+  Real* c_n;     // likewise
+  Real* output;  // likewise, at inference
   std::size_t bytes;
 
   explicit ForwardScratch(const ForwardCall<Real>& call)
-      : panels{}, bias{}, hr_panels{}, c_state{}, h_full{}, preactivation{}, outputs{}, masked{}, tiles{} {
+      : panels{},
+        bias{},
+        hr_panels{},
+        c_state{},
+        h_full{},
+        preactivation{},
+        outputs{},
+        masked{},
+        tiles{},
+        arena(call.scratch),
+        counts(call.problem),
+        inputs(arena, call.inputs, counts),
+        h_n(take_wide<Real>(arena, call.outputs.h_n, counts.h)),
+        c_n(take_wide<Real>(arena, call.outputs.c_n, counts.c)),
+        output(call.saved != nullptr ? nullptr : take_wide<Real>(arena, call.outputs.output, counts.output)) {
     const Problem& problem = call.problem;
     const Index Hp = rounded_up(problem.H, kLanes<Real>);
     const Index out = problem.out();
-    Arena arena(call.scratch);
     for (Index d = 0; d < problem.D; ++d) {
       if (problem.T > 1) {
         panels[d] = arena.take<Real>(4 * Hp * (widest_input<Real>(problem) + out));
@@ -98,10 +151,9 @@ struct ForwardScratch {
       bias[d] = arena.take<Real>(4 * Hp);
       if (problem.P > 0) h_full[d] = arena.take<Real>(problem.N * Hp);
     }
-    const Index between = problem.rows() * problem.D * out;
     if (call.saved == nullptr)
-      for (Index k = 0; k < 2 && k < problem.layers - 1; ++k) outputs[k] = arena.take<Real>(between);
-    if (any_mask(problem, call.inputs)) masked = arena.take<Real>(between);
+      for (Index k = 0; k < 2 && k < problem.layers - 1; ++k) outputs[k] = arena.take<Real>(counts.output);
+    if (any_mask(problem, call.inputs)) masked = arena.take<Real>(counts.output);
     bytes = arena.used();
   }
 };
@@ -116,13 +168,22 @@ void forward_layers(const ForwardCall<Real>& call, const Member& member) {
   const Problem& problem = call.problem;
   const ForwardScratch<Real> scratch(call);
   [[maybe_unused]] const Tiles registers(kTiled<Real> && has_tiles(problem));
-  const Saved<Real> saved{problem, call.saved};
+  const bool rounded = call.outputs.output.element != Element::real;
+  const Saved<Real> saved{problem, call.saved, rounded};
   const Index out = problem.out();
-  const Real* x = call.inputs.x;
+  const Counts& counts = scratch.counts;
+  const Real* x = widened(call.inputs.x, scratch.inputs.x, counts.x, member);
+  const Real* const h_0 = widened(call.inputs.h_0, scratch.inputs.h_0, counts.h, member);
+  const Real* const c_0 = widened(call.inputs.c_0, scratch.inputs.c_0, counts.c, member);
+  Real* const h_n = unrounded(call.outputs.h_n, scratch.h_n);
+  Real* const c_n = unrounded(call.outputs.c_n, scratch.c_n);
+  Real* const last_output =
+      rounded && call.saved != nullptr ? saved.output(problem.layers - 1) : unrounded(call.outputs.output, scratch.output);
+  if (scratch.inputs.any()) member.barrier->wait();
   for (Index k = 0; k < problem.layers; ++k) {
     const Index in = problem.layer_input(k);
     const Plan plan = plan_layer(problem, in, member.size, machine<Real>());
-    Real* output = call.outputs.output;
+    Real* output = last_output;
     if (k + 1 < problem.layers) output = call.saved != nullptr ? saved.output(k) : scratch.outputs[k % 2];
     for (Index d = 0; d < problem.D; ++d) {
       if (plan.by_direction && member.rank % 2 != d) continue;
@@ -133,12 +194,12 @@ void forward_layers(const ForwardCall<Real>& call, const Member& member) {
       layer.direction = static_cast<int>(d);
       layer.in = in;
       layer.x = x;
-      if (call.inputs.h_0 != nullptr) layer.h_0 = call.inputs.h_0 + l * problem.N * out;
-      if (call.inputs.c_0 != nullptr) layer.c_0 = call.inputs.c_0 + l * problem.N * problem.H;
+      if (h_0 != nullptr) layer.h_0 = h_0 + l * problem.N * out;
+      if (c_0 != nullptr) layer.c_0 = c_0 + l * problem.N * problem.H;
       layer.weights = call.inputs.weights[l];
       layer.output = output + d * out;
-      layer.h_n = call.outputs.h_n + l * problem.N * out;
-      layer.c_n = call.outputs.c_n + l * problem.N * problem.H;
+      layer.h_n = h_n + l * problem.N * out;
+      layer.c_n = c_n + l * problem.N * problem.H;
       if (call.saved != nullptr) {
         layer.gates = saved.gates(k, d);
         layer.c = saved.c(k, d);
@@ -160,12 +221,17 @@ void forward_layers(const ForwardCall<Real>& call, const Member& member) {
     if (k + 1 == problem.layers) break;
     member.barrier->wait();
     x = output;
-    if (const Real* const mask = mask_of(call.inputs, k)) {
-      apply_mask(x, mask, scratch.masked, problem.rows() * problem.D * out, member);
+    if (const Source<Real> mask = mask_of(call.inputs, k); mask != nullptr) {
+      apply_mask(x, mask, scratch.masked, counts.output, member);
       x = scratch.masked;
       member.barrier->wait();
     }
   }
+  if (!rounded && scratch.h_n == nullptr && scratch.c_n == nullptr) return;
+  member.barrier->wait();
+  if (rounded) round_share(last_output, call.outputs.output, counts.output, member);
+  round_share(scratch.h_n, call.outputs.h_n, counts.h, member);
+  round_share(scratch.c_n, call.outputs.c_n, counts.c, member);
 }
 
 template <class Real>
@@ -173,9 +239,30 @@ struct BackwardScratch {
   LayerBackward<Real> arrays;  // those of a direction: one after the other uses them
   Real* doutputs[2];           // gradients of the outputs of the layers in between, in turn
   Real* masked;
+  Arena arena;
+  Counts counts;
+  WideInputs<Real> inputs;
+  Real* doutput;  // widened
+  Real* dh_n;
+  Real* dc_n;
+  Real* dx;  // before they are rounded
+  Real* dh_0;
+  Real* dc_0;
   std::size_t bytes;
 
-  explicit BackwardScratch(const BackwardCall<Real>& call) : arrays{}, doutputs{}, masked{} {
+  explicit BackwardScratch(const BackwardCall<Real>& call)
+      : arrays{},
+        doutputs{},
+        masked{},
+        arena(call.scratch),
+        counts(call.problem),
+        inputs(arena, call.inputs, counts),
+        doutput(take_wide<Real>(arena, call.gradients.doutput, counts.output)),
+        dh_n(take_wide<Real>(arena, call.gradients.dh_n, counts.h)),
+        dc_n(take_wide<Real>(arena, call.gradients.dc_n, counts.c)),
+        dx(take_wide<Real>(arena, call.gradients.dx, counts.x)),
+        dh_0(take_wide<Real>(arena, call.gradients.dh_0, counts.h)),
+        dc_0(take_wide<Real>(arena, call.gradients.dc_0, counts.c)) {
     const Problem& problem = call.problem;
     const Index Hp = rounded_up(problem.H, kLanes<Real>);
     const Index out = problem.out();
@@ -183,7 +270,6 @@ struct BackwardScratch {
     const Index H_padded = rounded_up(problem.H, kPanel<Real>);
     const Index in = widest_input<Real>(problem);
     const Index block = largest_block(problem);
-    Arena arena(call.scratch);
     LayerBackward<Real>& a = arrays;
     a.hh_panels = arena.take<Real>(out_padded * 4 * Hp);
     a.ih_panels = arena.take<Real>(rounded_up(in, kPanel<Real>) * 4 * Hp);
@@ -202,11 +288,11 @@ struct BackwardScratch {
     }
     if constexpr (kTiled<Real>)
       if (tiled_backward(problem)) a.tiles = backward_tile_scratch(arena, problem, in, call.threads);
-    const Index between = problem.rows() * problem.D * out;
-    for (Index k = 0; k < 2 && k < problem.layers - 1; ++k) doutputs[k] = arena.take<Real>(between);
-    if (any_mask(problem, call.inputs)) masked = arena.take<Real>(between);
+    for (Index k = 0; k < 2 && k < problem.layers - 1; ++k) doutputs[k] = arena.take<Real>(counts.output);
+    if (any_mask(problem, call.inputs)) masked = arena.take<Real>(counts.output);
     bytes = arena.used();
   }
+  bool any_widened() const { return inputs.any() || doutput != nullptr || dh_n != nullptr || dc_n != nullptr; }
 };
 
 template <class Real>
@@ -236,21 +322,31 @@ void backward_layers(const BackwardCall<Real>& call, const Member& member) {
   const Gradients<Real>& g = call.gradients;
   const BackwardScratch<Real> scratch(call);
   [[maybe_unused]] const Tiles registers(kTiled<Real> && tiled_backward(problem));
-  const Saved<Real> saved{problem, const_cast<Real*>(call.saved)};  // only read
+  const bool rounded = call.outputs.output.element != Element::real;
+  const Saved<Real> saved{problem, const_cast<Real*>(call.saved), rounded};  // only read
   const Index out = problem.out();
-  const Index between = problem.rows() * problem.D * out;
-  const Real* doutput = g.doutput;
+  const Counts& counts = scratch.counts;
+  const Real* const input = widened(call.inputs.x, scratch.inputs.x, counts.x, member);
+  const Real* const h_0 = widened(call.inputs.h_0, scratch.inputs.h_0, counts.h, member);
+  const Real* const c_0 = widened(call.inputs.c_0, scratch.inputs.c_0, counts.c, member);
+  const Real* doutput = widened(g.doutput, scratch.doutput, counts.output, member);
+  const Real* const dh_n = widened(g.dh_n, scratch.dh_n, counts.h, member);
+  const Real* const dc_n = widened(g.dc_n, scratch.dc_n, counts.c, member);
+  Real* const dh_0 = unrounded(g.dh_0, scratch.dh_0);
+  Real* const dc_0 = unrounded(g.dc_0, scratch.dc_0);
+  if (scratch.any_widened()) member.barrier->wait();
   for (Index k = problem.layers - 1; k >= 0; --k) {
     const Index in = problem.layer_input(k);
-    const Real* x = k == 0 ? call.inputs.x : saved.output(k - 1);
-    const Real* const mask = k == 0 ? nullptr : mask_of(call.inputs, k - 1);
+    const Real* x = k == 0 ? input : saved.output(k - 1);
+    const Source<Real> mask = k == 0 ? Source<Real>{} : mask_of(call.inputs, k - 1);
     if (mask != nullptr) {
-      apply_mask(x, mask, scratch.masked, between, member);
+      apply_mask(x, mask, scratch.masked, counts.output, member);
       x = scratch.masked;
     }
     const bool goes_on = wanted_below(call, k);
-    Real* const dx = !goes_on ? nullptr : k == 0 ? g.dx : scratch.doutputs[(k - 1) % 2];
-    const Real* const output = k + 1 == problem.layers ? call.outputs.output : saved.output(k);
+    Real* const dx = !goes_on ? nullptr : k == 0 ? unrounded(g.dx, scratch.dx) : scratch.doutputs[(k - 1) % 2];
+    const bool kept = rounded || k + 1 < problem.layers;
+    const Real* const output = kept ? saved.output(k) : static_cast<const Real*>(call.outputs.output.data);
     Plan plan = plan_layer(problem, 0, member.size, machine<Real>());
     plan.tiled = kTiled<Real> && tiled_backward(problem);
     plan.by_direction = false;  // both directions add to dx: one after the other, so that the order of additions is fixed
@@ -262,19 +358,19 @@ void backward_layers(const BackwardCall<Real>& call, const Member& member) {
       layer.direction = static_cast<int>(d);
       layer.in = in;
       layer.x = x;
-      if (call.inputs.h_0 != nullptr) layer.h_0 = call.inputs.h_0 + l * problem.N * out;
-      if (call.inputs.c_0 != nullptr) layer.c_0 = call.inputs.c_0 + l * problem.N * problem.H;
+      if (h_0 != nullptr) layer.h_0 = h_0 + l * problem.N * out;
+      if (c_0 != nullptr) layer.c_0 = c_0 + l * problem.N * problem.H;
       layer.weights = call.inputs.weights[l];
       layer.output = output + d * out;
       layer.gates = saved.gates(k, d);
       layer.c = saved.c(k, d);
       if (doutput != nullptr) layer.doutput = doutput + d * out;
-      if (g.dh_n != nullptr) layer.dh_n = g.dh_n + l * problem.N * out;
-      if (g.dc_n != nullptr) layer.dc_n = g.dc_n + l * problem.N * problem.H;
+      if (dh_n != nullptr) layer.dh_n = dh_n + l * problem.N * out;
+      if (dc_n != nullptr) layer.dc_n = dc_n + l * problem.N * problem.H;
       layer.dx = dx;
       layer.add_dx = d > 0;
-      if (g.dh_0 != nullptr) layer.dh_0 = g.dh_0 + l * problem.N * out;
-      if (g.dc_0 != nullptr) layer.dc_0 = g.dc_0 + l * problem.N * problem.H;
+      if (dh_0 != nullptr) layer.dh_0 = dh_0 + l * problem.N * out;
+      if (dc_0 != nullptr) layer.dc_0 = dc_0 + l * problem.N * problem.H;
       layer.dweights = g.dweights[l];
       if (problem.T == 1 && problem.N <= kSingleRows) {
         backward_single(layer, group_of(plan, member));
@@ -283,11 +379,14 @@ void backward_layers(const BackwardCall<Real>& call, const Member& member) {
       }
       member.barrier->wait();
     }
-    if (!goes_on) return;
+    if (!goes_on) break;
     if (mask != nullptr) {
-      apply_mask<Real>(dx, mask, dx, between, member);
+      apply_mask<Real>(dx, mask, dx, counts.output, member);
       member.barrier->wait();
     }
     doutput = dx;
   }
+  round_share(scratch.dx, g.dx, counts.x, member);  // every direction ended with a barrier
+  round_share(scratch.dh_0, g.dh_0, counts.h, member);
+  round_share(scratch.dc_0, g.dc_0, counts.c, member);
 }

@@ -25,9 +25,40 @@ void transpose(const Real* from, Index ld_from, Index rows, Index columns, Real*
     for (Index r = 0; r < rows; ++r) to[c * ld_to + r] = from[r * ld_from + c];
 }
 
+// The same for 16-bit numbers: pieces that stay in L1 are widened first.
+template <class Narrow>
+  requires(sizeof(Narrow) == 2)
+void transpose(const Narrow* from, Index ld_from, Index rows, Index columns, float* to, Index ld_to) {
+  constexpr Index height = 16;
+  constexpr Index width = 128;
+  float piece[height * width];
+  for (Index c = 0; c < columns; c += width)
+    for (Index r = 0; r < rows; r += height) {
+      const Index wide = columns - c < width ? columns - c : width;
+      const Index high = rows - r < height ? rows - r : height;
+      for (Index k = 0; k < high; ++k) widen(from + (r + k) * ld_from + c, piece + k * width, wide);
+      transpose(piece, width, high, wide, to + c * ld_to + r, ld_to);
+    }
+}
+// And from numbers into 16 bits: for few columns, of any height.
+template <class Narrow>
+  requires(sizeof(Narrow) == 2)
+void transpose(const float* from, Index ld_from, Index rows, Index columns, Narrow* to, Index ld_to) {
+  constexpr Index height = 128;
+  constexpr Index width = 16;
+  float piece[width * height];
+  for (Index r = 0; r < rows; r += height)
+    for (Index c = 0; c < columns; c += width) {
+      const Index high = rows - r < height ? rows - r : height;
+      const Index wide = columns - c < width ? columns - c : width;
+      transpose(from + r * ld_from + c, ld_from, high, wide, piece, height);
+      for (Index k = 0; k < wide; ++k) narrow(piece + k * height, to + (c + k) * ld_to + r, high);
+    }
+}
+
 // to[k][0 .. width) = w[0 .. rows)[k] for k < K, and zeros from rows on: w's rows lie K apart, those of `to` kPanel.
-template <class Real>
-void pack_rows(const Real* w, Index rows, Index K, Real* to, Index width) {
+template <class Real, class Element>
+void pack_rows(const Element* w, Index rows, Index K, Real* to, Index width) {
   transpose(w, K, rows, K, to, kPanel<Real>);
   if (rows == width) return;
   for (Index k = 0; k < K; ++k)
@@ -36,13 +67,13 @@ void pack_rows(const Real* w, Index rows, Index K, Real* to, Index width) {
 
 // panels[.][k0 + k][.] = w[gate * H + unit][k] for the unit blocks [u0, u1): w is (4H, K), the panels are K_all deep.
 template <class Real>
-void pack_gates(const Real* w, Index H, Index K, Real* panels, Index k0, Index K_all, Index u0, Index u1) {
+void pack_gates(const Source<Real>& weights, Index H, Index K, Real* panels, Index k0, Index K_all, Index u0, Index u1) {
   constexpr Index lanes = kLanes<Real>;
   for (Index u = u0; u < u1; ++u)
     for (Index gate = 0; gate < 4; ++gate) {
       Real* const panel = panels + ((u * kHalves + gate / kVectors) * K_all + k0) * kPanel<Real> + gate % kVectors * lanes;
       const Index units = H - u * lanes < lanes ? H - u * lanes : lanes;
-      pack_rows(w + (gate * H + u * lanes) * K, units, K, panel, lanes);
+      visit(weights, [&](const auto* w) { pack_rows(w + (gate * H + u * lanes) * K, units, K, panel, lanes); });
     }
 }
 
@@ -51,65 +82,72 @@ template <class Real>
 void pack_bias(const Weights<Real>& weights, Index H, Real* bias, Index u0, Index u1) {
   constexpr Index lanes = kLanes<Real>;
   for (Index u = u0; u < u1; ++u)
-    for (Index gate = 0; gate < 4; ++gate)
-      for (Index lane = 0; lane < lanes; ++lane) {
-        const Index unit = u * lanes + lane;
-        Real b = 0;
-        if (unit < H && weights.b_ih != nullptr) b += weights.b_ih[gate * H + unit];
-        if (unit < H && weights.b_hh != nullptr) b += weights.b_hh[gate * H + unit];
-        bias[(u * 4 + gate) * lanes + lane] = b;
-      }
+    for (Index gate = 0; gate < 4; ++gate) {
+      const auto read = [&](const Source<Real>& source) {
+        if (source == nullptr) return broadcast(Real(0));
+        return visit(source, [&](const auto* b) { return load_columns(b + gate * H + u * lanes, H - u * lanes); });
+      };
+      store(bias + (u * 4 + gate) * lanes, read(weights.b_ih) + read(weights.b_hh));
+    }
 }
 
 // panels[p][k][.] = w[k][p * kPanel + .] for the column panels [p0, p1): w is (K, columns).
 template <class Real>
-void pack_columns(const Real* w, Index K, Index columns, Real* panels, Index p0, Index p1) {
-  for (Index p = p0; p < p1; ++p)
-    for (Index k = 0; k < K; ++k)
-      for (Index v = 0; v < kVectors; ++v) {
-        const Index j = p * kPanel<Real> + v * kLanes<Real>;
-        store(panels + (p * K + k) * kPanel<Real> + v * kLanes<Real>, load_columns(w + k * columns + j, columns - j));
-      }
+void pack_columns(const Source<Real>& weights, Index K, Index columns, Real* panels, Index p0, Index p1) {
+  visit(weights, [&](const auto* w) {
+    for (Index p = p0; p < p1; ++p)
+      for (Index k = 0; k < K; ++k)
+        for (Index v = 0; v < kVectors; ++v) {
+          const Index j = p * kPanel<Real> + v * kLanes<Real>;
+          store(panels + (p * K + k) * kPanel<Real> + v * kLanes<Real>, load_columns(w + k * columns + j, columns - j));
+        }
+  });
 }
 
 // The same, its rows in gate order: panels[p][(block, gate, unit)][.] = w[gate * H + unit][p * kPanel + .], w being (4H,
 // columns).
 template <class Real>
-void pack_gate_rows(const Real* w, Index H, Index columns, Real* panels, Index p0, Index p1) {
+void pack_gate_rows(const Source<Real>& weights, Index H, Index columns, Real* panels, Index p0, Index p1) {
   constexpr Index lanes = kLanes<Real>;
   const Index blocks = unit_blocks<Real>(H);
-  for (Index p = p0; p < p1; ++p) {
-    Real* out = panels + p * blocks * 4 * lanes * kPanel<Real>;
-    for (Index u = 0; u < blocks; ++u)
-      for (Index gate = 0; gate < 4; ++gate)
-        for (Index lane = 0; lane < lanes; ++lane, out += kPanel<Real>)
-          for (Index v = 0; v < kVectors; ++v) {
-            const Index unit = u * lanes + lane;
-            const Index j = p * kPanel<Real> + v * lanes;
-            store(out + v * lanes,
-                  unit < H ? load_columns(w + (gate * H + unit) * columns + j, columns - j) : broadcast(Real(0)));
-          }
-  }
+  visit(weights, [&](const auto* w) {
+    for (Index p = p0; p < p1; ++p) {
+      Real* out = panels + p * blocks * 4 * lanes * kPanel<Real>;
+      for (Index u = 0; u < blocks; ++u)
+        for (Index gate = 0; gate < 4; ++gate)
+          for (Index lane = 0; lane < lanes; ++lane, out += kPanel<Real>)
+            for (Index v = 0; v < kVectors; ++v) {
+              const Index unit = u * lanes + lane;
+              const Index j = p * kPanel<Real> + v * lanes;
+              store(out + v * lanes,
+                    unit < H ? load_columns(w + (gate * H + unit) * columns + j, columns - j) : broadcast(Real(0)));
+            }
+    }
+  });
 }
 
 // panels[p][k][.] = w[p * kPanel + .][k] for the column panels [p0, p1): w is (columns, K), so this transposes.
 template <class Real>
-void pack_transposed(const Real* w, Index columns, Index K, Real* panels, Index p0, Index p1) {
-  for (Index p = p0; p < p1; ++p) {
-    const Index rest = columns - p * kPanel<Real>;
-    pack_rows(w + p * kPanel<Real> * K, rest < kPanel<Real> ? rest : kPanel<Real>, K, panels + p * K * kPanel<Real>,
-              kPanel<Real>);
-  }
+void pack_transposed(const Source<Real>& weights, Index columns, Index K, Real* panels, Index p0, Index p1) {
+  visit(weights, [&](const auto* w) {
+    for (Index p = p0; p < p1; ++p) {
+      const Index rest = columns - p * kPanel<Real>;
+      pack_rows(w + p * kPanel<Real> * K, rest < kPanel<Real> ? rest : kPanel<Real>, K, panels + p * K * kPanel<Real>,
+                kPanel<Real>);
+    }
+  });
 }
 
 // dw[gate * H + unit][feature] = sums[feature][gate order], for the rows of the unit blocks [u0, u1): sums is (features, 4 Hp).
 template <class Real>
-void unpack_gates(const Real* sums, Index H, Index features, Real* dw, Index u0, Index u1) {
+void unpack_gates(const Real* sums, Index H, Index features, const Target<Real>& gradient, Index u0, Index u1) {
   constexpr Index lanes = kLanes<Real>;
   const Index ld = unit_blocks<Real>(H) * 4 * lanes;
   for (Index u = u0; u < u1; ++u)
     for (Index gate = 0; gate < 4; ++gate) {
       const Index units = H - u * lanes < lanes ? H - u * lanes : lanes;
-      transpose(sums + (u * 4 + gate) * lanes, ld, features, units, dw + (gate * H + u * lanes) * features, features);
+      visit(gradient, [&](auto* dw) {
+        transpose(sums + (u * 4 + gate) * lanes, ld, features, units, dw + (gate * H + u * lanes) * features, features);
+      });
     }
 }

@@ -2,8 +2,8 @@
 // along k, so vectors run along k too. Included inside an ISA's namespace.
 
 // sums[w][b] = sum over k of a[w * lda + k] * x[b * ldx + k], added to what is there, lane by lane.
-template <class Real, int A, int B>
-inline void dot(Vec<Real> (&sums)[A][B], const Real* a, Index lda, const Real* x, Index ldx, Index K) {
+template <class Real, int A, int B, class Element>
+inline void dot(Vec<Real> (&sums)[A][B], const Element* a, Index lda, const Real* x, Index ldx, Index K) {
   constexpr Index lanes = kLanes<Real>;
   const auto add = [&](auto&& read, Index k) {
     Vec<Real> x_k[B];
@@ -17,10 +17,10 @@ inline void dot(Vec<Real> (&sums)[A][B], const Real* a, Index lda, const Real* x
     }
   };
   Index k = 0;
-  for (; k + lanes <= K; k += lanes) add([](const Real* p) { return load(p); }, k);
+  for (; k + lanes <= K; k += lanes) add([](const auto* p) { return load(p); }, k);
   if (k < K) {
     const int rest = static_cast<int>(K - k);
-    add([rest](const Real* p) { return load_first(p, rest); }, k);
+    add([rest](const auto* p) { return load_first(p, rest); }, k);
   }
 }
 
@@ -40,8 +40,12 @@ inline void preactivations(const LayerForward<Real>& layer, Index weight_row, In
   Vec<Real> sums[A][B];
   for (int w = 0; w < A; ++w)
     for (int b = 0; b < B; ++b) sums[w][b] = broadcast(Real(0));
-  dot<Real, A, B>(sums, layer.weights.w_ih + weight_row * layer.in, layer.in, layer.x + n * layer.in, layer.in, layer.in);
-  if (layer.h_0 != nullptr) dot<Real, A, B>(sums, layer.weights.w_hh + weight_row * out, out, layer.h_0 + n * out, out, out);
+  visit(layer.weights.w_ih, [&](const auto* w) {
+    dot<Real, A, B>(sums, w + weight_row * layer.in, layer.in, layer.x + n * layer.in, layer.in, layer.in);
+  });
+  if (layer.h_0 != nullptr)
+    visit(layer.weights.w_hh,
+          [&](const auto* w) { dot<Real, A, B>(sums, w + weight_row * out, out, layer.h_0 + n * out, out, out); });
   for (int w = 0; w < A; ++w)
     for (int b = 0; b < B; ++b) pre[b * ld_pre + w] = sum_of_lanes(sums[w][b]);
 }
@@ -89,7 +93,9 @@ void single_projection(const LayerForward<Real>& layer, Range columns) {
   for (Index n = 0; n < problem.N; ++n)
     for (Index j = columns.first; j < columns.last; ++j) {
       Vec<Real> sums[1][1] = {{broadcast(Real(0))}};
-      dot<Real, 1, 1>(sums, layer.weights.w_hr + j * problem.H, problem.H, layer.h_full + n * layer.Hp(), layer.Hp(), problem.H);
+      visit(layer.weights.w_hr, [&](const auto* w) {
+        dot<Real, 1, 1>(sums, w + j * problem.H, problem.H, layer.h_full + n * layer.Hp(), layer.Hp(), problem.H);
+      });
       layer.output[n * problem.D * problem.P + j] = sum_of_lanes(sums[0][0]);
     }
 }
@@ -120,8 +126,9 @@ inline constexpr Index kSingleRows = 8;
 
 // y[n][j] (+)= sum over k < K of a[n][k] * w[k][j], for the columns [range) of y and w, four rows of w at a time: K is a multiple
 // of 4.
-template <int B, class Real>
-inline void add_rows(const Real* a, Index lda, const Real* w, Index K, Index columns, Range range, Real* y, Index ldy, bool add) {
+template <int B, class Real, class Element>
+inline void add_rows(const Real* a, Index lda, const Element* w, Index K, Index columns, Range range, Real* y, Index ldy,
+                     bool add) {
   for (Index k = 0; k < K; k += 4) {
     Vec<Real> a_k[B][4];
     for (int b = 0; b < B; ++b)
@@ -140,26 +147,31 @@ inline void add_rows(const Real* a, Index lda, const Real* w, Index K, Index col
 }
 
 template <class Real>
-void add_all_rows(Index N, const Real* a, Index lda, const Real* w, Index K, Index columns, Range range, Real* y, Index ldy,
-                  bool add) {
-  Index n = 0;
-  for (; n + 2 <= N; n += 2) add_rows<2>(a + n * lda, lda, w, K, columns, range, y + n * ldy, ldy, add);
-  for (; n < N; ++n) add_rows<1>(a + n * lda, lda, w, K, columns, range, y + n * ldy, ldy, add);
+void add_all_rows(Index N, const Real* a, Index lda, const Source<Real>& weights, Index K, Index columns, Range range, Real* y,
+                  Index ldy, bool add) {
+  visit(weights, [&](const auto* w) {
+    Index n = 0;
+    for (; n + 2 <= N; n += 2) add_rows<2>(a + n * lda, lda, w, K, columns, range, y + n * ldy, ldy, add);
+    for (; n < N; ++n) add_rows<1>(a + n * lda, lda, w, K, columns, range, y + n * ldy, ldy, add);
+  });
 }
 
 // dw[m][j] = sum over n < N of a[n][m] * x[n][j] for the rows [mine); x may be nullptr: zeros.
 template <class Real>
-void outer_product(Index N, const Real* a, Index lda, const Real* x, Index ldx, Index columns, Range mine, Real* dw) {
-  for (Index m = mine.first; m < mine.last; ++m) {
-    Vec<Real> a_m[kSingleRows];
-    for (Index n = 0; n < N; ++n) a_m[n] = broadcast(a[n * lda + m]);
-    for (Index j = 0; j < columns; j += kLanes<Real>) {
-      Vec<Real> sum = broadcast(Real(0));
-      if (x != nullptr)
-        for (Index n = 0; n < N; ++n) sum = fma(a_m[n], load_columns(x + n * ldx + j, columns - j), sum);
-      store_columns(dw + m * columns + j, sum, columns - j);
+void outer_product(Index N, const Real* a, Index lda, const Real* x, Index ldx, Index columns, Range mine,
+                   const Target<Real>& gradient) {
+  visit(gradient, [&](auto* dw) {
+    for (Index m = mine.first; m < mine.last; ++m) {
+      Vec<Real> a_m[kSingleRows];
+      for (Index n = 0; n < N; ++n) a_m[n] = broadcast(a[n * lda + m]);
+      for (Index j = 0; j < columns; j += kLanes<Real>) {
+        Vec<Real> sum = broadcast(Real(0));
+        if (x != nullptr)
+          for (Index n = 0; n < N; ++n) sum = fma(a_m[n], load_columns(x + n * ldx + j, columns - j), sum);
+        store_columns(dw + m * columns + j, sum, columns - j);
+      }
     }
-  }
+  });
 }
 
 // The gate gradients of a single step into dgates, here (N, 4H) in the order of the weights' rows; dc_0; and h before its
@@ -221,8 +233,10 @@ void backward_single(const LayerBackward<Real>& layer, const Group& group) {
     for (Index n = 0; n < N; ++n)
       for (Index j = blocks.first * kLanes<Real>; j < last; j += kLanes<Real>) {
         Vec<Real> sum = broadcast(Real(0));
-        for (Index p = 0; p < P; ++p)
-          sum = fma(broadcast(layer.dh_projected[n * P + p]), load_columns(layer.weights.w_hr + p * H + j, H - j), sum);
+        visit(layer.weights.w_hr, [&](const auto* w) {
+          for (Index p = 0; p < P; ++p)
+            sum = fma(broadcast(layer.dh_projected[n * P + p]), load_columns(w + p * H + j, H - j), sum);
+        });
         store(layer.dh_full + n * layer.Hp() + j, sum);
       }
   }
@@ -236,12 +250,15 @@ void backward_single(const LayerBackward<Real>& layer, const Group& group) {
   const Range rows = mine(K);
   if (d.w_ih != nullptr) outer_product(N, layer.dgates, K, layer.x, layer.in, layer.in, rows, d.w_ih);
   if (d.w_hh != nullptr) outer_product(N, layer.dgates, K, layer.h_0, out, out, rows, d.w_hh);
-  Real* const biases[] = {d.b_ih, d.b_hh};
-  for (Real* const db : biases)
-    for (Index m = rows.first; db != nullptr && m < rows.last; ++m) {
-      Real sum = 0;
-      for (Index n = 0; n < N; ++n) sum += layer.dgates[n * K + m];
-      db[m] = sum;
-    }
+  for (const Target<Real>* const bias : {&d.b_ih, &d.b_hh}) {
+    if (*bias == nullptr) continue;
+    visit(*bias, [&](auto* db) {
+      for (Index m = rows.first; m < rows.last; m += kLanes<Real>) {
+        Vec<Real> sum = broadcast(Real(0));
+        for (Index n = 0; n < N; ++n) sum = sum + load_columns(layer.dgates + n * K + m, rows.last - m);
+        store_columns(db + m, sum, rows.last - m);
+      }
+    });
+  }
   if (d.w_hr != nullptr) outer_product(N, layer.dh_projected, P, layer.h_full, layer.H_padded(), H, mine(P), d.w_hr);
 }

@@ -27,14 +27,10 @@ struct TileRows {
 };
 
 // A block of a row's parts: x[0 .. count) and zeros, part k to `to` + k * stride. True: a number there is too large for tiles.
-inline bool split_block(const float* x, Index count, Bfloat16* to, Index stride) {
-  alignas(64) float last[kTileDepth] = {};
-  if (count < kTileDepth) {
-    for (Index j = 0; j < count; ++j) last[j] = x[j];
-    x = last;
-  }
-  const Vec<float> first = load(x);
-  const Vec<float> second = load(x + kTile);
+template <class Element>
+inline bool split_block(const Element* x, Index count, Bfloat16* to, Index stride) {
+  const Vec<float> first = load_columns(x, count);
+  const Vec<float> second = load_columns(x + kTile, count - kTile);
   store_parts(first, second, to, stride);
   return any_large(first) || any_large(second);
 }
@@ -48,7 +44,8 @@ inline bool split_row(const float* x, Index K, const TileRows& to, Index row, Ra
 }
 
 // The terms of a panel's tile from its columns: column j has terms x[j][0 .. K), and zeros; no column past the last one.
-inline bool pack_tile_columns(const float* x, Index ld, Index columns, Index K, Bfloat16* panel, Index tile) {
+template <class Element>
+inline bool pack_tile_columns(const Element* x, Index ld, Index columns, Index K, Bfloat16* panel, Index tile) {
   alignas(64) Bfloat16 pairs[kParts][kTile][kTileDepth] = {};
   bool large = false;
   for (Index j = 0; j < kTile && j < columns; ++j) large |= split_block(x + j * ld, K, pairs[0][j], kTile * kTileDepth);
@@ -64,20 +61,22 @@ inline bool pack_tile_columns(const float* x, Index ld, Index columns, Index K, 
 
 // Panels whose columns are the gates of a block of units, its terms the columns of w, which is (4H, K): those of the blocks [u0,
 // u1). True: a weight is too large for tiles.
-inline bool pack_tile_gates(const float* w, Index H, Index K, Bfloat16* panels, Index u0, Index u1) {
+inline bool pack_tile_gates(const Source<float>& weights, Index H, Index K, Bfloat16* panels, Index u0, Index u1) {
   bool large = false;
   const Index blocks = tile_blocks(K);
   for (Index u = u0; u < u1; ++u)
     for (Index b = 0; b < blocks; ++b)
       for (Index gate = 0; gate < 4; ++gate)
-        large |= pack_tile_columns(w + (gate * H + u * kTile) * K + b * kTileDepth, K, H - u * kTile, K - b * kTileDepth,
-                                   panels + u * panel_size(blocks) + panel_size(b), gate);
+        visit(weights, [&](const auto* w) {
+          large |= pack_tile_columns(w + (gate * H + u * kTile) * K + b * kTileDepth, K, H - u * kTile, K - b * kTileDepth,
+                                     panels + u * panel_size(blocks) + panel_size(b), gate);
+        });
   return large;
 }
 
 // Panels whose terms are gates, in gate order, and whose columns are those of w, which is (4H, columns): the panels [p0, p1). A
 // block of terms is two gates of kTile units. True: a weight is too large for tiles.
-inline bool pack_tile_gate_rows(const float* w, Index H, Index columns, Bfloat16* panels, Index p0, Index p1) {
+inline bool pack_tile_gate_rows(const Source<float>& weights, Index H, Index columns, Bfloat16* panels, Index p0, Index p1) {
   bool large = false;
   const Index blocks = 2 * unit_blocks<float>(H);
   for (Index p = p0; p < p1; ++p)
@@ -90,7 +89,8 @@ inline bool pack_tile_gate_rows(const float* w, Index H, Index columns, Bfloat16
         for (Index lane = 0; lane < kTile; ++lane) {  // a pair: the two gates of a unit
           const auto row = [&](Index g) {
             if (unit + lane >= H) return broadcast(0.0F);
-            return load_columns(w + (g * H + unit + lane) * columns + j, columns - j);
+            return visit(weights,
+                         [&](const auto* w) { return load_columns(w + (g * H + unit + lane) * columns + j, columns - j); });
           };
           const Vec<float> first = row(gate);
           const Vec<float> second = row(gate + 1);

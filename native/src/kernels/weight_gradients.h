@@ -163,8 +163,11 @@ void write_gradients(const LayerBackward<Real>& layer, const Group& group) {
   if (d.b_hh != nullptr) unpack_gates(db, H, 1, d.b_hh, units.first, units.last);
   if (d.w_hr != nullptr) {
     const Range mine = share(problem.P, group.rank, group.size);
-    for (Index p = mine.first; p < mine.last; ++p)
-      for (Index j = 0; j < H; ++j) d.w_hr[p * H + j] = layer.dhr_sums[p * layer.H_padded() + j];
+    visit(d.w_hr, [&](auto* dw) {
+      for (Index p = mine.first; p < mine.last; ++p)
+        for (Index j = 0; j < H; j += kLanes<Real>)
+          store_columns(dw + p * H + j, load(layer.dhr_sums + p * layer.H_padded() + j), H - j);
+    });
   }
   const Range rows = share(problem.N, group.rank, group.size);
   for (Index n = rows.first; n < rows.last; ++n) {

@@ -1,7 +1,7 @@
 """The op on the native engine, for tensors whose memory can be read by address: without gradients, and with them.
 
-`functional` sees to it that every tensor here is real (float32 or float64), contiguous, on the CPU and of the right
-shape. The weights stand in the order of `parameters()`.
+`functional` sees to it that the tensors here are real, of one dtype, contiguous, on the CPU and of the right shape. In
+16 bits the engine computes in float32 and rounds each result once. The weights stand in the order of `parameters()`.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ def problem_of(call: Call, x: Tensor) -> _engine.Problem:
     sizes = call.sizes
     steps = None if call.batch_sizes is None else call.batch_sizes.tolist()
     problem = _engine.Problem(
-        call.T, call.N, sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D, x.dtype is torch.float64, steps
+        call.T, call.N, sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D, route.NATIVE[x.dtype], steps
     )
     if steps is not None and problem.rows != x.shape[0]:
         raise RuntimeError(f"batch_sizes add up to {problem.rows} rows, but the packed data has {x.shape[0]}")
@@ -79,7 +79,7 @@ def backward(
     problem: _engine.Problem,
     inputs: Sequence[Tensor | None],
     masks: Sequence[Tensor],
-    output: Tensor,
+    output: Tensor | None,
     saved: int,
     gradients: Sequence[Tensor | None],
     wanted: Sequence[bool],
@@ -97,7 +97,7 @@ def backward(
         c_0,
         addresses(call.sizes, weights),
         [mask.data_ptr() for mask in masks],
-        output.data_ptr(),
+        address(output),
         saved,
         doutput,
         dh_n,
@@ -126,12 +126,17 @@ def differentiate(
     with torch.enable_grad():
         # Each input by another name: where one was computed from another, its gradient must not flow through both.
         inputs = [None if t is None else t.view_as(t) for t in inputs]
-        x, h_0, c_0, *weights = inputs
+        wide = [t.float() if t is not None and t.dtype in route.HALF else t for t in inputs]
+        x, h_0, c_0, *weights = wide
         assert x is not None
         outputs = composite.lstm(
-            call.sizes, *full(call, x, h_0, c_0), [w for w in weights if w is not None], masks, call.batch_sizes
+            call.sizes,
+            *full(call, x, h_0, c_0),
+            [w for w in weights if w is not None],
+            [mask.to(x.dtype) for mask in masks],
+            call.batch_sizes,
         )
-        known = [(y.reshape(d.shape), d) for y, d in zip(outputs, gradients, strict=True) if d is not None]
+        known = [(y.reshape(d.shape).to(d.dtype), d) for y, d in zip(outputs, gradients, strict=True) if d is not None]
         asked = [t for t, want in zip(inputs, wanted, strict=True) if want and t is not None]
         found = iter(
             torch.autograd.grad(
@@ -164,10 +169,11 @@ class Lstm(torch.autograd.Function):
         """tensors: h_0, c_0, then so many masks, then the weights."""
         h_0, c_0, *rest = tensors
         problem = problem_of(call, x)
-        workspace = _engine.Workspace(problem.saved_reals * x.element_size())
+        workspace = _engine.Workspace(problem.saved_bytes)
         made = forward(call, problem, x, h_0, c_0, rest[masks:], rest[:masks], workspace.address)
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(made[0], x, *tensors)
+        # A rounded output is not read again: its float32 numbers are in the workspace.
+        ctx.save_for_backward(None if x.dtype in route.HALF else made[0], x, *tensors)
         ctx.call, ctx.masks, ctx.problem, ctx.workspace = call, masks, problem, workspace
         return made
 

@@ -54,8 +54,8 @@ def _direct(sizes: Sizes, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, wei
     if not plain():
         return None
     dtype = x.dtype
-    if dtype not in route.REAL:
-        return None
+    if dtype not in route.NATIVE or (dtype in route.HALF and _saving_hooks(True) is not None):
+        return None  # the op that is recorded takes what its backward reads, float32
     grad = False
     for t in (x, h_0, c_0):
         if t is not None:

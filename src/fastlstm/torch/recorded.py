@@ -37,7 +37,7 @@ def call_of(sizes: list[int], x: Tensor, h_0: Tensor, batch_sizes: Tensor | None
 
 def saved_reals(I: int, H: int, P: int, layers: int, D: int, wide: bool) -> int:
     """How many reals a row leaves for `backward`: by the engine's contract, `saved` is linear in the rows."""
-    return _engine.Problem(1, 1, I, H, P, layers, D, wide).saved_reals
+    return _engine.Problem(1, 1, I, H, P, layers, D, "float64" if wide else "float32").saved_reals
 
 
 # What torch.compiler.assume_constant_result does, without the second it takes to import the compiler. A constant in the

@@ -26,6 +26,8 @@ class Engine(NamedTuple):
 
 REAL = frozenset({torch.float32, torch.float64})
 HALF = frozenset({torch.float16, torch.bfloat16})
+NATIVE = {dtype: str(dtype).removeprefix("torch.") for dtype in REAL | HALF}
+"""The dtypes of the engine's arrays, and its names for them."""
 
 tracing_state = torch._C._get_tracing_state
 """What torch.jit.trace keeps while it watches, else None."""

@@ -1,0 +1,220 @@
+"""16-bit calls: the float32 call's numbers, rounded once by the engine as torch rounds, to the bit, on every instruction set."""
+
+import copy
+
+import pytest
+import torch
+from conftest import assert_bits, assert_close, draw, evaluate, twin
+from torch import Tensor, nn
+
+from fastlstm import LSTM, LSTMCell, _engine
+from fastlstm.torch import functional
+
+OPTIONS = [
+    {},
+    {"num_layers": 2, "bidirectional": True},
+    {"proj_size": 5, "batch_first": True},
+    {"num_layers": 3, "bias": False, "dropout": 0.4, "proj_size": 2},
+]
+SIZES = [  # I, H, T, N
+    (9, 17, 6, 5),
+    (9, 17, 6, None),
+    (5, 9, 1, 1),
+    (70, 66, 1, 4),
+    (70, 66, 1, 20),
+    (130, 96, 12, 9),  # to matrix tiles, where there are some
+]
+each_dtype = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+
+
+@pytest.fixture(params=_engine.isas())
+def isa(request):
+    before = _engine.isa()
+    _engine.use_isa(request.param)
+    yield request.param
+    _engine.use_isa(before)
+
+
+@pytest.fixture(autouse=True)
+def _on_the_engine(monkeypatch):
+    """No test here passes because torch's operators convert."""
+
+    def refuse(*_args):
+        raise AssertionError("this call left the engine's own conversion")
+
+    monkeypatch.setattr(functional, "_rounded", refuse)
+
+
+def widened(lstm: nn.Module) -> nn.Module:
+    return copy.deepcopy(lstm).float()
+
+
+def rounded(found: dict[str, Tensor | None], dtype: torch.dtype) -> dict[str, Tensor | None]:
+    return {name: None if t is None else t.to(dtype) for name, t in found.items()}
+
+
+@each_dtype
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_training_is_float32_rounded_once(options, size, dtype, isa):
+    I, H, T, N = size
+    ours = LSTM(I, H, **options, dtype=dtype)
+    if ours.dropout:  # 1 / (1 - p) is a number of 16 bits, so that both draw the same masks
+        ours.dropout = 0.5
+    shorter = [None] if T == 1 or N is None else [None, [max(1, T - k) for k in range(N)]]
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        for lengths in shorter:
+            call = draw(ours, T, N, lengths=lengths)
+            expected = evaluate(widened(ours), call.to(torch.float32))
+            assert_bits(evaluate(ours, call), rounded(expected, dtype), hint=(threads, lengths))
+
+
+@each_dtype
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_inference_is_float32_rounded_once(options, size, dtype, isa):
+    I, H, T, N = size
+    ours = LSTM(I, H, **options, dtype=dtype).eval()
+    single = widened(ours)
+    for hx in (True, False):
+        call = draw(ours, T, N, hx=hx)
+        wide = call.to(torch.float32)
+        with torch.no_grad():
+            output, (h_n, c_n) = ours(call.x, call.hx)
+            expected, (h, c) = single(wide.x, wide.hx)
+        found = {"output": output, "h_n": h_n, "c_n": c_n}
+        assert_bits(found, rounded({"output": expected, "h_n": h, "c_n": c}, dtype))
+        assert output.stride() == expected.stride()
+
+
+@each_dtype
+@pytest.mark.parametrize("grad", [True, False], ids=["grad", "no_grad"])
+@pytest.mark.parametrize("N", [None, 1, 7])
+def test_cell_is_float32_rounded_once(N, grad, dtype, isa):
+    ours = LSTMCell(19, 33, dtype=dtype)
+    single = widened(ours)
+    lead = () if N is None else (N,)
+    x, h, c = torch.randn(*lead, 19), torch.randn(*lead, 33), torch.randn(*lead, 33)
+    x, h, c = (t.to(dtype).requires_grad_(grad) for t in (x, h, c))
+    cotangents = [torch.randn(*lead, 33).to(dtype) for _ in range(2)]
+    found = []
+    for cell, kind in ((ours, dtype), (single, torch.float32)):
+        inputs = [t.detach().to(kind).requires_grad_(grad) for t in (x, h, c)]
+        with torch.set_grad_enabled(grad):
+            made = cell(inputs[0], (inputs[1], inputs[2]))
+        if grad:
+            wanted = [*inputs, *cell.parameters()]
+            made = [*made, *torch.autograd.grad(made, wanted, [d.to(kind) for d in cotangents])]
+        found.append({str(k): t.detach() for k, t in enumerate(made)})
+    assert_bits(found[0], rounded(found[1], dtype))
+
+
+@each_dtype
+def test_infer_takes_16_bits_in_one_crossing(dtype):
+    """And refuses a mix of dtypes, which is an error or a promotion further up."""
+    lstm, x = LSTM(3, 4, dtype=dtype), torch.randn(5, 2, 3, dtype=dtype)
+    other = torch.float16 if dtype is torch.bfloat16 else torch.bfloat16
+    sizes, names, parameters = lstm._sizes.numbers, lstm._names, lstm._parameters
+    made = _engine.infer(sizes, names, parameters, x, None, False, 1)
+    assert made is not None
+    assert made[0].dtype is dtype
+    for wrong in (x.to(other), x.float(), x.to(torch.int16)):
+        assert _engine.infer(sizes, names, parameters, wrong, None, False, 1) is None
+    state = torch.randn(1, 2, 4)
+    assert _engine.infer(sizes, names, parameters, x, (state.to(other), state.to(dtype)), False, 1) is None
+
+
+@each_dtype
+def test_only_what_requires_grad_is_computed(dtype):
+    ours = LSTM(9, 17, 2, dtype=dtype)
+    everything = evaluate(ours, draw(ours, 6, 5))
+    for frozen in ("weight_ih_l0", "weight_hh_l1", "bias_ih_l0"):
+        some = copy.deepcopy(ours)
+        some.get_parameter(frozen).requires_grad_(False)
+        found = evaluate(some, draw(some, 6, 5))
+        assert found.pop(f"d{frozen}") is None
+        assert_bits(found, {name: t for name, t in everything.items() if name != f"d{frozen}"})
+
+
+@each_dtype
+def test_strides_and_negations_change_nothing(dtype):
+    ours = LSTM(9, 17, dtype=dtype)
+    call = draw(ours, 6, 5)
+    expected = evaluate(ours, call)
+    strange = copy.deepcopy(ours)
+    for parameter in strange.parameters():
+        parameter.data = torch.stack([parameter.data, parameter.data], -1)[..., 0]
+    assert not strange.weight_hh_l0.is_contiguous()
+    h_0, c_0 = call.hx
+    other = call._replace(x=call.x.transpose(0, 1).contiguous().transpose(0, 1), hx=(torch._neg_view(-h_0), c_0))
+    assert_bits(evaluate(strange, other), expected)
+
+
+@each_dtype
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("place", ["x", "c_0", "weight_hh_l0", "doutput"])
+@pytest.mark.parametrize("size", [(5, 9, 4), (70, 66, 9)], ids=str)
+def test_nan_and_inf_travel_as_in_float32(size, place, value, dtype, isa):
+    I, H, N = size
+    ours = LSTM(I, H, dtype=dtype)
+    call = draw(ours, 5, N)
+    target = {"x": call.x, "c_0": call.hx[1], "doutput": call.cotangents[0], **ours.state_dict()}[place]
+    target[tuple(size // 2 for size in target.shape)] = value
+    found, expected = evaluate(ours, call), evaluate(widened(ours), call.to(torch.float32))
+    assert any(not t.isfinite().all() for t in found.values())
+    assert_bits(
+        {k: t.nan_to_num(nan=99.0) for k, t in found.items()},
+        {k: t.to(dtype).nan_to_num(nan=99.0) for k, t in expected.items()},
+    )
+
+
+@each_dtype
+def test_rounding_overflows_as_torch_does(dtype):
+    """A gradient beyond the largest 16-bit number is infinite, one below the smallest is zero or denormal."""
+    ours = LSTM(9, 17, dtype=dtype)
+    for scale in (6e4, 1e-7):
+        call = draw(ours, 6, 5)
+        call = call._replace(cotangents=tuple(torch.full_like(t, scale) for t in call.cotangents))
+        expected = rounded(evaluate(widened(ours), call.to(torch.float32)), dtype)
+        assert_bits(evaluate(ours, call), expected)
+        if dtype is torch.float16:
+            assert any(t.isinf().any() if scale > 1 else (t.abs() < 6e-5).any() for t in expected.values())
+
+
+@each_dtype
+def test_the_output_may_be_changed_in_place_before_backward(dtype):
+    """What backward reads is the output before it was rounded, in memory of its own."""
+    ours = LSTM(9, 17, dtype=dtype)
+    x = torch.randn(6, 5, 9, dtype=dtype)
+    gradients = []
+    for change in (lambda t: t.mul_(2.0), lambda t: t * 2.0):
+        ours.zero_grad()
+        change(ours(x)[0]).sum().backward()
+        gradients.append({name: p.grad for name, p in ours.named_parameters()})
+    assert_bits(*gradients)
+
+
+@pytest.mark.filterwarnings("ignore:fastlstm runs in plain tensor operations")
+@each_dtype
+def test_gradients_of_gradients_compute_in_float32(dtype):
+    ours = LSTM(5, 9, dtype=dtype)
+    call = draw(ours, 4, 3)
+
+    def penalty(lstm: nn.Module, x: Tensor) -> dict[str, Tensor]:
+        x = x.detach().requires_grad_()
+        (dx,) = torch.autograd.grad(lstm(x)[0].sum(), x, create_graph=True)
+        found = torch.autograd.grad(dx.sum(), [lstm.weight_ih_l0, lstm.weight_hh_l0])
+        return {"dw_ih": found[0], "dw_hh": found[1]}
+
+    assert_close(penalty(ours, call.x), penalty(twin(ours, torch.float64), call.x.double()), dtype)
+
+
+@each_dtype
+def test_saved_tensor_hooks_still_work(dtype, monkeypatch):
+    monkeypatch.undo()  # what a hook watches goes through torch's operators
+    ours = LSTM(9, 17, dtype=dtype)
+    call = draw(ours, 6, 5)
+    expected = evaluate(ours, call)
+    with torch.autograd.graph.save_on_cpu():
+        assert_bits(evaluate(ours, call), expected)
