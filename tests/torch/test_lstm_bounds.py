@@ -44,7 +44,7 @@ def run(isa, dtype, at_end, T, N, I, H, P, layers, D, lengths, threads):
     x, h_0, c_0 = make(rows, I), make(layers * D, N, out), make(layers * D, N, H)
     masks = [make(rows, D * out) for _ in range(layers - 1)]
     output, h_n, c_n = make(rows, D * out), make(layers * D, N, out), make(layers * D, N, H)
-    saved = make(problem.saved_reals)
+    saved = fenced(problem.saved_reals, np.float64 if dtype == np.float64 else np.float32, at_end)
     given = [address(x), address(h_0), address(c_0), [address(w) for w in weights], [address(m) for m in masks]]
     _engine.forward(problem, *given, address(output), address(h_n), address(c_n), 0, threads)
     _engine.forward(problem, *given, address(output), address(h_n), address(c_n), address(saved), threads)
@@ -57,7 +57,7 @@ def run(isa, dtype, at_end, T, N, I, H, P, layers, D, lengths, threads):
 ran = 0
 for isa in _engine.isas():
     for dtype, at_end, (T, N, I, H, P) in itertools.product(
-        (np.float32, np.float64),
+        (np.float32, np.float64, np.float16),
         (True, False),
         [
             (1, 1, 1, 1, 0),

@@ -11,6 +11,7 @@ struct BackwardTiles {
   float* feature_rows;  // for each member: the rows of a tile of features
   Index* large;         // for each member: whether it saw a number too large for tiles
   Index block_rows;     // of the largest block
+  int x_parts;          // how many parts the numbers of x have
 };
 
 template <class Real>
@@ -176,8 +177,8 @@ void backward_step(const LayerBackward<Real>& layer, Index t, const Part& part, 
       split_gates(layer, row0, here.last - here.first, blocks, block_rows);
       if (last_step && layer.dh_0 == nullptr) return;
       if (!in_step()) return;
-      gates_times(layer, row0, layer.tiles.hh_panels, layer.dh + here.first * layer.out_padded(), layer.out_padded(),
-                  layer.out_padded(), false)
+      gates_times(layer, row0, layer.tiles.hh_panels, layer.weights.w_hh.element, layer.dh + here.first * layer.out_padded(),
+                  layer.out_padded(), layer.out_padded(), false)
           .run(here.last - here.first, columns.first, columns.last);
       return;
     }

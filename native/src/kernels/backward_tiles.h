@@ -82,8 +82,8 @@ inline void split_gates(const LayerBackward<float>& layer, Index row, Index rows
 }
 
 // rows x gates of a block, times panels of weights: the gradient of h_{t-1}, or of x.
-inline TileProduct gates_times(const LayerBackward<float>& layer, Index row, const Bfloat16* panels, float* c, Index ldc,
-                               Index columns, bool add) {
+inline TileProduct gates_times(const LayerBackward<float>& layer, Index row, const Bfloat16* panels, Element weights, float* c,
+                               Index ldc, Index columns, bool add) {
   return {tile_rows_of_gates(layer),
           row,
           panels,
@@ -93,7 +93,9 @@ inline TileProduct gates_times(const LayerBackward<float>& layer, Index row, con
           kPanel<float>,
           columns,
           add,
-          nullptr};
+          nullptr,
+          kParts,
+          parts_of(weights)};
 }
 
 // The gate gradients of a block as panels whose terms are its rows, for the blocks of units [blocks). Two rows kTile apart are a
@@ -171,7 +173,7 @@ inline void weight_gradients_by_tiles(const LayerBackward<float>& layer, Index t
   const Index most = tile_blocks(layer.tiles.block_rows);
   float* const numbers = layer.tiles.feature_rows + group.rank * most * kTileDepth * kTile;
   // Tiles [first, last) of a source whose features stand from `feature` on in the sums.
-  const auto add = [&](Index first, Index last, Index tile0, Index feature, Index features) {
+  const auto add = [&](Index first, Index last, Index tile0, Index feature, Index features, int parts) {
     const Range all = share(ones + 1, group.rank, group.size);
     if (first < all.first) first = all.first;
     if (last > all.last) last = all.last;
@@ -190,11 +192,13 @@ inline void weight_gradients_by_tiles(const LayerBackward<float>& layer, Index t
                                 kPanel<float>,
                                 kPanel<float>,
                                 true,
-                                nullptr};
+                                nullptr,
+                                parts,
+                                kParts};
       product.run(end - j, 0, 1);
     }
   };
-  if (layer.dweights.w_ih != nullptr) add(0, x_tiles, 0, 0, layer.in);
-  if (layer.dweights.w_hh != nullptr) add(x_tiles, ones, x_tiles, layer.in, out);
-  if (layer.wants_bias()) add(ones, ones + 1, ones, layer.in + out, 1);
+  if (layer.dweights.w_ih != nullptr) add(0, x_tiles, 0, 0, layer.in, layer.tiles.x_parts);
+  if (layer.dweights.w_hh != nullptr) add(x_tiles, ones, x_tiles, layer.in, out, kParts);
+  if (layer.wants_bias()) add(ones, ones + 1, ones, layer.in + out, 1, 1);
 }

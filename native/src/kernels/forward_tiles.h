@@ -71,6 +71,8 @@ inline void project_tiles(const LayerForward<float>& layer, Index first_row, Ind
                             units * width,
                             false,
                             layer.bias,
+                            layer.tiles.x_parts,
+                            parts_of(layer.weights.w_ih.element),
                             place};
   product.run(count, blocks.first, blocks.last);
   for (Index k = 0; k < count; ++k) {

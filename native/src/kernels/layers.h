@@ -211,6 +211,7 @@ void forward_layers(const ForwardCall<Real>& call, const Member& member) {
       layer.h_full = scratch.h_full[d];
       layer.preactivation = scratch.preactivation[d];
       layer.tiles = scratch.tiles[d];
+      if constexpr (kTiled<Real>) layer.tiles.x_parts = parts_of(k == 0 ? call.inputs.x.element : Element::real);
       const Group group = group_of(plan, member);
       if (problem.T == 1) {
         forward_single(layer, group);
@@ -369,6 +370,7 @@ void backward_layers(const BackwardCall<Real>& call, const Member& member) {
       if (dc_n != nullptr) layer.dc_n = dc_n + l * problem.N * problem.H;
       layer.dx = dx;
       layer.add_dx = d > 0;
+      if constexpr (kTiled<Real>) layer.tiles.x_parts = parts_of(k == 0 ? call.inputs.x.element : Element::real);
       if (dh_0 != nullptr) layer.dh_0 = dh_0 + l * problem.N * out;
       if (dc_0 != nullptr) layer.dc_0 = dc_0 + l * problem.N * problem.H;
       layer.dweights = g.dweights[l];

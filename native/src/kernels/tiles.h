@@ -14,6 +14,9 @@ static_assert(kPanelTiles * kTile == kPanel<float> && kTile == kLanes<float>);
 inline Index tile_blocks(Index terms) { return (terms + kTileDepth - 1) / kTileDepth; }
 inline Index panel_size(Index blocks) { return blocks * kParts * kPanelTiles * kTileSize; }
 
+// Parts that are not zero: bfloat16 numbers are their own first part.
+inline int parts_of(Element element) { return element == Element::bfloat16 ? 1 : int{kParts}; }
+
 struct TileRows {
   Bfloat16* data;
   Index rows;  // and kTile more, so that a tile may start at any row; what it holds past the last one only reaches sums nobody
@@ -45,11 +48,11 @@ inline bool split_row(const float* x, Index K, const TileRows& to, Index row, Ra
 
 // The terms of a panel's tile from its columns: column j has terms x[j][0 .. K), and zeros; no column past the last one.
 template <class Element>
-inline bool pack_tile_columns(const Element* x, Index ld, Index columns, Index K, Bfloat16* panel, Index tile) {
+inline bool pack_tile_columns(const Element* x, Index ld, Index columns, Index K, int parts, Bfloat16* panel, Index tile) {
   alignas(64) Bfloat16 pairs[kParts][kTile][kTileDepth] = {};
   bool large = false;
   for (Index j = 0; j < kTile && j < columns; ++j) large |= split_block(x + j * ld, K, pairs[0][j], kTile * kTileDepth);
-  for (Index part = 0; part < kParts; ++part) {  // pairs of terms move as one float
+  for (Index part = 0; part < parts; ++part) {  // pairs of terms move as one float
     const float* const from = reinterpret_cast<const float*>(pairs[part]);
     float* const to = reinterpret_cast<float*>(panel + (part * kPanelTiles + tile) * kTileSize);
     constexpr Index block = kTransposed<float>;
@@ -64,11 +67,12 @@ inline bool pack_tile_columns(const Element* x, Index ld, Index columns, Index K
 inline bool pack_tile_gates(const Source<float>& weights, Index H, Index K, Bfloat16* panels, Index u0, Index u1) {
   bool large = false;
   const Index blocks = tile_blocks(K);
+  const int parts = parts_of(weights.element);
   for (Index u = u0; u < u1; ++u)
     for (Index b = 0; b < blocks; ++b)
       for (Index gate = 0; gate < 4; ++gate)
         visit(weights, [&](const auto* w) {
-          large |= pack_tile_columns(w + (gate * H + u * kTile) * K + b * kTileDepth, K, H - u * kTile, K - b * kTileDepth,
+          large |= pack_tile_columns(w + (gate * H + u * kTile) * K + b * kTileDepth, K, H - u * kTile, K - b * kTileDepth, parts,
                                      panels + u * panel_size(blocks) + panel_size(b), gate);
         });
   return large;
@@ -101,7 +105,9 @@ inline bool pack_tile_gate_rows(const Source<float>& weights, Index H, Index col
   return large;
 }
 
-// Tiles 0 to 3 += the products of kTile rows, from `rows` on, and a panel, over `blocks` blocks of terms.
+// Tiles 0 to 3 += the products of kTile rows, from `rows` on, and a panel, over `blocks` blocks of terms. Of A parts of the rows
+// and B of the panel: the products with the others would add zeros.
+template <int A, int B>
 inline __attribute__((always_inline)) void add_products(const Bfloat16* rows, Index part_stride, const Bfloat16* panel,
                                                         Index blocks) {
   const auto column = [&]<int SUM, int ROW_PARTS>() {
@@ -110,7 +116,8 @@ inline __attribute__((always_inline)) void add_products(const Bfloat16* rows, In
     if constexpr (ROW_PARTS > 1) multiply_tiles<SUM, 5, 7>();
     if constexpr (ROW_PARTS > 2) multiply_tiles<SUM, 6, 7>();
   };
-  const auto part = [&]<int ROW_PARTS>() {
+  const auto part = [&]<int MOST>() {
+    constexpr int ROW_PARTS = MOST < A ? MOST : A;
     column.template operator()<0, ROW_PARTS>();
     column.template operator()<1, ROW_PARTS>();
     column.template operator()<2, ROW_PARTS>();
@@ -119,20 +126,23 @@ inline __attribute__((always_inline)) void add_products(const Bfloat16* rows, In
   };
   for (Index b = 0; b < blocks; ++b) {
     load_tile<4>(rows, 2 * kTileDepth);
-    load_tile<5>(rows + part_stride, 2 * kTileDepth);
-    load_tile<6>(rows + 2 * part_stride, 2 * kTileDepth);
+    if constexpr (A > 1) load_tile<5>(rows + part_stride, 2 * kTileDepth);
+    if constexpr (A > 2) load_tile<6>(rows + 2 * part_stride, 2 * kTileDepth);
     part.template operator()<3>();
-    part.template operator()<2>();
-    part.template operator()<1>();
+    if constexpr (B > 1) part.template operator()<2>();
+    if constexpr (B > 2) part.template operator()<1>();
     rows += kParts * part_stride;
+    panel += (kParts - B) * kPanelTiles * kTileSize;
   }
 }
 
 // The same for twice as many rows and half a panel, which loads half as much of it: tiles 0 and 1 are the sums of the first kTile
 // rows and two tiles of columns, 2 and 3 those of the next rows. Every sum has its terms in the same order.
+template <int A, int B>
 inline __attribute__((always_inline)) void add_products_of_pair(const Bfloat16* rows, Index part_stride,
                                                                 const Bfloat16* half_panel, Index blocks) {
-  const auto part = [&]<int ROW_PARTS>() {
+  const auto part = [&]<int MOST>() {
+    constexpr int ROW_PARTS = MOST < A ? MOST : A;
     load_tile<6>(half_panel, 2 * kTileDepth);
     load_tile<7>(half_panel + kTileSize, 2 * kTileDepth);
     for (Index k = 0; k < ROW_PARTS; ++k) {
@@ -147,9 +157,10 @@ inline __attribute__((always_inline)) void add_products_of_pair(const Bfloat16* 
   };
   for (Index b = 0; b < blocks; ++b) {
     part.template operator()<3>();
-    part.template operator()<2>();
-    part.template operator()<1>();
+    if constexpr (B > 1) part.template operator()<2>();
+    if constexpr (B > 2) part.template operator()<1>();
     rows += kParts * part_stride;
+    half_panel += (kParts - B) * kPanelTiles * kTileSize;
   }
 }
 
@@ -193,8 +204,10 @@ struct TileProduct {
   Index ldc;
   Index c_panel;  // from a panel's columns to the next one's
   Index columns;
-  bool add;                      // to what is there; else
-  const float* bias;             // to this, of all columns; nullptr: to zeros
+  bool add;           // to what is there; else
+  const float* bias;  // to this, of all columns; nullptr: to zeros
+  int a_parts;        // 1 or kParts: see parts_of
+  int panel_parts;
   const Index* place = nullptr;  // row r of c is the place[r]-th; nullptr: the r-th
 
   void run(Index rows, Index p0, Index p1) const {
@@ -241,10 +254,21 @@ struct TileProduct {
       const Bfloat16* const rows_at = a.at(cut.first, 0, row + r);
       const Bfloat16* const panel = panels + p * panel_size(blocks) + panel_size(cut.first);
       const Index count = cut.last - cut.first;
-      if constexpr (PAIR) {
-        add_products_of_pair(rows_at, a.part_stride(), panel + half * 2 * kTileSize, count);
+      const auto add_parts = [&]<int A, int B>() {
+        if constexpr (PAIR) {
+          add_products_of_pair<A, B>(rows_at, a.part_stride(), panel + half * 2 * kTileSize, count);
+        } else {
+          add_products<A, B>(rows_at, a.part_stride(), panel, count);
+        }
+      };
+      if (a_parts == 1 && panel_parts == 1) {
+        add_parts.template operator()<1, 1>();
+      } else if (a_parts == 1) {
+        add_parts.template operator()<1, kParts>();
+      } else if (panel_parts == 1) {
+        add_parts.template operator()<kParts, 1>();
       } else {
-        add_products(rows_at, a.part_stride(), panel, count);
+        add_parts.template operator()<kParts, kParts>();
       }
       store_sums<PAIR>(at + offset, ld);
     }

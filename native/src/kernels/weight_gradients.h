@@ -124,8 +124,8 @@ void block_gradients(const LayerBackward<Real>& layer, Index t0, Index t1, const
       pair_gates(layer, rows, share(unit_blocks<Real>(problem.H), group.rank, group.size));
       if (layer.dx != nullptr) {
         const Range mine = share(rows, group.rank, group.size);
-        gates_times(layer, mine.first, layer.tiles.ih_panels, layer.dx + (first_row + mine.first) * layer.in, layer.in, layer.in,
-                    layer.add_dx)
+        gates_times(layer, mine.first, layer.tiles.ih_panels, layer.weights.w_ih.element,
+                    layer.dx + (first_row + mine.first) * layer.in, layer.in, layer.in, layer.add_dx)
             .run(mine.last - mine.first, 0, (layer.in + kPanel<Real> - 1) / kPanel<Real>);
       }
       group.barrier->wait();
