@@ -1,5 +1,6 @@
 #include <sys/mman.h>
 
+#include <cstdint>
 #include <cstdlib>
 #include <mutex>
 #include <new>
@@ -11,6 +12,7 @@ namespace fastlstm {
 namespace {
 
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
+constexpr std::size_t kLargestPage = std::size_t{64} << 10;  // of the systems that this is built for
 constexpr std::size_t kBound = std::size_t{1} << 30;  // of memory that waits in the pool: beyond it, blocks go back to the system
 
 struct Block {
@@ -43,39 +45,61 @@ Pool& pool() {
 const int at_fork = pthread_atfork([] { pool().mutex.lock(); }, [] { pool().mutex.unlock(); }, [] { pool().mutex.unlock(); });
 
 std::size_t rounded(std::size_t bytes) {
-  constexpr std::size_t page = 4096;
-  return (bytes + page - 1) / page * page;
+  const std::size_t unit = bytes >= kHugePage ? kLargestPage : std::size_t{4096};
+  return (bytes + unit - 1) / unit * unit;
+}
+
+// A large block comes from the system itself: among malloc's it would keep all memory around it from going back.
+void* map(std::size_t bytes) {
+  const std::size_t all = bytes + kHugePage;
+  void* const base = mmap(nullptr, all, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (base == MAP_FAILED) throw std::bad_alloc();
+  const std::size_t before = (kHugePage - reinterpret_cast<std::uintptr_t>(base) % kHugePage) % kHugePage;
+  char* const data = static_cast<char*>(base) + before;
+  if (before > 0) munmap(base, before);
+  munmap(data + bytes, all - before - bytes);
+#ifdef MADV_HUGEPAGE
+  // 512 times fewer page faults; only advice, so unchecked. Not for the end: that would take up to 2 MiB that nobody uses.
+  madvise(data, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
+#endif
+  return data;
 }
 
 void* allocate(std::size_t bytes) {
-  void* data = nullptr;
-  if (posix_memalign(&data, bytes >= kHugePage ? kHugePage : 64, bytes) != 0) throw std::bad_alloc();
-#ifdef MADV_HUGEPAGE
-  // 512 times fewer page faults; only advice, so unchecked. Not for the end: that would take up to 2 MiB that nobody uses.
-  if (bytes >= kHugePage) madvise(data, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
-#endif
+  if (bytes >= kHugePage) return map(bytes);
+  void* const data = std::aligned_alloc(64, bytes);
+  if (data == nullptr) throw std::bad_alloc();
   return data;
+}
+
+void release(const Block& block) {
+  if (block.bytes >= kHugePage) {
+    munmap(block.data, block.bytes);
+  } else {
+    std::free(block.data);
+  }
 }
 
 }  // namespace
 
 // What forward keeps is held until backward: a block of more than twice the size would be wasted for that long. Scratch goes back
-// when the call ends, so any block that is large enough will do, and where none is, a new one takes the place of the largest:
-// forward and backward share one, and there are never more than calls at the same time.
+// when the call ends, so any block that is large enough will do. Where none is, a new one takes the place of the largest that
+// could have served but for its size: there are never more than calls at the same time (kept: so many for each power of two),
+// whatever sizes come.
 Workspace::Workspace(std::size_t bytes, Use use) : data_(nullptr), bytes_(rounded(bytes)), use_(use) {
   if (bytes > bytes_) throw std::bad_alloc();
-  Block too_small{};
+  Block too_small{nullptr, 0};
   {
     Pool& p = pool();
     const std::lock_guard<std::mutex> lock(p.mutex);
     std::vector<Block>& free = p.of(use);
     std::size_t best = free.size();
-    std::size_t largest = free.size();
+    std::size_t below = free.size();
     for (std::size_t k = free.size(); k-- > 0;) {  // the newest first: it is the warmest
       const std::size_t size = free[k].bytes;
-      const bool fits = size >= bytes_ && (use == Use::scratch || size <= 2 * bytes_);
-      if (fits && (best == free.size() || size < free[best].bytes)) best = k;
-      if (largest == free.size() || size > free[largest].bytes) largest = k;
+      if (use == Use::kept && (size > 2 * bytes_ || bytes_ > 2 * size)) continue;
+      if (size >= bytes_ && (best == free.size() || size < free[best].bytes)) best = k;
+      if (size < bytes_ && (below == free.size() || size > free[below].bytes)) below = k;
     }
     if (best < free.size()) {
       const Block block = p.take(free, best);
@@ -83,9 +107,9 @@ Workspace::Workspace(std::size_t bytes, Use use) : data_(nullptr), bytes_(rounde
       bytes_ = block.bytes;
       return;
     }
-    if (use == Use::scratch && largest < free.size()) too_small = p.take(free, largest);
+    if (below < free.size()) too_small = p.take(free, below);
   }
-  std::free(too_small.data);
+  release(too_small);
   data_ = allocate(bytes_);
 }
 
@@ -100,7 +124,7 @@ Workspace::~Workspace() {
     while (free.size() > 64) out.push_back(p.take(free, 0));  // the oldest go first
     while (p.held > kBound) out.push_back(p.take(p.kept.empty() ? p.scratch : p.kept, 0));
   }
-  for (const Block& block : out) std::free(block.data);
+  for (const Block& block : out) release(block);
 }
 
 }  // namespace fastlstm

@@ -34,6 +34,8 @@ TEST_CASE("what forward keeps takes no block of more than twice the size, and no
   CHECK(once(9 * kMiB - 5000, Use::kept) == block);
   CHECK(once(4 * kMiB, Use::kept) != block);
   CHECK(once(9 * kMiB, Use::scratch) != block);
+  void* const larger = once(10 * kMiB, Use::kept);  // in place of the one of nearly that size
+  CHECK(once(9 * kMiB, Use::kept) == larger);
 }
 
 TEST_CASE("every byte of a workspace is there, on a cache line of its own") {
