@@ -75,10 +75,11 @@ $(VENV)/bench-tools: $(VENV)/installed
 	$(install) ".[bench]"
 	@touch $@
 
-bench: $(VENV)/bench-tools  ## fastlstm against the engines people use, over every grid; CSV and pictures in benchmarks/
+bench: $(VENV)/bench-tools  ## fastlstm against the engines people use, over every grid, and the conditions; CSV and pictures in benchmarks/
 	$(BIN)/fastlstm bench --peers torch,onnxruntime,openvino,jax --csv benchmarks/inference.csv --plot benchmarks/inference.png
 	$(BIN)/fastlstm bench --train --csv benchmarks/training.csv --plot benchmarks/training.png
 	$(foreach grid,ragged proj float64 bfloat16 models,$(call bench_grid,$(grid)))
+	$(BIN)/fastlstm conditions --csv benchmarks/conditions.csv
 
 define bench_grid
 $(BIN)/fastlstm bench --grid $(1) --csv benchmarks/$(1).csv

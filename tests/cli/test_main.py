@@ -21,12 +21,12 @@ def test_help_names_every_command_and_imports_nothing_heavy():
     )
     result = run(code, "--help")
     assert result.returncode == 0, result.stderr
-    for command in ("info", "check", "shapes", "demo", "bench"):
+    for command in ("info", "check", "shapes", "demo", "bench", "conditions"):
         assert command in result.stdout
     assert result.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("command", ["check", "demo", "bench"])
+@pytest.mark.parametrize("command", ["check", "demo", "bench", "conditions"])
 def test_without_torch_a_command_that_needs_it_says_what_to_install(command, tmp_path):
     arguments = ["--output", str(tmp_path / "out")] if command == "demo" else []
     result = run(WITHOUT_TORCH + MAIN, command, *arguments)

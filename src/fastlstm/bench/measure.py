@@ -93,18 +93,19 @@ def take_in_turn(calls: dict[str, Callable[[], Any]], schedule: Schedule) -> tup
 
     A burst starts with a call that isn't timed, and who goes first alternates.
     """
-    slowest = max(_seconds_of(call, 2) for call in calls.values())
+    slowest = max(seconds_of(call, 2) for call in calls.values())
     count = max(1, round(schedule.seconds / slowest))
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for burst in range(schedule.bursts):
         for name in list(calls) if burst % 2 == 0 else reversed(calls):
             time.sleep(PAUSE)
             calls[name]()
-            seconds[name].append(_seconds_of(calls[name], count))
+            seconds[name].append(seconds_of(calls[name], count))
     return count, seconds
 
 
-def _seconds_of(call: Callable[[], Any], count: int) -> float:
+def seconds_of(call: Callable[[], Any], count: int) -> float:
+    """Seconds a call, of `count` in a row."""
     start = time.perf_counter()
     for _ in range(count):
         call()

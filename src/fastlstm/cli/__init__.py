@@ -2,7 +2,7 @@
 
 import typer
 
-from fastlstm.cli import bench, check, demo, info, shapes
+from fastlstm.cli import bench, check, conditions, demo, info, shapes
 
 app = typer.Typer(
     help="torch.nn.LSTM on an engine of its own: the same layer, the same numbers, sooner on a CPU.",
@@ -10,7 +10,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (info.info, check.check, shapes.shapes, demo.demo, bench.bench):
+for command in (info.info, check.check, shapes.shapes, demo.demo, bench.bench, conditions.conditions):
     app.command()(command)
 
 

@@ -1,0 +1,53 @@
+"""Whether ours stays ahead of nn.LSTM where another process is busy on one core.
+
+Threads that meet at every step wait for the one that has lost its core: the finer an engine cuts its work, the more.
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fastlstm.bench.conditions.condition import BOTH, MODES, THEIRS, Reading, Track, Verdict, worst
+from fastlstm.bench.contender import OURS, give
+from fastlstm.bench.grid import Point
+from fastlstm.bench.grids import GRIDS
+from fastlstm.bench.measure import Schedule
+from fastlstm.bench.measure import measure as take
+
+GRID = "people"
+SCHEDULE = Schedule(bursts=5, seconds=0.1)
+LIMIT = 1
+# Ends by itself where this process was killed: nobody else would end it.
+BUSY = "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"
+RATIO = f"{OURS} / {THEIRS}"
+
+
+def measure(track: Track) -> list[Reading]:
+    """Both engines in turn at each point, the busy process beside them all the time."""
+    with busy():
+        points = [(point, mode) for mode in MODES for point in GRIDS[GRID].points]
+        return [_reading(point, mode) for point, mode in track(points)]
+
+
+def judge(readings: list[Reading]) -> Verdict:
+    """Our time over nn.LSTM's, where it is worst."""
+    return worst(readings, RATIO, LIMIT, "time over nn.LSTM's under the same load, worst")
+
+
+def _reading(point: Point, mode: str) -> Reading:
+    given = give(point)
+    measured = take(point, {name: prepare(given, MODES[mode]) for name, prepare in BOTH.items()}, SCHEDULE)
+    values = {f"{name}, µs": measured.microseconds(name) for name in BOTH}
+    return Reading(str(point), mode, {**values, RATIO: 1 / measured.ratio(THEIRS)})
+
+
+@contextmanager
+def busy() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that computes all the time, on whichever core the system gives it."""
+    process = subprocess.Popen([sys.executable, "-c", BUSY])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()

@@ -1,0 +1,57 @@
+"""Whether torch's default number of threads is a good one for ours: nobody should have to look for a better one."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from fastlstm.bench import in_torch
+from fastlstm.bench.conditions.condition import MODES, Reading, Track, Verdict, worst
+from fastlstm.bench.contender import give
+from fastlstm.bench.grid import Point
+from fastlstm.bench.grids import GRIDS
+from fastlstm.bench.measure import Measured, Schedule, take_in_turn
+
+GRID = "people"
+SCHEDULE = Schedule(bursts=5, seconds=0.1)
+LIMIT = 1.1
+RATIO = "default / best"
+
+
+def measure(track: Track) -> list[Reading]:
+    """Every number of threads from 1 to the default, in turn at each point."""
+    default = torch.get_num_threads()
+    points = [(point, mode) for mode in MODES for point in GRIDS[GRID].points]
+    try:
+        return [_reading(point, mode, default) for point, mode in track(points)]
+    finally:
+        torch.set_num_threads(default)
+
+
+def judge(readings: list[Reading]) -> Verdict:
+    """The default's time over that of the best, where it is worst."""
+    return worst(readings, RATIO, LIMIT, "time with default threads over that with the best number, worst")
+
+
+def _reading(point: Point, mode: str, default: int) -> Reading:
+    run = in_torch.ours(give(point), MODES[mode]).run
+    counts = range(1, default + 1)
+    calls, seconds = take_in_turn({_label(count): _with_threads(count, run) for count in counts}, SCHEDULE)
+    measured = Measured(point, calls, seconds, work={})
+    values = {name: measured.microseconds(name) for name in seconds}
+    return Reading(str(point), mode, {**values, RATIO: values[_label(default)] / min(values.values())})
+
+
+def _label(count: int) -> str:
+    return f"threads: {count}, µs"
+
+
+def _with_threads(count: int, run: Callable[[], Any]) -> Callable[[], Any]:
+    """`run` with so many; set where it is another number, which the first call of a burst sees to, untimed."""
+
+    def call() -> Any:
+        if torch.get_num_threads() != count:
+            torch.set_num_threads(count)
+        return run()
+
+    return call

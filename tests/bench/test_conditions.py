@@ -1,0 +1,179 @@
+"""Every condition reads what it says it reads, and its verdict is on the worst of it."""
+
+import os
+import threading
+import time
+
+import pytest
+import torch
+
+from fastlstm.bench.conditions import CONDITIONS, first_call, load, memory, process, resident, threads
+from fastlstm.bench.conditions.condition import Reading, Verdict
+from fastlstm.bench.contender import Contender, Given
+from fastlstm.bench.grid import Point, Work
+from fastlstm.bench.grids import GRIDS
+from fastlstm.bench.measure import Schedule
+
+TINY = Point("tiny", 3, 2, 4, 5)
+on_linux = pytest.mark.skipif(not process.TELLS_MEMORY, reason="only Linux tells a process's memory")
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """One tiny point, short bursts, one process for each figure."""
+    monkeypatch.setitem(GRIDS, "people", GRIDS["people"]._replace(points=[TINY]))
+    monkeypatch.setattr(first_call, "POINTS", [TINY])
+    monkeypatch.setattr(first_call, "PROCESSES", 1)
+    for module in (load, threads):
+        monkeypatch.setattr(module, "SCHEDULE", Schedule(bursts=2, seconds=0.001))
+    for name, value in {"CALLS": 40, "EVERY": 20, "SETTLED": 20, "THREADS": (2,)}.items():
+        monkeypatch.setattr(resident, name, value)
+
+
+EXPECTED = {
+    "first-call": [(str(TINY), "infer"), (str(TINY), "train")],
+    "memory": [(str(TINY), "train")],
+    "resident": [("Python threads: 2", "both")],
+    "load": [(str(TINY), "infer"), (str(TINY), "train")],
+    "threads": [(str(TINY), "infer"), (str(TINY), "train")],
+}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=on_linux) for name in CONDITIONS])
+def test_a_condition_reads_its_figures_and_judges_them(name, tiny):
+    torch.set_num_threads(2)
+    steps = []
+    readings = CONDITIONS[name].measure(lambda sequence: (steps.append(step) or step for step in sequence))
+    assert [reading[:2] for reading in readings] == EXPECTED[name]
+    assert len(steps) == (2 if name == "resident" else len(readings))
+    assert all(reading.values.keys() == readings[0].values.keys() for reading in readings)
+    assert all(value > 0 for reading in readings for value in reading.values.values())
+    assert CONDITIONS[name].judge(readings).limit > 0
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "limit"),
+    [
+        (first_call, "fastlstm first / later", 3),
+        (memory, "fastlstm / nn.LSTM", 1),
+        (load, "fastlstm / nn.LSTM", 1),
+        (threads, "default / best", 1.1),
+    ],
+)
+def test_the_highest_factor_is_held_to_the_line(module, name, limit):
+    readings = [Reading("a", "infer", {name: limit / 2}), Reading("b", "train", {name: limit})]
+    verdict = module.judge(readings)
+    assert verdict.holds
+    assert (verdict.figure, verdict.limit) == (limit, limit)
+    assert "(b, train)" in verdict.said
+    verdict = module.judge([Reading("c", "infer", {name: limit * 1.01}), *readings])
+    assert not verdict.holds
+    assert str(verdict).startswith("does not hold: ")
+    assert "(c, infer)" in verdict.said
+
+
+def test_a_figure_that_is_no_number_does_not_hold():
+    assert not Verdict(float("nan"), 1, "x", "nothing was measured").holds
+
+
+def grown(settled: float, last: float, at: str = "Python threads: 1") -> Reading:
+    return Reading(at, "both", {"1,000 calls, MiB": 1, "2,000 calls, MiB": settled, "10,000 calls, MiB": last})
+
+
+@pytest.mark.parametrize(("settled", "allowed"), [(100, 32), (320, 32), (1000, 100)])
+def test_resident_memory_may_grow_by_a_tenth_or_32_mib(settled, allowed):
+    assert resident.judge([grown(settled, settled + allowed)]).holds
+    assert resident.judge([grown(settled, settled - 50)]).holds
+    verdict = resident.judge([grown(settled, settled + allowed + 1), grown(2000, 2150, "Python threads: 8")])
+    assert not verdict.holds
+    assert (verdict.figure, verdict.limit) == (allowed + 1, allowed)
+
+
+def test_a_fresh_process_is_another_one_and_hands_back_what_it_finds():
+    assert process.fresh(os.getpid) != os.getpid()
+    with pytest.raises(ZeroDivisionError):
+        process.fresh(divmod, 1, 0)
+
+
+@on_linux
+def test_the_peak_counts_what_a_call_holds_for_a_while_and_no_earlier_call():
+    held = 64 * 2**20
+    first = process.peak_of(lambda: bytearray(held).find(b"x"))  # every page is read, and freed at the end
+    assert first == pytest.approx(64, abs=4)
+    assert process.peak_of(lambda: None) < 4
+    before = process.resident()
+    kept = bytearray(held)
+    assert kept.find(b"x") == -1
+    assert process.resident() - before == pytest.approx(64, abs=4)
+
+
+def slow_first(given: Given, train: bool) -> Contender:
+    """0.2 s, and 0.01 s for every later call."""
+    seconds = iter([0.2])
+    return Contender(lambda: time.sleep(next(seconds, 0.01)), lambda returned: {}, Work(1, 1))
+
+
+def test_the_first_call_is_told_from_later_ones():
+    first, later = first_call.first_and_later(slow_first, TINY, False, 3)
+    assert 0.01 <= later < 0.2 <= first
+
+
+@on_linux
+def test_a_leak_is_seen(monkeypatch):
+    leaked = []
+    monkeypatch.setattr(resident, "call", lambda seed: leaked.append(bytearray(b"x" * 2**20)))
+    before = resident.held_after(2, range(32))
+    assert resident.held_after(2, range(64)) - before == pytest.approx(64, abs=4)
+    assert len(leaked) == 96
+
+
+def test_random_calls_train_and_infer_with_the_threads_asked_for(monkeypatch):
+    seen, steps = set(), set()
+    barrier = threading.Barrier(3, timeout=60)  # broken where fewer than three threads call
+
+    class Layer(torch.nn.LSTM):
+        def forward(self, x):
+            barrier.wait()
+            seen.add(threading.get_ident())
+            steps.add((x.requires_grad, torch.is_grad_enabled()))
+            return super().forward(x)
+
+    monkeypatch.setattr(resident.fastlstm, "LSTM", Layer)
+    monkeypatch.setattr(resident, "resident", lambda: 1.0)
+    assert resident.held_after(3, range(12)) == 1.0
+    assert len(seen) == 3
+    assert steps == {(True, True), (False, False)}
+
+
+@on_linux
+def test_the_busy_process_is_busy_and_ends():
+    with load.busy() as process:
+        clock = (~process.pid << 3) | 2  # what clock_getcpuclockid gives: the processor time of that process
+        end = time.monotonic() + 60
+        while time.clock_gettime(clock) < 0.5:
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.01)
+    assert process.poll() is not None
+
+
+def test_a_call_runs_with_the_number_of_threads_it_was_made_for():
+    calls = [threads._with_threads(count, torch.get_num_threads) for count in (1, 2)]
+    assert [call() for call in (*calls, *calls)] == [1, 2, 1, 2]
+
+
+def test_a_default_that_is_not_the_best_stands_out(tiny, monkeypatch):
+    """Two threads that take twice as long as one."""
+
+    def fake(calls, schedule):
+        return 1, {name: [1.0 * call()] for name, call in calls.items()}
+
+    count_threads = Contender(torch.get_num_threads, None, None)
+    monkeypatch.setattr(threads.in_torch, "ours", lambda given, train: count_threads)
+    monkeypatch.setattr(threads, "take_in_turn", fake)
+    torch.set_num_threads(2)
+    readings = threads.measure(iter)
+    assert readings[0].values == {"threads: 1, µs": 1e6, "threads: 2, µs": 2e6, "default / best": 2}
+    assert not threads.judge(readings).holds
+    assert torch.get_num_threads() == 2

@@ -1,0 +1,74 @@
+"""`fastlstm conditions`: it measures what was asked for, prints and writes it, and says by its status whether it holds."""
+
+import csv
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from fastlstm.bench.conditions import CONDITIONS
+from fastlstm.bench.conditions.condition import Condition, Reading, Verdict
+from fastlstm.cli import app
+
+
+def condition(figure: float) -> Condition:
+    def measure(track):
+        return [Reading(f"point {k}", "train", {"ours, µs": figure * k, "ratio": 0.5}) for k in track([1, 2])]
+
+    return Condition(measure, lambda readings: Verdict(readings[-1].values["ours, µs"], 3, "x", "the last one"))
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    """Two conditions that take no time."""
+    for name in list(CONDITIONS):
+        monkeypatch.delitem(CONDITIONS, name)
+    monkeypatch.setitem(CONDITIONS, "small", condition(1.0))
+    monkeypatch.setitem(CONDITIONS, "large", condition(400.0))
+    monkeypatch.setitem(CONDITIONS, "elsewhere", condition(1.0)._replace(runs_here=False))
+
+
+def conditions(*arguments):
+    return CliRunner().invoke(app, ["conditions", *arguments], env={"COLUMNS": "160"})
+
+
+def test_one_that_holds():
+    result = conditions("small")
+    assert result.exit_code == 0, result.output
+    assert "small holds: the last one: 2.00x, line 3.00x" in result.stdout
+    assert "point 1" in result.stdout
+    assert "large" not in result.stdout
+
+
+def test_all_are_measured_and_written_and_one_that_does_not_hold_shows_in_the_status(tmp_path):
+    file = tmp_path / "conditions.csv"
+    result = conditions("--csv", str(file))
+    assert result.exit_code == 1, result.output
+    assert "small holds" in result.stdout
+    assert "large does not hold: the last one: 800.00x, line 3.00x" in result.stdout
+    rows = list(csv.DictReader(file.read_text().splitlines()))
+    assert [(row["condition"], row["at"], row["mode"], row["figure"], row["value"]) for row in rows] == [
+        (name, f"point {k}", "train", figure, value)
+        for name, ours in (("small", 1), ("large", 400))
+        for k in (1, 2)
+        for figure, value in (("ours, µs", str(ours * k)), ("ratio", "0.5"))
+    ]
+    assert all(row[name] for row in rows for name in ("processor", "isa", "threads", "torch", "command"))
+
+
+@pytest.mark.parametrize("name", ["speed", "elsewhere"])
+def test_one_that_does_not_exist_is_refused(name):
+    result = conditions("small", name)
+    assert result.exit_code == 2
+    assert f"there is no condition '{name}' on this system, but small, large" in result.output
+
+
+def test_every_condition_is_named_where_one_looks_for_it(monkeypatch):
+    monkeypatch.undo()
+    root = Path(__file__).parents[2]
+    page = (root / "benchmarks" / "README.md").read_text()
+    said = conditions("--help").output
+    assert len(CONDITIONS) == 5
+    for name in CONDITIONS:
+        assert name in said
+        assert f"| {name} |" in page
