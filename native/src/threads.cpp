@@ -1,6 +1,8 @@
 #include "threads.h"
 
 #include <pthread.h>
+#include <sched.h>
+#include <time.h>
 
 #include <chrono>
 #include <condition_variable>
@@ -21,12 +23,46 @@ inline void pause() {
 #endif
 }
 
+// All times in nanoseconds.
+constexpr std::int64_t kTrial = 200'000;  // before anybody judges
+constexpr std::int64_t kSpinning = 300'000;
+constexpr std::int64_t kLate = 1'000'000;  // and no loss: to wake a thread on an idle processor takes 50'000 to 350'000
+
+std::int64_t now() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+std::int64_t processor_time() {  // of this thread; takes 300
+  timespec spent{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &spent);
+  return std::int64_t{1'000'000'000} * spent.tv_sec + spent.tv_nsec;
+}
+
+struct Times {
+  std::int64_t wall;
+  std::int64_t processor;
+};
+
+thread_local Times waits{};  // the long ones, at barriers
+
+int processor() {
+#if defined(__linux__)
+  return sched_getcpu();
+#else
+  return -1;
+#endif
+}
+
 struct Team {
   void (*body)(void*, const Member&);
   void* data;
   Barrier barrier;
   Barrier halves[2];
   std::atomic<int> ready{0};
+  const int caller_processor = processor();
+  const std::int64_t start = now();
+  std::atomic<std::int64_t> work{0};  // of all members, on a processor and not in long waits
+  Times caller{};                     // of its work
 
   Team(void (*body)(void*, const Member&), void* data) : body(body), data(data) {}
 
@@ -34,7 +70,24 @@ struct Team {
     barrier.reset(size);
     for (Barrier& half : halves) half.reset(size / 2);
   }
-  void run(int rank, int size) { body(data, Member{rank, size, &barrier, halves}); }
+  void run(int rank, int size) {
+    if (size == 1) return body(data, Member{0, 1, &barrier, halves});
+    if (rank > 0) part_from(caller_processor);
+    waits = {};
+    const Times from{now(), processor_time()};
+    body(data, Member{rank, size, &barrier, halves});
+    const std::int64_t mine = processor_time() - from.processor - waits.processor;
+    work.fetch_add(mine, std::memory_order_relaxed);
+    if (rank == 0) caller = {now() - from.wall - waits.wall, mine};
+  }
+  // To be asked when all have ended. Was the team slower than the caller alone, at the share of a processor that it had?
+  void learn() const {
+    if (caller.wall == 0) return;  // OpenMP gave one thread
+    const std::int64_t end = now();
+    const double slowness = static_cast<double>(caller.wall) / static_cast<double>(caller.processor > 0 ? caller.processor : 1);
+    const double alone = slowness * static_cast<double>(work.load(std::memory_order_relaxed));
+    turns().learn(static_cast<double>(end - start - kLate) > alone, start, end);
+  }
 };
 
 // One team at a time; a caller who finds the pool busy works alone.
@@ -126,31 +179,43 @@ void openmp_body(void* data) {
 
 }  // namespace
 
+void part_from([[maybe_unused]] int other) {
+#if defined(__linux__)
+  if (other < 0 || other != processor()) return;
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+  cpu_set_t others = allowed;
+  CPU_CLR(static_cast<std::size_t>(other), &others);
+  if (CPU_COUNT(&others) > 0 && sched_setaffinity(0, sizeof others, &others) == 0) sched_setaffinity(0, sizeof allowed, &allowed);
+#endif
+}
+
 void Barrier::wait() {
   if (size_ == 1) return;
   const std::uint32_t phase = phase_.load(std::memory_order_acquire);
   if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == static_cast<std::uint32_t>(size_)) {
     arrived_.store(0, std::memory_order_relaxed);
+    last_.store(processor(), std::memory_order_relaxed);
     phase_.store(phase + 1, std::memory_order_release);
     phase_.notify_all();
     return;
   }
-  for (int spin = 0; spin < 1000; ++spin) {  // a pause is 10 to 40 ns
+  for (int spin = 0; spin < 1000; ++spin) {  // without asking the time; a pause is 10 to 50 ns
     if (phase_.load(std::memory_order_acquire) != phase) return;
     pause();
   }
-  while (phase_.load(std::memory_order_acquire) == phase) phase_.wait(phase, std::memory_order_acquire);
+  const Times from{now(), processor_time()};
+  while (phase_.load(std::memory_order_acquire) == phase) {
+    if (now() - from.wall < kSpinning) {
+      pause();
+    } else {
+      phase_.wait(phase, std::memory_order_acquire);
+    }
+  }
+  waits.wall += now() - from.wall;
+  waits.processor += processor_time() - from.processor;
+  part_from(last_.load(std::memory_order_relaxed));
 }
-
-namespace {
-
-constexpr std::int64_t kTrial = 200'000;  // nanoseconds before anybody judges
-
-std::int64_t now() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-}  // namespace
 
 Patience::Patience(Barrier& barrier) : barrier_(barrier), start_(now()) {}
 
@@ -171,15 +236,41 @@ bool Patience::wait() {
 
 void Patience::forget() { barrier_.alone_from_.store(INT64_MAX, std::memory_order_relaxed); }
 
+void Turns::learn(bool held_up, std::int64_t start, std::int64_t end) {
+  const std::int64_t rest = rest_.load(std::memory_order_relaxed);
+  if (held_up) {
+    until_.store(end + rest, std::memory_order_relaxed);
+    rest_.store(4 * rest < kLongestRest ? 4 * rest : kLongestRest, std::memory_order_relaxed);
+  } else if (rest > kShortestRest) {
+    const std::int64_t shorter = rest - (end - start);
+    rest_.store(shorter > kShortestRest ? shorter : kShortestRest, std::memory_order_relaxed);
+  }
+}
+
+void Turns::forget() {
+  until_.store(INT64_MIN, std::memory_order_relaxed);
+  rest_.store(kShortestRest, std::memory_order_relaxed);
+}
+
+Turns& turns() {
+  static Turns all;
+  return all;
+}
+
 void run_team(int threads, void (*body)(void*, const Member&), void* data) {
   Team team(body, data);
-  if (threads > 1 && openmp.parallel != nullptr && !forked.load()) {
-    openmp.parallel(openmp_body, &team, static_cast<unsigned>(threads), 0);
-    return;
-  }
-  if (threads > 1) {
-    team.prepare(threads);
-    if (own_pool().try_run(threads, team)) return;
+  if (threads > 1 && !turns().alone(team.start)) {
+    bool ran = true;
+    if (openmp.parallel != nullptr && !forked.load()) {
+      openmp.parallel(openmp_body, &team, static_cast<unsigned>(threads), 0);
+    } else {
+      team.prepare(threads);
+      ran = own_pool().try_run(threads, team);
+    }
+    if (ran) {
+      team.learn();
+      return;
+    }
   }
   team.prepare(1);
   team.run(0, 1);

@@ -5,8 +5,16 @@
 
 namespace fastlstm {
 
-// All `size` threads arrive before any leaves. Waits by spinning for about 20 microseconds, then sleeps: a core is never burnt
-// for longer while its peer has lost its processor.
+// Where this thread is on the given processor, that of a thread it works beside, it moves to another one. Some kernels wake a
+// thread on its waker's processor though another idles (seen in a virtual machine, at every third burst after a pause of 60 ms),
+// and there libgomp's threads wait for each other by spinning through whole ticks: 8 ms for a call of 1 ms. To forbid a thread
+// the processor it is on moves it at once, in 150 microseconds; what it is allowed is then again what it was.
+void part_from(int processor);
+
+// All `size` threads arrive before any leaves. Waits by spinning for 300 microseconds, then sleeps: a core is never burnt for
+// longer while its peer has lost its processor. Not sooner: after a pause a peer is 50 to 350 late, and a sleeper that is woken
+// on its waker's processor costs both two ticks. Not by sched_yield: with other processes about, a yield gives away a whole
+// slice.
 class Barrier {
  public:
   void reset(int size) { size_ = size; }
@@ -18,11 +26,12 @@ class Barrier {
   std::atomic<std::int64_t> alone_from_{INT64_MAX};  // see Patience
   alignas(64) std::atomic<std::uint32_t> arrived_{0};
   alignas(64) std::atomic<std::uint32_t> phase_{0};
+  std::atomic<int> last_{-1};  // the processor of the last to arrive
 };
 
 // A member's way through the barriers of a time loop, one a step. A peer that has lost its processor to another process would
-// hold up every step: where a member has waited longer than it worked, the whole team learns so at the same barrier, and one goes
-// on alone.
+// hold up every step: where a member has waited longer than it worked, the whole team
+// learns so at the same barrier, and one goes on alone.
 class Patience {
  public:
   explicit Patience(Barrier& barrier);
@@ -35,8 +44,29 @@ class Patience {
   Barrier& barrier_;
   std::int64_t calls_ = 0;
   std::int64_t start_;
-  std::int64_t waited_ = 0;  // nanoseconds, of the waits that did not end at once
+  std::int64_t waited_ = 0;  // nanoseconds
 };
+
+// Whether teams are worth it just now. One whose member has lost its processor costs a tick or two (8 ms for a call of 1 ms):
+// after such a call the next ones go alone for a while, for four times as long each time, less the time of calls that went well
+// since: a peer that shares its processor has it for one tick in two, and calls in that tick prove nothing. A long call that
+// shares its rows without a barrier a step is sooner together even so, and is measured to be.
+class Turns {
+ public:
+  static constexpr std::int64_t kShortestRest = 8'000'000;   // nanoseconds
+  static constexpr std::int64_t kLongestRest = 128'000'000;  // of which a try that fails takes a fifteenth
+
+  bool alone(std::int64_t now) const { return now < until_.load(std::memory_order_relaxed); }
+  void learn(bool held_up, std::int64_t start, std::int64_t end);  // of the call
+  void forget();
+
+ private:
+  std::atomic<std::int64_t> until_{INT64_MIN};
+  std::atomic<std::int64_t> rest_{kShortestRest};
+};
+
+// Those of run_team.
+Turns& turns();
 
 struct Member {
   int rank;          // 0 .. size - 1

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "fastlstm/engine.h"
+#include "threads.h"
 
 struct Sizes {
   std::int64_t T, N, I, H, P, layers, D;
@@ -53,13 +54,16 @@ struct Call {
     for (const Array& w : weights) dweights.emplace_back(w.size());
   }
 
+  // On that many threads indeed, however slow the last team was.
   void forward(int threads, bool training = true) {
+    fastlstm::turns().forget();
     saved.assign(training ? size(fastlstm::saved_size<Real>(problem)) : 0, Real(0));
     const auto w = weight_pointers();
     const auto m = mask_pointers();
     fastlstm::forward<Real>(problem, inputs(w, m), outputs(), pointer(saved), threads);
   }
   void backward(int threads) {
+    fastlstm::turns().forget();
     const auto w = weight_pointers();
     const auto m = mask_pointers();
     std::vector<fastlstm::WeightGradients<Real>> d;

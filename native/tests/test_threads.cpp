@@ -1,7 +1,9 @@
 // The threaded paths: many callers at once, fork, and teams larger than the machine. Run under the thread sanitizer too.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
+#include <sched.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -24,6 +26,7 @@ Sizes sizes(std::int64_t N) { return {20, N, 33, 65, 0, 2, 1, true, true, false,
 
 TEST_CASE("a team's barrier lets nobody through early") {
   for (const int threads : {1, 2, 5}) {
+    fastlstm::turns().forget();
     struct Data {
       std::atomic<int> arrived[50] = {};
       std::atomic<int> errors{0};
@@ -47,6 +50,7 @@ TEST_CASE("where a peer holds up every step, all members learn at the same barri
   struct Data {
     std::atomic<int> calls[3] = {};
   } data;
+  fastlstm::turns().forget();
   fastlstm::run_team(
       3,
       [](void* p, const fastlstm::Member& member) {
@@ -62,6 +66,102 @@ TEST_CASE("where a peer holds up every step, all members learn at the same barri
   CHECK(data.calls[0].load() < 100);
   CHECK(data.calls[1].load() == data.calls[0].load());
   CHECK(data.calls[2].load() == data.calls[0].load());
+}
+
+TEST_CASE("who waits at a barrier does not burn a core while a peer is away") {
+  fastlstm::Barrier barrier;
+  barrier.reset(2);
+  double burnt = 0;
+  std::thread waiter([&] {
+    barrier.wait();
+    timespec spent{};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &spent);
+    burnt = static_cast<double>(spent.tv_sec) + 1e-9 * static_cast<double>(spent.tv_nsec);
+  });
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  barrier.wait();
+  waiter.join();
+  CHECK(burnt < 0.1);
+}
+
+TEST_CASE("after a call that was held up the next ones go alone, for longer each time; calls that go well make it shorter") {
+  constexpr std::int64_t ms = 1'000'000;
+  fastlstm::Turns turns;
+  CHECK(!turns.alone(0));
+  turns.learn(true, 0, 5 * ms);
+  CHECK(turns.alone(5 * ms + turns.kShortestRest - 1));
+  CHECK(!turns.alone(5 * ms + turns.kShortestRest));
+  turns.learn(true, 20 * ms, 25 * ms);
+  CHECK(turns.alone(25 * ms + 4 * turns.kShortestRest - 1));
+  CHECK(!turns.alone(25 * ms + 4 * turns.kShortestRest));
+  for (int k = 0; k < 9; ++k) turns.learn(true, 0, 0);
+  CHECK(turns.alone(turns.kLongestRest - 1));
+  CHECK(!turns.alone(turns.kLongestRest));
+  turns.learn(false, 0, 100 * ms);
+  turns.learn(true, 0, 0);
+  CHECK(turns.alone(turns.kLongestRest - 100 * ms - 1));
+  CHECK(!turns.alone(turns.kLongestRest - 100 * ms));
+  turns.learn(false, 0, 900 * ms);
+  turns.learn(true, 0, 0);
+  CHECK(!turns.alone(turns.kShortestRest));
+  turns.forget();
+  CHECK(!turns.alone(0));
+}
+
+TEST_CASE("a member that holds up its team in a time loop or at the end makes the next call go alone") {
+  struct Data {
+    int where;
+    int size;
+  };
+  const auto body = [](void* p, const fastlstm::Member& member) {
+    Data& d = *static_cast<Data*>(p);
+    if (member.rank == 0) d.size = member.size;
+    if (d.where == 1) {
+      fastlstm::Patience patience(*member.barrier);
+      for (int step = 0; step < 20; ++step) {
+        if (member.rank == 1) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        if (patience.wait()) break;
+      }
+    }
+    member.barrier->wait();
+    if (d.where == 2 && member.rank == 1) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  };
+  for (const int where : {1, 2}) {
+    fastlstm::turns().forget();
+    Data held{where, 0};
+    fastlstm::run_team(2, body, &held);
+    Data next{0, 0};
+    fastlstm::run_team(2, body, &next);
+    CHECK(held.size == 2);
+    CHECK(next.size == 1);
+    std::this_thread::sleep_for(std::chrono::nanoseconds(fastlstm::Turns::kShortestRest));
+    fastlstm::run_team(2, body, &next);
+    CHECK(next.size == 2);
+  }
+}
+
+TEST_CASE("a thread leaves the processor it shares with another, and may run where it might before") {
+  cpu_set_t before;
+  REQUIRE(sched_getaffinity(0, sizeof before, &before) == 0);
+  int parted = 0;
+  for (int k = 0; k < 20; ++k) {  // the kernel may move it at any time, too
+    const int here = sched_getcpu();
+    fastlstm::part_from(here);
+    parted += sched_getcpu() != here;
+  }
+  CHECK(parted >= (CPU_COUNT(&before) > 1 ? 10 : 0));
+  cpu_set_t after;
+  REQUIRE(sched_getaffinity(0, sizeof after, &after) == 0);
+  CHECK(CPU_EQUAL(&before, &after));
+
+  cpu_set_t one;  // nowhere else to go
+  CPU_ZERO(&one);
+  CPU_SET(static_cast<std::size_t>(sched_getcpu()), &one);
+  REQUIRE(sched_setaffinity(0, sizeof one, &one) == 0);
+  fastlstm::part_from(sched_getcpu());
+  REQUIRE(sched_getaffinity(0, sizeof after, &after) == 0);
+  CHECK(CPU_EQUAL(&one, &after));
+  REQUIRE(sched_setaffinity(0, sizeof before, &before) == 0);
 }
 
 TEST_CASE("eight callers at once each get their own results") {
