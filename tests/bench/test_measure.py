@@ -41,12 +41,12 @@ def test_contenders_agree_on_the_names_they_share_or_are_not_timed():
 
 def test_calls_are_taken_in_turn_and_each_burst_is_timed():
     order = []
-    calls = {"slow": lambda: (order.append("slow"), time.sleep(0.004)), "fast": lambda: order.append("fast")}
-    count, seconds = measure.take_in_turn(calls, Schedule(bursts=4, seconds=0.008))
+    calls = {"slow": lambda: (order.append("slow"), time.sleep(0.02)), "fast": lambda: order.append("fast")}
+    count, seconds = measure.take_in_turn(calls, Schedule(bursts=4, seconds=0.04))
     assert count == 2
     assert {name: len(bursts) for name, bursts in seconds.items()} == {"slow": 4, "fast": 4}
-    assert all(burst >= 0.004 for burst in seconds["slow"])
-    assert all(burst < 0.004 for burst in seconds["fast"])
+    assert all(burst >= 0.02 for burst in seconds["slow"])
+    assert all(burst < 0.02 for burst in seconds["fast"])
     bursts = order[4:]  # two calls of each found the count
     turns = [bursts[k] for k in range(0, len(bursts), count + 1)]
     assert turns == ["slow", "fast", "fast", "slow", "slow", "fast", "fast", "slow"]
