@@ -23,6 +23,8 @@ struct Tiles {
 };
 #endif
 
+#include "kernels/step.h"
+//
 #include "kernels/forward.h"
 //
 #include "kernels/backward.h"
