@@ -24,8 +24,9 @@ std::int64_t l2_bytes();  // this machine's; where the system doesn't tell, 512 
 // `in`: the layer's input size; `threads`: of the team.
 Plan plan_layer(const Problem& problem, std::int64_t in, int threads, const Machine& machine);
 
-// Inputs and hidden sizes from which tiles pay.
-inline constexpr std::int64_t kTiledSize = 64;
+// Inputs and hidden sizes from which tiles pay: at 128, splitting numbers into parts takes what the products save.
+inline constexpr std::int64_t kTiledSize = 256;
+inline constexpr std::int64_t kTiledRows = 16;  // of a tile: as many cost what one does
 
 // How many threads a call is worth.
 int useful_threads(const Problem& problem, int threads, bool training, const Machine& machine);

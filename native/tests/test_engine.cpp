@@ -163,20 +163,20 @@ TEST_CASE_TEMPLATE("forward and backward are the equations, over odd sizes", Rea
   }
 }
 
-// Where instruction sets with matrix tiles use them: 64 inputs and units and more, forward with any number of rows.
+// Where instruction sets with matrix tiles use them: 256 inputs and units and more, forward with any number of rows.
 Sizes draw_for_tiles(std::mt19937& random) {
   const auto pick = [&](std::initializer_list<std::int64_t> of) { return of.begin()[random() % of.size()]; };
   Sizes s{};
-  s.T = pick({2, 5, 19});
-  s.N = pick({1, 7, 8, 16, 33});
-  s.I = pick({64, 65, 97, 130});
-  s.H = pick({64, 65, 80, 97});
+  s.T = pick({2, 5});
+  s.N = pick({1, 16, 33});
+  s.I = pick({256, 257, 290});
+  s.H = pick({256, 263, 272});
   s.P = pick({0, 0, 40});
-  s.layers = pick({1, 2});
+  s.layers = 1;
   s.D = pick({1, 2});
   s.bias = random() % 4 != 0;
   s.hx = random() % 2 == 0;
-  for (std::int64_t t = 0, n = s.N; t < s.T && s.T < 19; ++t, n -= n > 1 ? n / 3 : 0) s.batch_sizes.push_back(n);
+  for (std::int64_t t = 0, n = s.N; t < s.T && s.T > 2; ++t, n -= n > 1 ? n / 3 : 0) s.batch_sizes.push_back(n);
   return s;
 }
 
@@ -185,13 +185,13 @@ TEST_CASE("forward and backward are the equations, over sizes that go to matrix 
     if (isa == "generic") continue;  // slow, and has none
     fastlstm::use_isa(isa);
     std::mt19937 random(3);
-    for (int k = 0; k < 12; ++k) {
+    for (int k = 0; k < 5; ++k) {
       const Sizes s = draw_for_tiles(random);
       CAPTURE(isa);
       CAPTURE(k);
       Call<float> call(s, static_cast<unsigned>(k));
       for (auto& w : call.weights)
-        for (float& v : w) v *= 0.3F;  // else the sums of 130 products saturate every gate
+        for (float& v : w) v *= 0.2F;  // else the sums of 290 products saturate every gate
       call.forward(1 + k % 3);
       call.backward(1 + k % 4);
       compare(call, 5e-6);
@@ -199,9 +199,16 @@ TEST_CASE("forward and backward are the equations, over sizes that go to matrix 
   }
 }
 
+template <class Condition>
+std::size_t count_where(std::size_t size, const Condition& condition) {
+  std::size_t count = 0;
+  for (std::size_t k = 0; k < size; ++k) count += condition(k) ? 1 : 0;
+  return count;
+}
+
 TEST_CASE("numbers that matrix tiles cannot take: they travel as elsewhere, and leave other rows alone") {
   const float infinity = std::numeric_limits<float>::infinity();
-  const Sizes s{5, 9, 70, 66, 0, 1, 1, true, true, false, {}};
+  const Sizes s{9, 9, 260, 258, 0, 1, 1, true, true, false, {}};
   for (const char* const place : {"x", "weights", "doutput"})
     for (const float value : {infinity, -infinity, std::nanf(""), 1e30F, -3e38F, 1e-39F}) {
       CAPTURE(place);
@@ -212,7 +219,7 @@ TEST_CASE("numbers that matrix tiles cannot take: they travel as elsewhere, and 
         CAPTURE(isa);
         Call<float> call(s, 2);
         const std::vector<float> untouched = (call.forward(1), call.output);
-        const std::size_t odd_one = 70 + 3;  // row 1 of the first step
+        const std::size_t odd_one = 260 + 3;  // row 1 of the first step
         if (place[0] == 'x') call.x[odd_one] = value;
         if (place[0] == 'w') call.weights[0][odd_one] = value;
         if (place[0] == 'd') call.doutput[odd_one] = value;
@@ -220,21 +227,21 @@ TEST_CASE("numbers that matrix tiles cannot take: they travel as elsewhere, and 
         call.backward(2);
         const auto found = call.results();
         if (place[0] == 'x')
-          for (std::size_t k = 0; k < found[0].size(); ++k)
-            if (k / 66 % 9 != 1) CHECK(found[0][k] == untouched[k]);
+          CHECK(count_where(found[0].size(), [&](std::size_t k) { return k / 258 % 9 != 1 && found[0][k] != untouched[k]; }) ==
+                0);
         if (expected.empty()) expected = found;  // the generic instruction set's
         for (std::size_t k = 0; k < found.size(); ++k) {
           CAPTURE(name_of(k));
           double largest = 1;
           for (const float v : expected[k])
             if (std::isfinite(v)) largest = std::max(largest, std::abs(static_cast<double>(v)));
-          for (std::size_t j = 0; j < found[k].size(); ++j) {
+          const auto differs = [&](std::size_t j) {
             const double mine = found[k][j];
             const double other = expected[k][j];
-            CHECK(std::isnan(mine) == std::isnan(other));
-            if (std::isfinite(other)) CHECK(std::abs(mine - other) <= 1e-5 * largest);
-            if (std::isinf(other)) CHECK(mine == other);
-          }
+            if (std::isfinite(other)) return !(std::abs(mine - other) <= 1e-5 * largest);
+            return std::isnan(other) ? !std::isnan(mine) : mine != other;
+          };
+          CHECK(count_where(found[k].size(), differs) == 0);
         }
       }
     }
@@ -287,8 +294,8 @@ TEST_CASE_TEMPLATE("any number of threads gives the same bits, gradients too", R
                            {40, 3, 30, 97, 5, 2, 2, true, false, true, {}},
                            {30, 40, 9, 65, 0, 1, 1, true, true, false, {}},
                            {6, 20, 9, 65, 0, 2, 1, true, true, false, {20, 20, 13, 7, 7, 1}},
-                           {11, 33, 70, 130, 0, 2, 2, true, true, false, {}},
-                           {9, 16, 64, 97, 40, 2, 1, true, true, true, {}}};
+                           {11, 33, 260, 256, 0, 1, 2, true, true, false, {}},
+                           {9, 16, 257, 258, 40, 1, 1, true, true, true, {}}};
     for (const Sizes& s : cases) {
       Call<Real> call(s, 5);
       call.forward(1);

@@ -85,9 +85,9 @@ TEST_CASE("the plan: weights that stay in a larger L2 are no reason to split uni
 
 TEST_CASE("the plan: matrix tiles where the instruction set has them, whatever the number of rows") {
   for (const std::int64_t N : {1, 3, 100}) {
-    CHECK(plan_layer(Problem(2, N, 64, 64, 0, 1, 1), 64, 2, {4, true, 512 << 10}).tiled);
-    CHECK_FALSE(plan_layer(Problem(2, N, 63, 64, 0, 1, 1), 63, 2, {4, true, 512 << 10}).tiled);
-    CHECK_FALSE(plan_layer(Problem(1, N, 64, 64, 0, 1, 1), 64, 2, {4, true, 512 << 10}).tiled);
+    CHECK(plan_layer(Problem(2, N, 256, 256, 0, 1, 1), 256, 2, {4, true, 512 << 10}).tiled);
+    CHECK_FALSE(plan_layer(Problem(2, N, 255, 256, 0, 1, 1), 255, 2, {4, true, 512 << 10}).tiled);
+    CHECK_FALSE(plan_layer(Problem(1, N, 256, 256, 0, 1, 1), 256, 2, {4, true, 512 << 10}).tiled);
   }
 }
 

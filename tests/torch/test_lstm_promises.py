@@ -12,7 +12,14 @@ from fastlstm import LSTM
 
 THREADS = [1, 2, 3, 5]
 DTYPES = [torch.float32, torch.float64]
-SIZES = [(7, 1), (3, 7), (64, 64), (33, 97), (65, 200)]  # I, H
+SIZES = [
+    (7, 1),
+    (3, 7),
+    (64, 64),
+    (33, 97),
+    (65, 200),
+    (256, 258),
+]  # I, H; the last goes to matrix tiles where there are some
 OPTIONS = [{}, {"num_layers": 2, "bidirectional": True}, {"proj_size": True}, {"num_layers": 3, "bias": False}]
 each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 each_options = pytest.mark.parametrize("options", OPTIONS, ids=str)

@@ -61,6 +61,10 @@ struct LayerBackward {
   Index tile_count() const { return x_tiles() + h_tiles() + (wants_bias() ? 1 : 0); }
 };
 
+// Whether the product of a step goes to tiles, too: fewer rows do not fill them once they are shared. By N alone, or the
+// gradients' bits would depend on the number of threads.
+inline bool tiled_recurrence(const Problem& problem) { return problem.N >= 2 * kTiledRows; }
+
 // The gate gradients of one run of rows and the blocks of units [blocks).
 template <class Real>
 void gate_gradients(const LayerBackward<Real>& layer, const Run& run, Range blocks, Index first_row, Index block_rows) {
@@ -175,6 +179,8 @@ void backward_step(const LayerBackward<Real>& layer, Index t, const Part& part, 
   if constexpr (kTiled<Real>) {
     if (layer.plan.tiled) {
       split_gates(layer, row0, here.last - here.first, blocks, block_rows);
+    }
+    if (layer.plan.tiled && tiled_recurrence(problem)) {
       if (last_step && layer.dh_0 == nullptr) return;
       if (!in_step()) return;
       gates_times(layer, row0, layer.tiles.hh_panels, layer.weights.w_hh.element, layer.dh + here.first * layer.out_padded(),

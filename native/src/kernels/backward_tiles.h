@@ -45,7 +45,12 @@ inline void prepare_tiles(const LayerBackward<float>& layer, const Group& group)
   const auto mine = [&](Index count) { return share(count, group.rank, group.size); };
   const auto panels = [&](Index columns) { return mine((columns + kPanel<float> - 1) / kPanel<float>); };
   const Range hh = panels(out);
-  bool large = pack_tile_gate_rows(layer.weights.w_hh, H, out, tiles.hh_panels, hh.first, hh.last);
+  bool large = false;
+  if (tiled_recurrence(problem)) {
+    large = pack_tile_gate_rows(layer.weights.w_hh, H, out, tiles.hh_panels, hh.first, hh.last);
+  } else {
+    pack_gate_rows(layer.weights.w_hh, H, out, layer.hh_panels, hh.first, hh.last);
+  }
   if (layer.dx != nullptr) {
     const Range ih = panels(layer.in);
     large |= pack_tile_gate_rows(layer.weights.w_ih, H, layer.in, tiles.ih_panels, ih.first, ih.last);

@@ -59,9 +59,7 @@ inline void apply_mask(const Real* x, const Source<Real>& factors, Real* y, Inde
 inline bool has_tiles(const Problem& problem) { return problem.T > 1 && problem.H >= kTiledSize; }
 
 // Whether the products of backward go to tiles: the gradients' bits may depend on N.
-inline bool tiled_backward(const Problem& problem) {
-  return has_tiles(problem) && problem.rows() >= kTiledSize && problem.N >= 8;
-}
+inline bool tiled_backward(const Problem& problem) { return has_tiles(problem) && problem.rows() >= 4 * kTiledRows; }
 
 template <class Real>
 inline Machine machine() {
