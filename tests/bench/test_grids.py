@@ -1,5 +1,7 @@
 """What stands beside the ratios of a grid, and what is timed for it."""
 
+import math
+
 import pytest
 
 from fastlstm.bench import grid, grids, measure, models
@@ -37,7 +39,8 @@ def test_the_contenders_of_a_grid_agree_and_are_timed(name, train):
     assert list(row.seconds) == ["nn.LSTM", OURS, *BESIDE.get(name, [])]
     assert row.peers == ["nn.LSTM"]
     for extra in GRIDS[name].extras:
-        assert extra.value(row) > 0
+        value = extra.value(row)
+        assert math.isfinite(value) and value != 0  # bursts of a millisecond may even put a layer above its model
 
 
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
