@@ -16,7 +16,7 @@ inline ForwardTiles forward_tile_scratch(Arena& arena, const Problem& problem, I
   return tiles;
 }
 
-// Packs a member's share of the weights. True: one is too large for tiles.
+// Packs a member's share of the weights, and notes whether one is too large for tiles.
 inline void pack_input_tiles(const LayerForward<float>& layer, const Group& group) {
   const Index H = layer.problem->H;
   const Range units = share(unit_blocks<float>(H), group.rank, group.size);
