@@ -56,10 +56,13 @@ TEST_CASE("the rows of a packed batch are shared by their work, not by their num
     for (std::size_t t = 0; t < 10; ++t) sizes[t] = 4;
     return sizes;
   }());
-  CHECK(share_rows(packed, 0, 2).first == 0);
-  CHECK(share_rows(packed, 0, 2).last == 1);
-  CHECK(share_rows(packed, 1, 2).first == 1);
-  CHECK(share_rows(packed, 1, 2).last == 4);
+  CHECK(share_rows(packed, 0, packed.T, 0, 2).first == 0);
+  CHECK(share_rows(packed, 0, packed.T, 0, 2).last == 1);
+  CHECK(share_rows(packed, 0, packed.T, 1, 2).first == 1);
+  CHECK(share_rows(packed, 0, packed.T, 1, 2).last == 4);
+  CHECK(share_rows(packed, 0, 10, 0, 2).last == 2);  // of these steps alone every row is as long
+  CHECK(share_rows(packed, 5, 15, 0, 2).last == 2);  // one row of 10, three of 5
+  CHECK(share_rows(packed, 10, 100, 0, 2).last == 1);
 }
 
 namespace {

@@ -265,7 +265,7 @@ void backward_direction(LayerBackward<Real> layer, const Group& group) {
   const Index unit_groups = unit_blocks<Real>(problem.H);
   const Index H_panels = layer.H_padded() / kPanel<Real>;
   const Index out_panels = layer.out_padded() / kPanel<Real>;
-  Part part{share_rows(problem, group.rank, group.size), {0, unit_groups}, {0, out_panels}};
+  Part part{{0, problem.N}, {0, unit_groups}, {0, out_panels}};
   if (by_unit) {
     const Range mine = share(H_panels, group.rank, group.size);
     const Index last = mine.last * kVectors < unit_groups ? mine.last * kVectors : unit_groups;
@@ -286,6 +286,7 @@ void backward_direction(LayerBackward<Real> layer, const Group& group) {
     const Index t1 = problem.block(block + 1);
     const Index first_row = problem.row(t0);
     const Index block_rows = problem.row(t1) - first_row;
+    if (!by_unit) part.rows = share_rows(problem, t0, t1, group.rank, group.size);
     for (Index s = 0; s < t1 - t0 && !(alone && group.rank > 0); ++s) {
       const Index t = layer.direction == 0 ? t1 - 1 - s : t0 + s;
       const bool last_step = t == (layer.direction == 0 ? 0 : problem.T - 1);

@@ -232,7 +232,7 @@ void forward_direction(LayerForward<Real> layer, const Group& group) {
   }
 
   const bool by_unit = layer.plan.by_unit && group.size > 1;
-  const Range rows = by_unit ? Range{0, problem.N} : share_rows(problem, group.rank, group.size);
+  Range rows = by_unit ? Range{0, problem.N} : share_rows(problem, 0, problem.T, group.rank, group.size);
   const Range whole{0, unit_groups};
   Range blocks = by_unit ? packed : whole;
   Range columns = by_unit ? share(out_panels, group.rank, group.size) : Range{0, out_panels};
@@ -254,8 +254,12 @@ void forward_direction(LayerForward<Real> layer, const Group& group) {
     const Index first_row = problem.row(t0);
     const Index block_rows = problem.row(t1) - first_row;
     Real* const gates = layer.gates != nullptr ? layer.gates + first_row * 4 * Hp : layer.preactivation;
-    // Everyone's rows stand where they stood in the block before, unless that one had another shape.
-    if (layer.plan.project && !by_unit && b > 0 && !same_shape(problem, t0, t1, layer.direction)) group.barrier->wait();
+    // Everyone's rows stand where they stood in the block before, unless that one had another shape. Where all must wait for
+    // that, rows of unequal lengths are shared anew: equal work in the whole is not equal work in each block.
+    if (layer.plan.project && !by_unit && (b == 0 || !same_shape(problem, t0, t1, layer.direction))) {
+      if (b > 0) group.barrier->wait();
+      rows = share_rows(problem, t0, t1, group.rank, group.size);
+    }
     if (layer.plan.project) project_block(layer, t0, t1, gates, rows, blocks, group, by_unit && !alone);
     for (Index s = 0; s < t1 - t0 && goes_on; ++s) {
       const Index t = layer.direction == 0 ? t0 + s : t1 - 1 - s;

@@ -348,6 +348,9 @@ void backward_layers(const BackwardCall<Real>& call, const Member& member) {
     const Real* const output = kept ? saved.output(k) : static_cast<const Real*>(call.outputs.output.data);
     Plan plan = plan_layer(problem, 0, member.size, machine<Real>());
     plan.tiled = kTiled<Real> && tiled_backward(problem);
+    // A tile of one row costs what one of sixteen does, so the rows of a step stay together: with two threads up to 1.3x in packed
+    // batches, 1.0 to 1.1x in dense ones.
+    if (plan.tiled && tiled_recurrence(problem)) plan.by_unit = problem.H >= 16 * member.size;
     plan.by_direction = false;  // both directions add to dx: one after the other, so that the order of additions is fixed
     for (Index d = 0; d < problem.D; ++d) {
       const Index l = k * problem.D + d;
