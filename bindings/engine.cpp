@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "infer.h"
+#include "segments.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -20,6 +21,7 @@ namespace {
 
 using Address = std::uintptr_t;
 using Addresses = std::vector<Address>;
+using Rows = std::vector<std::int64_t>;
 
 // What the arrays of a call hold.
 struct DType {
@@ -38,24 +40,41 @@ DType dtype_named(const std::string& name) {
 
 struct PyProblem : fastlstm::Problem {
   DType dtype;
+  // Where rows of x and output, of h_0 and c_0, and of h_n and c_n stand; empty: one after the other.
+  Rows places;
+  Rows initial;
+  Rows final;
 
   PyProblem(std::int64_t T, std::int64_t N, std::int64_t I, std::int64_t H, std::int64_t P, std::int64_t layers,
             std::int64_t directions, const std::string& dtype, const std::optional<std::vector<std::int64_t>>& batch_sizes)
-      : Problem(T, N, I, H, P, layers, directions, batch_sizes.value_or(std::vector<std::int64_t>{})),
-        dtype(dtype_named(dtype)) {}
+      : Problem(T, N, I, H, P, layers, directions, batch_sizes.value_or(Rows{})), dtype(dtype_named(dtype)) {}
+
+  PyProblem(const fastlstm::Segments& segments, std::int64_t step, std::int64_t row, Address starts, std::int64_t I,
+            std::int64_t H, std::int64_t P, std::int64_t layers, std::int64_t directions, const std::string& dtype)
+      : Problem(segments.batch_sizes().empty() ? 1 : static_cast<std::int64_t>(segments.batch_sizes().size()), segments.count(),
+                I, H, P, layers, directions, segments.batch_sizes()),
+        dtype(dtype_named(dtype)),
+        places(static_cast<std::size_t>(segments.steps())),
+        initial(cells() * static_cast<std::size_t>(segments.count())),
+        final(initial.size()) {
+    segments.places(step, row, reinterpret_cast<const std::int64_t*>(starts), places.data());
+    segments.initial(layers, D, initial.data());
+    segments.final(layers, D, final.data());
+  }
 
   std::size_t cells() const { return static_cast<std::size_t>(layers * D); }
   std::int64_t saved_reals() const {
-    return dtype.is_double ? fastlstm::saved_size<double>(*this) : fastlstm::saved_size<float>(*this, dtype.element);
+    return dtype.is_double ? fastlstm::saved_size<double>(*this, target<double>(0, places))
+                           : fastlstm::saved_size<float>(*this, target<float>(0, places));
   }
   std::int64_t saved_bytes() const { return saved_reals() * (dtype.is_double ? 8 : 4); }
   template <class Real>
-  fastlstm::Source<Real> source(Address address) const {
-    return {reinterpret_cast<const void*>(address), dtype.element};
+  fastlstm::Source<Real> source(Address address, const Rows& rows = {}) const {
+    return {reinterpret_cast<const void*>(address), dtype.element, rows.empty() ? nullptr : rows.data()};
   }
   template <class Real>
-  fastlstm::Target<Real> target(Address address) const {
-    return {reinterpret_cast<void*>(address), dtype.element};
+  fastlstm::Target<Real> target(Address address, const Rows& rows = {}) const {
+    return {reinterpret_cast<void*>(address), dtype.element, rows.empty() ? nullptr : rows.data()};
   }
 };
 
@@ -80,9 +99,10 @@ struct Arguments {
     for (std::size_t k = 0; k < w.size(); k += 5)
       weights.push_back({source(w[k]), source(w[k + 1]), source(w[k + 2]), source(w[k + 3]), source(w[k + 4])});
     for (const Address mask : m) masks.push_back(source(mask));
-    inputs = {source(x), source(h_0), source(c_0), weights.data(), masks.empty() ? nullptr : masks.data()};
-    const auto target = [&](Address address) { return problem.target<Real>(address); };
-    outputs = {target(output), target(h_n), target(c_n)};
+    inputs = {problem.source<Real>(x, problem.places), problem.source<Real>(h_0, problem.initial),
+              problem.source<Real>(c_0, problem.initial), weights.data(), masks.empty() ? nullptr : masks.data()};
+    outputs = {problem.target<Real>(output, problem.places), problem.target<Real>(h_n, problem.final),
+               problem.target<Real>(c_n, problem.final)};
   }
 };
 
@@ -104,14 +124,18 @@ void forward(const PyProblem& problem, Address x, Address h_0, Address c_0, cons
 template <class Real>
 void backward_as(const PyProblem& problem, const Arguments<Real>& arguments, Address saved, Address doutput, Address dh_n,
                  Address dc_n, Address dx, Address dh_0, Address dc_0, const Addresses& dw, int threads) {
-  const auto source = [&](Address address) { return problem.source<Real>(address); };
   const auto target = [&](Address address) { return problem.target<Real>(address); };
   if (dw.size() != 5 * problem.cells()) throw std::invalid_argument("dweights: expected five addresses a layer and direction");
   std::vector<fastlstm::WeightGradients<Real>> dweights;
   for (std::size_t k = 0; k < dw.size(); k += 5)
     dweights.push_back({target(dw[k]), target(dw[k + 1]), target(dw[k + 2]), target(dw[k + 3]), target(dw[k + 4])});
-  const fastlstm::Gradients<Real> gradients{source(doutput), source(dh_n), source(dc_n),   target(dx),
-                                            target(dh_0),    target(dc_0), dweights.data()};
+  const fastlstm::Gradients<Real> gradients{problem.source<Real>(doutput, problem.places),
+                                            problem.source<Real>(dh_n, problem.final),
+                                            problem.source<Real>(dc_n, problem.final),
+                                            problem.target<Real>(dx, problem.places),
+                                            problem.target<Real>(dh_0, problem.initial),
+                                            problem.target<Real>(dc_0, problem.initial),
+                                            dweights.data()};
   const nb::gil_scoped_release release;
   fastlstm::backward<Real>(problem, arguments.inputs, arguments.outputs, at<const Real>(saved), gradients, threads);
 }
@@ -144,6 +168,9 @@ NB_MODULE(_engine, m) {
                     const std::string&, const std::optional<std::vector<std::int64_t>>&>(),
            "T"_a, "N"_a, "I"_a, "H"_a, "P"_a = 0, "layers"_a = 1, "directions"_a = 1, "dtype"_a = "float32",
            "batch_sizes"_a = nb::none())
+      .def(nb::init<const fastlstm::Segments&, std::int64_t, std::int64_t, Address, std::int64_t, std::int64_t, std::int64_t,
+                    std::int64_t, std::int64_t, const std::string&>(),
+           "segments"_a, "step"_a, "row"_a, "starts"_a, "I"_a, "H"_a, "P"_a, "layers"_a, "directions"_a, "dtype"_a)
       .def_prop_ro("rows", [](const PyProblem& p) { return p.rows(); })
       .def_prop_ro("saved_reals", &PyProblem::saved_reals)
       .def_prop_ro("saved_bytes", &PyProblem::saved_bytes);
@@ -168,4 +195,5 @@ NB_MODULE(_engine, m) {
       },
       "gomp_parallel"_a, "omp_get_thread_num"_a, "omp_get_num_threads"_a);
   define_infer(m);
+  define_segments(m);
 }

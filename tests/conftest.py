@@ -122,15 +122,17 @@ def _leaf(tensor: Tensor) -> Tensor:
     return tensor.detach().clone().requires_grad_()
 
 
-def evaluate(lstm: nn.Module, call: Call, *, seed: int = 0) -> Evaluation:
-    """Run forward (from this random seed, for dropout) and backward: outputs and every gradient, by name."""
+def evaluate(lstm: nn.Module, call: Call, *, seed: int = 0, **arguments: object) -> Evaluation:
+    """Run forward (from this random seed, for dropout; with further arguments) and backward: outputs and every gradient,
+    by name.
+    """
     data = call.x.data if isinstance(call.x, PackedSequence) else call.x
     data = _leaf(data)
     x = call.x._replace(data=data) if isinstance(call.x, PackedSequence) else data
     hx = None if call.hx is None else (_leaf(call.hx[0]), _leaf(call.hx[1]))
     lstm.zero_grad(set_to_none=True)
     torch.manual_seed(seed)
-    output, (h_n, c_n) = lstm(x, hx)
+    output, (h_n, c_n) = lstm(x, hx, **arguments)
     output = output.data if isinstance(output, PackedSequence) else output
     torch.autograd.backward((output, h_n, c_n), call.cotangents)
     found: Evaluation = {"output": output.detach(), "h_n": h_n.detach(), "c_n": c_n.detach(), "dx": data.grad}

@@ -14,7 +14,8 @@ SOURCE = Path(fastlstm.__file__).parent
 FLOORS = [
     ["_engine", "reference", "weights"],
     ["checkpoint"],
-    ["torch.call", "torch.parallel"],
+    ["torch.segments", "torch.parallel"],
+    ["torch.call"],
     ["torch.route", "torch.composite"],
     ["torch.autograd"],
     ["torch.recorded"],

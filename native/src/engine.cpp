@@ -31,7 +31,7 @@ Problem::Problem(std::int64_t T, std::int64_t N, std::int64_t I, std::int64_t H,
 }
 
 template <class Real>
-std::int64_t saved_size(const Problem& problem, Element output) {
+std::int64_t saved_size(const Problem& problem, const Target<Real>& output) {
   return kernels<Real>().saved_size(problem, output);
 }
 
@@ -79,7 +79,7 @@ void backward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<
 }
 
 #define FASTLSTM_INSTANTIATE(Real)                                                                                             \
-  template std::int64_t saved_size<Real>(const Problem&, Element);                                                             \
+  template std::int64_t saved_size<Real>(const Problem&, const Target<Real>&);                                                 \
   template void forward<Real>(const Problem&, const Inputs<Real>&, const Outputs<Real>&, Real*, int);                          \
   template void backward<Real>(const Problem&, const Inputs<Real>&, const Outputs<Real>&, const Real*, const Gradients<Real>&, \
                                int)

@@ -31,8 +31,8 @@ inline constexpr std::int64_t kTiledRows = 16;  // of a tile: as many cost what 
 // How many threads a call is worth.
 int useful_threads(const Problem& problem, int threads, bool training, const Machine& machine);
 
-// The rows [first, last) of the batch that thread `rank` of `size` takes of the steps [t0, t1), with nearly equal work: in a packed
-// batch the first rows are the longest.
+// The rows [first, last) of the batch that thread `rank` of `size` takes of the steps [t0, t1), with nearly equal work: in a
+// packed batch the first rows are the longest.
 struct Range {
   std::int64_t first;
   std::int64_t last;

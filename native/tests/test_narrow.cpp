@@ -189,7 +189,7 @@ TEST_CASE("a 16-bit call is the float32 call, its results rounded") {
                             narrow.target(call.dweights[w + 2]), narrow.target(call.dweights[w + 3]),
                             narrow.target(call.dweights[w + 4])});
       const fastlstm::Inputs<float> inputs{x, h_0, c_0, weights.data(), masks.empty() ? nullptr : masks.data()};
-      std::vector<float> saved(static_cast<std::size_t>(fastlstm::saved_size<float>(call.problem, narrow.element)));
+      std::vector<float> saved(static_cast<std::size_t>(fastlstm::saved_size<float>(call.problem, {nullptr, narrow.element})));
       fastlstm::forward<float>(call.problem, inputs, outputs, saved.data(), 1 + k % 3);
       fastlstm::backward<float>(call.problem, inputs, {{nullptr, narrow.element}, {}, {}}, saved.data(),
                                 {doutput, dh_n, dc_n, dx, dh_0, dc_0, dweights.data()}, 1 + k % 4);

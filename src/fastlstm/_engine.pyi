@@ -7,7 +7,7 @@ checks them.
 
 from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:  # the engine knows no torch
     from torch import Tensor
@@ -20,6 +20,7 @@ class Problem:
     float32 and rounded once. `batch_sizes` (non-increasing, the first is N) is for a packed batch only.
     """
 
+    @overload
     def __init__(
         self,
         T: int,
@@ -32,6 +33,25 @@ class Problem:
         dtype: str = "float32",
         batch_sizes: Sequence[int] | None = None,
     ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        segments: Segments,
+        step: int,
+        row: int,
+        starts: int,
+        I: int,
+        H: int,
+        P: int,
+        layers: int,
+        directions: int,
+        dtype: str,
+    ) -> None:
+        """The packed batch that segments make, its arrays those of the caller: step t of row n is row t * step + n * row of
+        x and output or, given the address of N int64 `starts`, t * step + starts[n]. What no step goes to is not written,
+        nor are gradients of what no step reads.
+        """
+
     @property
     def rows(self) -> int: ...
     @property
@@ -46,6 +66,40 @@ class Workspace:
     def __init__(self, bytes: int) -> None: ...
     @property
     def address(self) -> int: ...
+
+class Segments:
+    """The stretches of a batch of N rows of up to T steps that nothing crosses, as the sequences of a packed batch.
+
+    Where its rows stand, int64, -1: nowhere, is for who cannot give it to a `Problem`.
+
+    lengths: address of N int64, or 0: T each. reset: address of bool, step t of row n at `t * step + n * row`, or 0: none.
+    ValueError: a length is not from 0 to T. The methods write int64 to the address `to`.
+    """
+
+    def __init__(self, T: int, N: int, lengths: int, reset: int, step: int, row: int) -> None: ...
+    @property
+    def whole(self) -> bool:
+        """Whether every row is one segment of T steps."""
+    @property
+    def empty(self) -> bool:
+        """Whether any row has no step."""
+    @property
+    def steps(self) -> int:
+        """Of all rows together: the rows of the packed batch."""
+    @property
+    def count(self) -> int:
+        """How many segments there are: the N of the packed batch."""
+    @property
+    def T(self) -> int:
+        """The length of the longest: the T of the packed batch."""
+    def batch_sizes(self, to: int) -> None:
+        """(T): of the packed batch."""
+    def places(self, step: int, row: int, starts: int, to: int) -> None:
+        """(steps): where step t of row n stands, t * step + n * row, or, given N starts, t * step + starts[n]."""
+    def initial(self, layers: int, directions: int, to: int) -> None:
+        """(layers * directions * count): the row of h_0, (layers * directions * N, ..), a segment starts from; -1: zeros."""
+    def final(self, layers: int, directions: int, to: int) -> None:
+        """(layers * directions * count): the row of h_n, (layers * directions * N, ..), a segment's last state is; -1: none."""
 
 def forward(
     problem: Problem,

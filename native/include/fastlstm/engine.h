@@ -47,6 +47,51 @@ class Problem {
   std::vector<std::int64_t> block_;
 };
 
+// Where a sequence starts anew: a byte for step t of row n at data[t * step + n * row], not 0: the state before it is zeroed.
+struct Resets {
+  const bool* data = nullptr;  // nullptr: nowhere
+  std::int64_t step = 0;
+  std::int64_t row = 0;
+};
+
+// A batch of N rows of up to T steps that is no rectangle: rows end early, or start anew midway. Its segments, the stretches that
+// nothing crosses, are the sequences of a packed batch: the longest first, equals in the order of rows, then of time.
+class Segments {
+ public:
+  // lengths: (N), or nullptr: T each. A reset past its row's end counts for nothing. Throws std::invalid_argument on a length
+  // that is not from 0 to T.
+  Segments(std::int64_t T, std::int64_t N, const std::int64_t* lengths, const Resets& resets);
+
+  bool whole() const { return whole_; }          // every row is one segment of T steps: the batch is a rectangle after all
+  bool empty() const { return empty_; }          // any row has no step
+  std::int64_t steps() const { return steps_; }  // of all rows together: the rows of the packed batch
+  std::int64_t count() const { return static_cast<std::int64_t>(segments_.size()); }
+  const std::vector<std::int64_t>& batch_sizes() const { return batch_sizes_; }
+
+  // Where rows of the packed batch stand in the caller's arrays: the `rows` of a Source or Target.
+  // (steps()): of x and output. Step t of row n is at t * step + n * row, or, given starts (N), at t * step + starts[n].
+  void places(std::int64_t step, std::int64_t row, const std::int64_t* starts, std::int64_t* to) const;
+  // (layers * D * count()): of h_0 and c_0; -1 where a segment starts from zeros.
+  void initial(std::int64_t layers, std::int64_t D, std::int64_t* to) const;
+  // (layers * D * count()): of h_n and c_n; -1 where a segment's last state is not its row's.
+  void final(std::int64_t layers, std::int64_t D, std::int64_t* to) const;
+
+ private:
+  struct Segment {
+    std::int64_t n;
+    std::int64_t start;
+    std::int64_t length;
+    bool from_initial;  // the first of its row, and not reset
+    bool is_last;       // of its row
+  };
+  std::int64_t N_;
+  std::int64_t steps_ = 0;
+  bool whole_ = true;
+  bool empty_ = false;
+  std::vector<Segment> segments_;
+  std::vector<std::int64_t> batch_sizes_;
+};
+
 // 16-bit numbers by their bits: the upper half of a float, and IEEE 754's binary16.
 struct BFloat16 {
   std::uint16_t bits;
@@ -60,24 +105,28 @@ enum class Element : unsigned char { real, bfloat16, float16 };
 // An array that a call reads (Source) or writes (Target). Its elements are the call's Real or, where that is float, 16-bit
 // numbers: widened as they are read, rounded once, to the nearest, ties to even, as they are written. Each array of a call has
 // its own.
+// The rows of x, h_0, c_0, output, h_n, c_n and of their gradients may stand elsewhere: row k is row rows[k] of the array; -1:
+// nowhere, zeros are read, nothing is written. nullptr: one after the other.
 template <class Real>
 struct Source {
   const void* data = nullptr;
   Element element = Element::real;
+  const std::int64_t* rows = nullptr;
 
   Source() = default;
   Source(const Real* reals) : data(reals) {}
-  Source(const void* data, Element element) : data(data), element(element) {}
+  Source(const void* data, Element element, const std::int64_t* rows = nullptr) : data(data), element(element), rows(rows) {}
   bool operator==(std::nullptr_t) const { return data == nullptr; }
 };
 template <class Real>
 struct Target {
   void* data = nullptr;
   Element element = Element::real;
+  const std::int64_t* rows = nullptr;
 
   Target() = default;
   Target(Real* reals) : data(reals) {}
-  Target(void* data, Element element) : data(data), element(element) {}
+  Target(void* data, Element element, const std::int64_t* rows = nullptr) : data(data), element(element), rows(rows) {}
   bool operator==(std::nullptr_t) const { return data == nullptr; }
 };
 
@@ -129,10 +178,11 @@ struct Gradients {
   const WeightGradients<Real>* dweights;  // layers * D of them
 };
 
-// How many Reals `forward` leaves in `saved` for `backward`: linear in rows; more for an output that is rounded, which it keeps
-// as it was. The layout is the engine's own business; both calls must run on the same instruction set.
+// How many Reals `forward` leaves in `saved` for `backward`: linear in rows; more for an output that is rounded or whose rows
+// stand elsewhere, which it keeps as it was. The layout is the engine's own business; both calls must run on the same instruction
+// set.
 template <class Real>
-std::int64_t saved_size(const Problem& problem, Element output = Element::real);
+std::int64_t saved_size(const Problem& problem, const Target<Real>& output = {});
 
 // Runs the layer. `saved`: saved_size Reals, written, or nullptr at inference. `threads` >= 1: how many may work; the results are
 // the same bits for any number. Denormal numbers count as zeros. Safe to call from many threads at once. Throws std::bad_alloc,
@@ -141,7 +191,7 @@ template <class Real>
 void forward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<Real>& outputs, Real* saved, int threads);
 
 // The gradients of a scalar with respect to what went in, given those with respect to what came out. `outputs.output` and `saved`
-// as forward wrote them (h_n and c_n are not read, nor is a rounded output). Only what is asked for is computed.
+// as forward wrote them (h_n and c_n are not read, nor is an output that `saved` keeps). Only what is asked for is computed.
 template <class Real>
 void backward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<Real>& outputs, const Real* saved,
               const Gradients<Real>& gradients, int threads);

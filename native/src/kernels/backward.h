@@ -50,6 +50,12 @@ struct LayerBackward {
   Real* dhr_sums;            // (P, Hp padded to panels)
   Real* projected_features;  // dh_projected, packed by tiles
   BackwardTiles tiles;
+  // Block by block, where there is data: from where rows of x and doutput stand, and to where those of dx do.
+  Source<Real> bring_x;
+  Real* brought_x;  // (rows of the largest block, in)
+  Source<Real> bring_doutput;
+  Real* brought_doutput;  // (rows of the largest block, out)
+  Target<Real> send_dx;
 
   Index Hp() const { return unit_blocks<Real>(problem->H) * kLanes<Real>; }
   Index out_padded() const { return rounded_up(problem->out(), kPanel<Real>); }
@@ -286,7 +292,19 @@ void backward_direction(LayerBackward<Real> layer, const Group& group) {
     const Index t1 = problem.block(block + 1);
     const Index first_row = problem.row(t0);
     const Index block_rows = problem.row(t1) - first_row;
-    if (!by_unit) part.rows = share_rows(problem, t0, t1, group.rank, group.size);
+    const Range own = share_rows(problem, t0, t1, group.rank, group.size);
+    if (!by_unit) part.rows = own;
+    if (layer.bring_x.data != nullptr) {  // complete before block_gradients
+      bring_steps(layer.bring_x, layer.brought_x, problem, layer.in, t0, t1, own);
+      layer.x = layer.brought_x - first_row * layer.in;
+    }
+    if (layer.bring_doutput.data != nullptr) {
+      bring_steps(layer.bring_doutput, layer.brought_doutput, problem, problem.out(), t0, t1, own);
+      layer.doutput = layer.brought_doutput - first_row * problem.out();
+      if (by_unit) group.barrier->wait();
+    }
+    Real* const dx = layer.dx;
+    if (layer.send_dx.data != nullptr) layer.dx = dx - first_row * layer.in;
     for (Index s = 0; s < t1 - t0 && !(alone && group.rank > 0); ++s) {
       const Index t = layer.direction == 0 ? t1 - 1 - s : t0 + s;
       const bool last_step = t == (layer.direction == 0 ? 0 : problem.T - 1);
@@ -294,6 +312,7 @@ void backward_direction(LayerBackward<Real> layer, const Group& group) {
     }
     group.barrier->wait();
     block_gradients(layer, t0, t1, group);
+    layer.dx = dx;
     group.barrier->wait();
   }
   if (group.rank == 0) patience.forget();

@@ -72,6 +72,10 @@ struct LayerForward {
   Real* h_full;         // (N, Hp): o tanh(c_t) before its projection
   Real* preactivation;  // at inference: a gate buffer, for the rows of a block where the plan projects or cuts
   ForwardTiles tiles;
+  // Block by block, where there is data: x from where its rows stand, and output to there.
+  Source<Real> bring;
+  Real* brought;  // (members, rows of the largest block, in)
+  Target<Real> send;
 
   Index Hp() const { return unit_blocks<Real>(problem->H) * kLanes<Real>; }
 };
@@ -260,6 +264,14 @@ void forward_direction(LayerForward<Real> layer, const Group& group) {
       if (b > 0) group.barrier->wait();
       rows = share_rows(problem, t0, t1, group.rank, group.size);
     }
+    if (layer.bring.data != nullptr) {  // by rows each needs its own; by units all need all
+      const bool together = by_unit && !alone;
+      Real* const own = layer.brought + (by_unit ? 0 : group.rank * largest_block(problem) * layer.in);
+      bring_steps(layer.bring, own, problem, layer.in, t0, t1,
+                  together ? share_rows(problem, t0, t1, group.rank, group.size) : rows);
+      layer.x = own - first_row * layer.in;
+      if (together) group.barrier->wait();
+    }
     if (layer.plan.project) project_block(layer, t0, t1, gates, rows, blocks, group, by_unit && !alone);
     for (Index s = 0; s < t1 - t0 && goes_on; ++s) {
       const Index t = layer.direction == 0 ? t0 + s : t1 - 1 - s;
@@ -281,6 +293,11 @@ void forward_direction(LayerForward<Real> layer, const Group& group) {
         projection.run(last - rows.first, columns.first, columns.last);
       }
       goes_on = in_step();
+    }
+    if (goes_on && layer.send.data != nullptr) {
+      const bool together = by_unit && !alone;
+      send_steps<Real>(layer.output + first_row * out, layer.send, problem, out, t0, t1,
+                       together ? share_rows(problem, t0, t1, group.rank, group.size) : rows);
     }
   }
   group.barrier->wait();

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "fastlstm/engine.h"
 #include "plan.h"
@@ -52,7 +53,7 @@ struct BackwardCall {
 // Each function is what one member of the team does; together the members do the call.
 template <class Real>
 struct Kernels {
-  Index (*saved_size)(const Problem&, Element output);
+  Index (*saved_size)(const Problem&, const Target<Real>& output);
   std::size_t (*forward_scratch)(const ForwardCall<Real>&);
   void (*forward)(const ForwardCall<Real>&, const Member&);
   std::size_t (*backward_scratch)(const BackwardCall<Real>&);

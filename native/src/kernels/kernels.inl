@@ -9,6 +9,8 @@ namespace fastlstm::FASTLSTM_ISA {
 #include "kernels/cell.h"
 #include "kernels/narrow.h"
 //
+#include "kernels/ends.h"
+//
 #include "kernels/pack.h"
 //
 #ifdef FASTLSTM_TILES

@@ -2,18 +2,18 @@
 // namespace.
 
 // What forward keeps for backward: for every layer and direction its gates and cells, and the output of every layer but the last;
-// of that, too, where the caller's is rounded.
+// of that, too, where the caller's is rounded or stands elsewhere.
 template <class Real>
 struct Saved {
   const Problem& problem;
   Real* base;
-  bool rounded;
+  bool all_outputs;
 
   Index Hp() const { return unit_blocks<Real>(problem.H) * kLanes<Real>; }
   Index per_direction() const { return problem.rows() * 5 * Hp(); }
   Index per_output() const { return problem.rows() * problem.D * problem.out(); }
   Index size() const {
-    return problem.layers * problem.D * per_direction() + (problem.layers - (rounded ? 0 : 1)) * per_output();
+    return problem.layers * problem.D * per_direction() + (problem.layers - (all_outputs ? 0 : 1)) * per_output();
   }
   Real* gates(Index layer, Index direction) const { return base + (layer * problem.D + direction) * per_direction(); }
   Real* c(Index layer, Index direction) const { return gates(layer, direction) + problem.rows() * 4 * Hp(); }
@@ -21,8 +21,8 @@ struct Saved {
 };
 
 template <class Real>
-Index saved_size(const Problem& problem, Element output) {
-  return Saved<Real>{problem, nullptr, output != Element::real}.size();
+Index saved_size(const Problem& problem, const Target<Real>& output) {
+  return Saved<Real>{problem, nullptr, !as_it_is(output)}.size();
 }
 
 template <class Real>
@@ -71,34 +71,6 @@ inline Group group_of(const Plan& plan, const Member& member) {
   return {member.rank, member.size, member.barrier};
 }
 
-// How many numbers the arrays at the ends of a call have.
-struct Counts {
-  Index x;
-  Index output;
-  Index h;
-  Index c;
-
-  explicit Counts(const Problem& problem)
-      : x(problem.rows() * problem.I),
-        output(problem.rows() * problem.D * problem.out()),
-        h(problem.layers * problem.D * problem.N * problem.out()),
-        c(problem.layers * problem.D * problem.N * problem.H) {}
-};
-
-// x, h_0 and c_0 as Reals: room for those that come in 16 bits.
-template <class Real>
-struct WideInputs {
-  Real* x;
-  Real* h_0;
-  Real* c_0;
-
-  WideInputs(Arena& arena, const Inputs<Real>& inputs, const Counts& counts)
-      : x(take_wide<Real>(arena, inputs.x, counts.x)),
-        h_0(take_wide<Real>(arena, inputs.h_0, counts.h)),
-        c_0(take_wide<Real>(arena, inputs.c_0, counts.c)) {}
-  bool any() const { return x != nullptr || h_0 != nullptr || c_0 != nullptr; }
-};
-
 template <class Real>
 struct ForwardScratch {
   Real* panels[2];
@@ -111,11 +83,11 @@ struct ForwardScratch {
   Real* masked;      // the input of a layer behind dropout
   ForwardTiles tiles[2];
   Arena arena;
-  Counts counts;
-  WideInputs<Real> inputs;
-  Real* h_n;     // before they are rounded
+  Ends ends;
+  OwnInputs<Real> inputs;
+  Real* h_n;     // before they are sent
   Real* c_n;     // likewise
-  Real* output;  // likewise, at inference
+  Real* output;  // likewise, where `saved` does not keep it
   std::size_t bytes;
 
   explicit ForwardScratch(const ForwardCall<Real>& call)
@@ -129,11 +101,17 @@ struct ForwardScratch {
         masked{},
         tiles{},
         arena(call.scratch),
-        counts(call.problem),
-        inputs(arena, call.inputs, counts),
-        h_n(take_wide<Real>(arena, call.outputs.h_n, counts.h)),
-        c_n(take_wide<Real>(arena, call.outputs.c_n, counts.c)),
-        output(call.saved != nullptr ? nullptr : take_wide<Real>(arena, call.outputs.output, counts.output)) {
+        ends(call.problem),
+        inputs(arena, call.inputs,
+               block_by_block(call.problem, call.inputs.x.rows)
+                   ? Shape{call.threads * largest_block(call.problem), call.problem.I}
+                   : ends.x,
+               ends),
+        h_n(take_own<Real>(arena, call.outputs.h_n, ends.h)),
+        c_n(take_own<Real>(arena, call.outputs.c_n, ends.c)),
+        output(call.saved != nullptr && !as_it_is(call.outputs.output)
+                   ? nullptr
+                   : take_own<Real>(arena, call.outputs.output, ends.output)) {
     const Problem& problem = call.problem;
     const Index Hp = rounded_up(problem.H, kLanes<Real>);
     const Index out = problem.out();
@@ -150,8 +128,8 @@ struct ForwardScratch {
       if (problem.P > 0) h_full[d] = arena.take<Real>(problem.N * Hp);
     }
     if (call.saved == nullptr)
-      for (Index k = 0; k < 2 && k < problem.layers - 1; ++k) outputs[k] = arena.take<Real>(counts.output);
-    if (any_mask(problem, call.inputs)) masked = arena.take<Real>(counts.output);
+      for (Index k = 0; k < 2 && k < problem.layers - 1; ++k) outputs[k] = arena.take<Real>(ends.output.count());
+    if (any_mask(problem, call.inputs)) masked = arena.take<Real>(ends.output.count());
     bytes = arena.used();
   }
 };
@@ -166,17 +144,18 @@ void forward_layers(const ForwardCall<Real>& call, const Member& member) {
   const Problem& problem = call.problem;
   const ForwardScratch<Real> scratch(call);
   [[maybe_unused]] const Tiles registers(kTiled<Real> && has_tiles(problem));
-  const bool rounded = call.outputs.output.element != Element::real;
-  const Saved<Real> saved{problem, call.saved, rounded};
+  const bool kept_whole = !as_it_is(call.outputs.output);
+  const Saved<Real> saved{problem, call.saved, kept_whole};
   const Index out = problem.out();
-  const Counts& counts = scratch.counts;
-  const Real* x = widened(call.inputs.x, scratch.inputs.x, counts.x, member);
-  const Real* const h_0 = widened(call.inputs.h_0, scratch.inputs.h_0, counts.h, member);
-  const Real* const c_0 = widened(call.inputs.c_0, scratch.inputs.c_0, counts.c, member);
-  Real* const h_n = unrounded(call.outputs.h_n, scratch.h_n);
-  Real* const c_n = unrounded(call.outputs.c_n, scratch.c_n);
+  const Ends& ends = scratch.ends;
+  const bool by_block = block_by_block(problem, call.inputs.x.rows);
+  const Real* x = by_block ? scratch.inputs.x : brought(call.inputs.x, scratch.inputs.x, ends.x, member);
+  const Real* const h_0 = brought(call.inputs.h_0, scratch.inputs.h_0, ends.h, member);
+  const Real* const c_0 = brought(call.inputs.c_0, scratch.inputs.c_0, ends.c, member);
+  Real* const h_n = own_or_there(call.outputs.h_n, scratch.h_n);
+  Real* const c_n = own_or_there(call.outputs.c_n, scratch.c_n);
   Real* const last_output =
-      rounded && call.saved != nullptr ? saved.output(problem.layers - 1) : unrounded(call.outputs.output, scratch.output);
+      kept_whole && call.saved != nullptr ? saved.output(problem.layers - 1) : own_or_there(call.outputs.output, scratch.output);
   if (scratch.inputs.any()) member.barrier->wait();
   for (Index k = 0; k < problem.layers; ++k) {
     const Index in = problem.layer_input(k);
@@ -192,6 +171,11 @@ void forward_layers(const ForwardCall<Real>& call, const Member& member) {
       layer.direction = static_cast<int>(d);
       layer.in = in;
       layer.x = x;
+      if (by_block && k == 0) {
+        layer.bring = call.inputs.x;
+        layer.brought = scratch.inputs.x;
+      }
+      if (by_block && k + 1 == problem.layers) layer.send = call.outputs.output;
       if (h_0 != nullptr) layer.h_0 = h_0 + l * problem.N * out;
       if (c_0 != nullptr) layer.c_0 = c_0 + l * problem.N * problem.H;
       layer.weights = call.inputs.weights[l];
@@ -221,16 +205,22 @@ void forward_layers(const ForwardCall<Real>& call, const Member& member) {
     member.barrier->wait();
     x = output;
     if (const Source<Real> mask = mask_of(call.inputs, k); mask != nullptr) {
-      apply_mask(x, mask, scratch.masked, counts.output, member);
+      apply_mask(x, mask, scratch.masked, ends.output.count(), member);
       x = scratch.masked;
       member.barrier->wait();
     }
   }
-  if (!rounded && scratch.h_n == nullptr && scratch.c_n == nullptr) return;
+  if (last_output == call.outputs.output.data && scratch.h_n == nullptr && scratch.c_n == nullptr) return;
   member.barrier->wait();
-  if (rounded) round_share(last_output, call.outputs.output, counts.output, member);
-  round_share(scratch.h_n, call.outputs.h_n, counts.h, member);
-  round_share(scratch.c_n, call.outputs.c_n, counts.c, member);
+  if (!by_block) send_share(last_output, call.outputs.output, ends.output, member);
+  send_share(scratch.h_n, call.outputs.h_n, ends.h, member);
+  send_share(scratch.c_n, call.outputs.c_n, ends.c, member);
+}
+
+// Whether backward does. Not on tiles: whether they hold x and doutput is seen before the first block.
+template <class Real>
+inline bool by_block_backward(const BackwardCall<Real>& call) {
+  return block_by_block(call.problem, call.inputs.x.rows) && !(kTiled<Real> && tiled_backward(call.problem));
 }
 
 template <class Real>
@@ -239,12 +229,12 @@ struct BackwardScratch {
   Real* doutputs[2];           // gradients of the outputs of the layers in between, in turn
   Real* masked;
   Arena arena;
-  Counts counts;
-  WideInputs<Real> inputs;
-  Real* doutput;  // widened
+  Ends ends;
+  OwnInputs<Real> inputs;
+  Real* doutput;  // brought
   Real* dh_n;
   Real* dc_n;
-  Real* dx;  // before they are rounded
+  Real* dx;  // before they are sent
   Real* dh_0;
   Real* dc_0;
   std::size_t bytes;
@@ -254,14 +244,14 @@ struct BackwardScratch {
         doutputs{},
         masked{},
         arena(call.scratch),
-        counts(call.problem),
-        inputs(arena, call.inputs, counts),
-        doutput(take_wide<Real>(arena, call.gradients.doutput, counts.output)),
-        dh_n(take_wide<Real>(arena, call.gradients.dh_n, counts.h)),
-        dc_n(take_wide<Real>(arena, call.gradients.dc_n, counts.c)),
-        dx(take_wide<Real>(arena, call.gradients.dx, counts.x)),
-        dh_0(take_wide<Real>(arena, call.gradients.dh_0, counts.h)),
-        dc_0(take_wide<Real>(arena, call.gradients.dc_0, counts.c)) {
+        ends(call.problem),
+        inputs(arena, call.inputs, block_or(call, ends.x), ends),
+        doutput(take_own<Real>(arena, call.gradients.doutput, block_or(call, ends.output))),
+        dh_n(take_own<Real>(arena, call.gradients.dh_n, ends.h)),
+        dc_n(take_own<Real>(arena, call.gradients.dc_n, ends.c)),
+        dx(take_own<Real>(arena, call.gradients.dx, block_or(call, ends.x))),
+        dh_0(take_own<Real>(arena, call.gradients.dh_0, ends.h)),
+        dc_0(take_own<Real>(arena, call.gradients.dc_0, ends.c)) {
     const Problem& problem = call.problem;
     const Index Hp = rounded_up(problem.H, kLanes<Real>);
     const Index out = problem.out();
@@ -287,11 +277,14 @@ struct BackwardScratch {
     }
     if constexpr (kTiled<Real>)
       if (tiled_backward(problem)) a.tiles = backward_tile_scratch(arena, problem, in, call.threads);
-    for (Index k = 0; k < 2 && k < problem.layers - 1; ++k) doutputs[k] = arena.take<Real>(counts.output);
-    if (any_mask(problem, call.inputs)) masked = arena.take<Real>(counts.output);
+    for (Index k = 0; k < 2 && k < problem.layers - 1; ++k) doutputs[k] = arena.take<Real>(ends.output.count());
+    if (any_mask(problem, call.inputs)) masked = arena.take<Real>(ends.output.count());
     bytes = arena.used();
   }
-  bool any_widened() const { return inputs.any() || doutput != nullptr || dh_n != nullptr || dc_n != nullptr; }
+  static Shape block_or(const BackwardCall<Real>& call, const Shape& whole) {
+    return by_block_backward(call) ? Shape{largest_block(call.problem), whole.width} : whole;
+  }
+  bool any_brought() const { return inputs.any() || doutput != nullptr || dh_n != nullptr || dc_n != nullptr; }
 };
 
 template <class Real>
@@ -321,35 +314,36 @@ void backward_layers(const BackwardCall<Real>& call, const Member& member) {
   const Gradients<Real>& g = call.gradients;
   const BackwardScratch<Real> scratch(call);
   [[maybe_unused]] const Tiles registers(kTiled<Real> && tiled_backward(problem));
-  const bool rounded = call.outputs.output.element != Element::real;
-  const Saved<Real> saved{problem, const_cast<Real*>(call.saved), rounded};  // only read
+  const bool kept_whole = !as_it_is(call.outputs.output);
+  const Saved<Real> saved{problem, const_cast<Real*>(call.saved), kept_whole};  // only read
   const Index out = problem.out();
-  const Counts& counts = scratch.counts;
-  const Real* const input = widened(call.inputs.x, scratch.inputs.x, counts.x, member);
-  const Real* const h_0 = widened(call.inputs.h_0, scratch.inputs.h_0, counts.h, member);
-  const Real* const c_0 = widened(call.inputs.c_0, scratch.inputs.c_0, counts.c, member);
-  const Real* doutput = widened(g.doutput, scratch.doutput, counts.output, member);
-  const Real* const dh_n = widened(g.dh_n, scratch.dh_n, counts.h, member);
-  const Real* const dc_n = widened(g.dc_n, scratch.dc_n, counts.c, member);
-  Real* const dh_0 = unrounded(g.dh_0, scratch.dh_0);
-  Real* const dc_0 = unrounded(g.dc_0, scratch.dc_0);
-  if (scratch.any_widened()) member.barrier->wait();
+  const Ends& ends = scratch.ends;
+  const bool by_block = by_block_backward(call);
+  const Real* const input = by_block ? nullptr : brought(call.inputs.x, scratch.inputs.x, ends.x, member);
+  const Real* const h_0 = brought(call.inputs.h_0, scratch.inputs.h_0, ends.h, member);
+  const Real* const c_0 = brought(call.inputs.c_0, scratch.inputs.c_0, ends.c, member);
+  const Real* doutput = by_block ? nullptr : brought(g.doutput, scratch.doutput, ends.output, member);
+  const Real* const dh_n = brought(g.dh_n, scratch.dh_n, ends.h, member);
+  const Real* const dc_n = brought(g.dc_n, scratch.dc_n, ends.c, member);
+  Real* const dh_0 = own_or_there(g.dh_0, scratch.dh_0);
+  Real* const dc_0 = own_or_there(g.dc_0, scratch.dc_0);
+  if (scratch.any_brought()) member.barrier->wait();
   for (Index k = problem.layers - 1; k >= 0; --k) {
     const Index in = problem.layer_input(k);
     const Real* x = k == 0 ? input : saved.output(k - 1);
     const Source<Real> mask = k == 0 ? Source<Real>{} : mask_of(call.inputs, k - 1);
     if (mask != nullptr) {
-      apply_mask(x, mask, scratch.masked, counts.output, member);
+      apply_mask(x, mask, scratch.masked, ends.output.count(), member);
       x = scratch.masked;
     }
     const bool goes_on = wanted_below(call, k);
-    Real* const dx = !goes_on ? nullptr : k == 0 ? unrounded(g.dx, scratch.dx) : scratch.doutputs[(k - 1) % 2];
-    const bool kept = rounded || k + 1 < problem.layers;
+    Real* const dx = !goes_on ? nullptr : k == 0 ? own_or_there(g.dx, scratch.dx) : scratch.doutputs[(k - 1) % 2];
+    const bool kept = kept_whole || k + 1 < problem.layers;
     const Real* const output = kept ? saved.output(k) : static_cast<const Real*>(call.outputs.output.data);
     Plan plan = plan_layer(problem, 0, member.size, machine<Real>());
     plan.tiled = kTiled<Real> && tiled_backward(problem);
-    // A tile of one row costs what one of sixteen does, so the rows of a step stay together: with two threads up to 1.3x in packed
-    // batches, 1.0 to 1.1x in dense ones.
+    // A tile of one row costs what one of sixteen does, so the rows of a step stay together: with two threads up to 1.3x in
+    // packed batches, 1.0 to 1.1x in dense ones.
     if (plan.tiled && tiled_recurrence(problem)) plan.by_unit = problem.H >= 16 * member.size;
     plan.by_direction = false;  // both directions add to dx: one after the other, so that the order of additions is fixed
     for (Index d = 0; d < problem.D; ++d) {
@@ -370,6 +364,15 @@ void backward_layers(const BackwardCall<Real>& call, const Member& member) {
       if (dh_n != nullptr) layer.dh_n = dh_n + l * problem.N * out;
       if (dc_n != nullptr) layer.dc_n = dc_n + l * problem.N * problem.H;
       layer.dx = dx;
+      if (by_block && k == 0) {
+        layer.bring_x = call.inputs.x;
+        layer.brought_x = scratch.inputs.x;
+        layer.send_dx = g.dx;
+      }
+      if (by_block && k + 1 == problem.layers) {
+        layer.bring_doutput = g.doutput;
+        layer.brought_doutput = scratch.doutput;
+      }
       layer.add_dx = d > 0;
       if constexpr (kTiled<Real>) layer.tiles.x_parts = parts_of(k == 0 ? call.inputs.x.element : Element::real);
       if (dh_0 != nullptr) layer.dh_0 = dh_0 + l * problem.N * out;
@@ -384,12 +387,12 @@ void backward_layers(const BackwardCall<Real>& call, const Member& member) {
     }
     if (!goes_on) break;
     if (mask != nullptr) {
-      apply_mask<Real>(dx, mask, dx, counts.output, member);
+      apply_mask<Real>(dx, mask, dx, ends.output.count(), member);
       member.barrier->wait();
     }
     doutput = dx;
   }
-  round_share(scratch.dx, g.dx, counts.x, member);  // every direction ended with a barrier
-  round_share(scratch.dh_0, g.dh_0, counts.h, member);
-  round_share(scratch.dc_0, g.dc_0, counts.c, member);
+  if (!by_block) send_share(scratch.dx, g.dx, ends.x, member);  // every direction ended with a barrier
+  send_share(scratch.dh_0, g.dh_0, ends.h, member);
+  send_share(scratch.dc_0, g.dc_0, ends.c, member);
 }

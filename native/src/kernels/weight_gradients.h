@@ -111,6 +111,16 @@ void projection_gradients(const LayerBackward<Real>& layer, Index rows, Range mi
   }
 }
 
+// dx of a member's rows of the block, to where they stand.
+template <class Real>
+void send_dx(const LayerBackward<Real>& layer, Index first_row, const Range& mine) {
+  if (layer.send_dx.data == nullptr) return;
+  const Shape shape{layer.problem->rows(), layer.in};
+  visit(layer.send_dx, [&](auto* to) {
+    for (Index k = first_row + mine.first; k < first_row + mine.last; ++k) send_row(layer.dx, layer.send_dx.rows, k, shape, to);
+  });
+}
+
 // What a block of steps, its gate gradients complete, gives to dx and the weights: a thread's share of it.
 template <class Real>
 void block_gradients(const LayerBackward<Real>& layer, Index t0, Index t1, const Group& group) {
@@ -127,6 +137,7 @@ void block_gradients(const LayerBackward<Real>& layer, Index t0, Index t1, const
         gates_times(layer, mine.first, layer.tiles.ih_panels, layer.weights.w_ih.element,
                     layer.dx + (first_row + mine.first) * layer.in, layer.in, layer.in, layer.add_dx)
             .run(mine.last - mine.first, 0, (layer.in + kPanel<Real> - 1) / kPanel<Real>);
+        send_dx(layer, first_row, mine);
       }
       group.barrier->wait();
       weight_gradients_by_tiles(layer, t0, t1, group);
@@ -141,6 +152,7 @@ void block_gradients(const LayerBackward<Real>& layer, Index t0, Index t1, const
                                 layer.in,
                                 layer.add_dx};
     product.run(mine.last - mine.first, 0, (layer.in + kPanel<Real> - 1) / kPanel<Real>);
+    send_dx(layer, first_row, mine);
   }
   if (!tiled) weight_gradients(layer, t0, t1, share(layer.tile_count(), group.rank, group.size));
   if (layer.dweights.w_hr != nullptr)

@@ -18,11 +18,11 @@ from fastlstm.weights import Sizes
 
 def problem_of(call: Call, x: Tensor) -> _engine.Problem:
     """The engine's view of a call. ValueError: impossible batch sizes; RuntimeError: they don't add up to x's rows."""
-    sizes = call.sizes
+    sizes, dtype = call.sizes, route.NATIVE[x.dtype]
+    if call.segments is not None:
+        return call.segments.problem(dtype)
     steps = None if call.batch_sizes is None else call.batch_sizes.tolist()
-    problem = _engine.Problem(
-        call.T, call.N, sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D, route.NATIVE[x.dtype], steps
-    )
+    problem = _engine.Problem(call.T, call.N, sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D, dtype, steps)
     if steps is not None and problem.rows != x.shape[0]:
         raise RuntimeError(f"batch_sizes add up to {problem.rows} rows, but the packed data has {x.shape[0]}")
     return problem
@@ -50,10 +50,18 @@ def forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """output, h_n, c_n. `saved`: the address of what `backward` will need, 0 at inference."""
     sizes = call.sizes
+    segments = call.segments
     # Sizes one by one: as a tuple they would cost another 0.5 us.
-    output = x.new_empty(*x.shape[:-1], sizes.D * sizes.out)
-    h_n = x.new_empty(*call.state, sizes.out)
-    c_n = x.new_empty(*call.state, sizes.H) if sizes.P else torch.empty_like(h_n)
+    if segments is None or segments.fills:
+        output = x.new_empty(*x.shape[:-1], sizes.D * sizes.out)
+    else:
+        output = x.new_zeros(*x.shape[:-1], sizes.D * sizes.out)
+    if segments is None:
+        h_n = x.new_empty(*call.state, sizes.out)
+        c_n = x.new_empty(*call.state, sizes.H) if sizes.P else torch.empty_like(h_n)
+    else:
+        new = x.new_empty if segments.empty is None else x.new_zeros
+        h_n, c_n = new((*segments.state, sizes.out)), new((*segments.state, sizes.H))
     present = [w.data_ptr() for w in weights]
     at_x, at_h_0, at_c_0 = x.data_ptr(), address(h_0), address(c_0)
     if 0 in present or (call.N and not (at_x and (at_h_0 or h_0 is None) and (at_c_0 or c_0 is None))):
@@ -88,6 +96,10 @@ def backward(
     x, h_0, c_0, *weights = map(address, inputs)
     gradients = [None if d is None else d.contiguous() for d in gradients]  # held until the engine is done
     made = [torch.empty_like(t) if want and t is not None else None for t, want in zip(inputs, wanted, strict=True)]
+    if call.segments is not None:  # not all of x, h_0 and c_0 is read
+        for d in made[:3]:
+            if d is not None:
+                d.zero_()
     doutput, dh_n, dc_n = map(address, gradients)
     dx, dh_0, dc_0, *dweights = map(address, made)
     _engine.backward(
@@ -129,6 +141,9 @@ def differentiate(
         wide = [t.float() if t is not None and t.dtype in route.HALF else t for t in inputs]
         x, h_0, c_0, *weights = wide
         assert x is not None
+        if call.segments is not None:
+            x, h_0, c_0, batch_sizes = call.segments.pack(x, h_0, c_0)
+            call = call._replace(batch_sizes=batch_sizes)
         outputs = composite.lstm(
             call.sizes,
             *full(call, x, h_0, c_0),
@@ -136,6 +151,8 @@ def differentiate(
             [mask.to(x.dtype) for mask in masks],
             call.batch_sizes,
         )
+        if call.segments is not None:
+            outputs = call.segments.unpack(*outputs)
         known = [(y.reshape(d.shape).to(d.dtype), d) for y, d in zip(outputs, gradients, strict=True) if d is not None]
         asked = [t for t, want in zip(inputs, wanted, strict=True) if want and t is not None]
         found = iter(

@@ -1,10 +1,12 @@
-"""What a call is: its sizes, and the two forms its tensors take."""
+"""What a call is: its sizes, the forms its tensors take, and the packed batch of one that is no rectangle."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from fastlstm import _engine
+from fastlstm.torch.segments import Segments, indices, lengths_of, outside_transforms, reset_of
 from fastlstm.weights import Sizes
 
 
@@ -13,6 +15,10 @@ class Call(NamedTuple):
 
     state: what stands before the features in the shape of h_n and c_n: (layers * D, N), or less where the caller has
     fewer dimensions. The engine reads memory and does not care; every other route wants the `full` form.
+
+    segments: T, N and state are those of the packed batch they make, while x, h_0 and c_0 are the caller's.
+    drawn: rows, T, N: dropout masks are drawn for (T, N, ..) as for a dense batch, and these rows of them used.
+    unpacked: the batch is packed by its segments alone; the caller's was not.
     """
 
     sizes: Sizes
@@ -21,6 +27,9 @@ class Call(NamedTuple):
     state: tuple[int, ...]
     batch_sizes: Tensor | None = None
     cell: bool = False
+    segments: Segments | None = None
+    drawn: tuple[Tensor, int, int] | None = None
+    unpacked: bool = False
 
 
 def full(call: Call, x: Tensor, h_0: Tensor | None, c_0: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -38,8 +47,58 @@ def full(call: Call, x: Tensor, h_0: Tensor | None, c_0: Tensor | None) -> tuple
 
 def masks_of(call: Call, x: Tensor, p: float) -> list[Tensor]:
     """The factors of `F.dropout` on each layer's output but the last's, drawn in layer order as nn.LSTM draws them."""
-    sizes = call.sizes
-    rows = (call.T, call.N) if call.batch_sizes is None else x.shape[:1]
-    return [
-        torch.nn.functional.dropout(x.new_ones((*rows, sizes.D * sizes.out)), p, True) for _ in range(sizes.layers - 1)
-    ]
+    features = call.sizes.D * call.sizes.out
+    rows: tuple[int, ...] = (call.T, call.N) if call.batch_sizes is None else tuple(x.shape[:1])
+    if call.drawn is not None:
+        rows = call.drawn[1:]
+    elif call.segments is not None:
+        rows = (call.segments.made.steps,)
+    masks = [torch.nn.functional.dropout(x.new_ones((*rows, features)), p, True) for _ in range(call.sizes.layers - 1)]
+    if call.drawn is None:
+        return masks
+    used = call.drawn[0].to(x.device)
+    return [mask.reshape(-1, features).index_select(0, used) for mask in masks]
+
+
+def segmented(call: Call, lengths: Any, reset: Any, *, batch_first: bool, dropout: float) -> Call | None:
+    """The packed batch of a dense call's segments; None where the batch is a rectangle after all.
+
+    lengths, reset: the caller's, or None. Rows of x and output, (T * N) of them, are in the order of (T, N), or of (N, T)
+    with batch_first. dropout: that of the call. TypeError, ValueError: lengths or reset are not what they should be.
+    """
+    T, N, batched = call.T, call.N, len(call.state) == 2
+    with outside_transforms():
+        lengths = None if lengths is None else lengths_of(lengths, N, batched)
+        reset = None if reset is None else reset_of(reset, T, N, batched, batch_first)
+        strides = (0, 0) if reset is None else reset.stride()
+        made = _engine.Segments(
+            T, N, 0 if lengths is None else lengths.data_ptr(), 0 if reset is None else reset.data_ptr(), *strides
+        )
+        empty = lengths.eq(0) if made.empty and lengths is not None else None
+    if made.whole:
+        return None
+    step, row = (1, T) if batch_first else (N, 1)
+    packed = _packed(call, Segments(made, call.sizes, step, row, None, T * N, call.state, empty))
+    if dropout == 0 or call.sizes.layers == 1:
+        return packed
+    return packed._replace(drawn=(indices(made.steps, lambda to: made.places(N, 1, 0, to)), T, N))
+
+
+def jagged(call: Call, offsets: Tensor, lengths: Tensor | None, places: int) -> Call:
+    """The packed batch of a jagged tensor of `places` rows: offsets (N + 1); lengths (N), or None: up to the next offset.
+
+    T of `call` does not count: it is the longest length.
+    """
+    with outside_transforms():
+        starts = offsets[:-1].to("cpu", torch.int64).contiguous()
+        lengths = (offsets.diff() if lengths is None else lengths).to("cpu", torch.int64).contiguous()
+        T = int(lengths.max()) if call.N > 0 else 0
+        made = _engine.Segments(T, call.N, lengths.data_ptr(), 0, 0, 0)
+        empty = lengths.eq(0) if made.empty else None
+    return _packed(call, Segments(made, call.sizes, 1, 0, starts, places, call.state, empty))
+
+
+def _packed(call: Call, segments: Segments) -> Call:
+    made, cells = segments.made, call.sizes.cells
+    # Where no row has a step: a rectangle of none.
+    return Call(call.sizes, max(1, made.T), made.count, (cells, made.count), segments=segments, unpacked=True)

@@ -10,6 +10,7 @@ from torch.nn import Parameter
 
 from fastlstm.torch import autograd, composite, recorded, route
 from fastlstm.torch.call import Call, full, masks_of
+from fastlstm.torch.segments import Segments
 from fastlstm.weights import Sizes, cell_shapes, named_shapes
 
 Result = tuple[Tensor, Tensor, Tensor]
@@ -27,13 +28,35 @@ def lstm(
 ) -> Result:
     """output, h_n, c_n of a call whose x, h_0 and c_0 have the right shapes.
 
-    x: (T, N, I), or with fewer dimensions where they are 1; packed: (rows, I). h_0 and c_0: `call.state` and the
-    features, or None: zeros. weights: in the order of `parameters()`. dropout: between layers; 0 outside training.
-    Raises RuntimeError where devices, dtypes or the shapes of the weights don't fit.
+    x: (T, N, I), or with fewer dimensions where they are 1; packed: (rows, I); with segments: (places, I). h_0 and c_0:
+    `call.state` (`call.segments.state`) and the features, or None: zeros. weights: in the order of `parameters()`.
+    dropout: between layers; 0 outside training. Raises RuntimeError where devices, dtypes or the shapes of the weights
+    don't fit.
     """
+    if call.segments is not None:
+        output, h_n, c_n = _segmented(call, call.segments, x, h_0, c_0, weights, dropout)
+        return output, call.segments.or_initial(h_0, h_n), call.segments.or_initial(c_0, c_n)
     grad = _direct(call.sizes, x, h_0, c_0, weights)
     if grad is None:
         return _indirect(call, x, h_0, c_0, weights, dropout)
+    return _native(call, x, h_0, c_0, weights, masks_of(call, x, dropout) if dropout > 0 else [], grad)
+
+
+def _segmented(
+    call: Call,
+    segments: Segments,
+    x: Tensor,
+    h_0: Tensor | None,
+    c_0: Tensor | None,
+    weights: list[Tensor],
+    dropout: float,
+) -> Result:
+    """The engine is told where the rows stand; whatever else runs is given a packed batch."""
+    grad = _direct(call.sizes, x, h_0, c_0, weights)
+    if grad is None or (grad and _saving_hooks(True) is not None):
+        x, h_0, c_0, batch_sizes = segments.pack(x, h_0, c_0)
+        call = call._replace(segments=None, batch_sizes=batch_sizes)
+        return segments.unpack(*lstm(call, x, h_0, c_0, weights, dropout))
     return _native(call, x, h_0, c_0, weights, masks_of(call, x, dropout) if dropout > 0 else [], grad)
 
 
@@ -184,7 +207,7 @@ def _autocast_dtypes(call: Call, x: Tensor, c_0: Tensor | None) -> tuple[torch.d
     dtype it came in, and h takes that of c, unless it comes out of a projection.
     """
     rounded = torch.get_autocast_dtype("cpu")
-    if call.batch_sizes is None and not call.cell and call.sizes.P == 0:
+    if (call.batch_sizes is None or call.unpacked) and not call.cell and call.sizes.P == 0:
         return rounded, rounded
     kept = torch.promote_types(rounded, (x if c_0 is None else c_0).dtype)
     return (kept if call.sizes.P == 0 else rounded), kept

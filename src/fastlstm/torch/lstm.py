@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 from fastlstm import _engine
 from fastlstm.torch import route
 from fastlstm.torch.base import Recurrent
-from fastlstm.torch.call import Call
+from fastlstm.torch.call import Call, jagged, segmented
 from fastlstm.torch.functional import lstm, plain
 from fastlstm.weights import Sizes, named_shapes
 
@@ -34,13 +34,21 @@ class LSTM(Recurrent):
     Shapes: L = length, N = batch, D = 2 if bidirectional else 1, H_in = input_size, H_cell = hidden_size, H_out =
     proj_size or H_cell.
 
-    - input: (L, N, H_in); (N, L, H_in) with batch_first; (L, H_in) unbatched; or a PackedSequence
+    - input: (L, N, H_in); (N, L, H_in) with batch_first; (L, H_in) unbatched; a PackedSequence; or a nested tensor of
+      layout torch.jagged, (N, L of each row, H_in)
     - h_0: (D*num_layers, N, H_out), c_0: (D*num_layers, N, H_cell); (D*num_layers, ...) unbatched; zeros by default
-    - output: (L, N, D*H_out); (N, L, D*H_out) with batch_first; (L, D*H_out) unbatched; or a PackedSequence
-    - h_n, c_n: as h_0, c_0: each row's state after its own last step (its first, for the reverse direction)
+    - lengths: (N) integers from 0 to L, in a tensor of any dtype and device or a list, in any order. Row n is its first
+      lengths[n] steps: what follows is never read, its output is 0, and the reverse direction starts at its own last step
+    - reset: bool (L, N); (N, L) with batch_first; (L) unbatched. True at t: a new segment starts at t. The state before it
+      is zeros in every layer, h_0 and c_0 too where t is 0; neither values nor gradients cross, in either direction
+    - output: (L, N, D*H_out); (N, L, D*H_out) with batch_first; (L, D*H_out) unbatched; a PackedSequence or a nested
+      tensor where the input is one
+    - h_n, c_n: as h_0, c_0: each row's state after its own last step (its first, for the reverse direction); h_0, c_0 of
+      a row without a step
 
     Errors are nn.LSTM's: ValueError and TypeError from the constructor; from a call ValueError (dimensions or dtype of
-    the input) and RuntimeError (every other shape, dtype or device), each saying the shape it expected. Source:
+    the input) and RuntimeError (every other shape, dtype or device), each saying the shape it expected. lengths and reset:
+    TypeError (dtype), ValueError (shape, a length that is not from 0 to L). Source:
     `torch.nn.LSTM`; Hochreiter and Schmidhuber 1997; Sak et al. 2014 for the projection.
     """
 
@@ -135,17 +143,31 @@ class LSTM(Recurrent):
                 said += f", {name}={getattr(self, name)}"
         return said
 
-    def forward(self, input: Any, hx: Any = None) -> Any:
+    def forward(self, input: Any, hx: Any = None, lengths: Any = None, reset: Any = None) -> Any:
         """input, (h_0, c_0) -> output, (h_n, c_n); shapes and errors as the class says."""
+        if lengths is not None or reset is not None:
+            return self._segmented(input, hx, lengths, reset)
         if plain() and not (torch.is_grad_enabled() or (self.training and self.dropout)):
             sizes, threads = self._sizes.numbers, torch.get_num_threads()
             made = _engine.infer(sizes, self._names, self._parameters, input, hx, self.batch_first, threads)
             if made is not None:
                 return made
-        run = self._packed if isinstance(input, PackedSequence) else self._dense
+        if isinstance(input, PackedSequence):
+            run: Any = self._packed
+        else:
+            run = self._nested if input.is_nested else self._dense
         return self._traced(run, input, hx) if route.tracing_state() is not None else run(input, hx)
 
-    def _dense(self, input: Tensor, hx: Sequence[Tensor] | None) -> tuple[Tensor, State]:
+    def _segmented(self, input: Tensor, hx: Sequence[Tensor] | None, lengths: Any, reset: Any) -> tuple[Tensor, State]:
+        if not isinstance(input, Tensor) or input.is_nested:
+            raise TypeError(f"lengths and reset are for a padded tensor, got {type(input).__name__}, which has its own")
+        if route.tracing_state() is not None:
+            raise RuntimeError("torch.jit.trace would keep the lengths and resets it saw: trace a call without them")
+        return self._dense(input, hx, lengths, reset)
+
+    def _dense(
+        self, input: Tensor, hx: Sequence[Tensor] | None, lengths: Any = None, reset: Any = None
+    ) -> tuple[Tensor, State]:
         sizes, weights = self._sizes, self._weights()
         dims = input.dim()
         if dims == 3:
@@ -179,10 +201,39 @@ class LSTM(Recurrent):
         if T == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
         call = Call(sizes, T, N, state)
+        if lengths is not None or reset is not None:
+            batch_first, dropout = self.batch_first and dims == 3, self._dropout()
+            packed = segmented(call, lengths, reset, batch_first=batch_first, dropout=dropout)
+            if packed is not None:
+                output, h_n, c_n = lstm(packed, input.reshape(-1, sizes.I), h_0, c_0, weights, dropout)
+                return output.reshape(*input.shape[:-1], output.shape[-1]), (h_n, c_n)
         output, h_n, c_n = lstm(call, x, h_0, c_0, weights, self._dropout())
         if self.batch_first and dims == 3:
             output = output.transpose(0, 1)
         return output, (h_n, c_n)
+
+    def _nested(self, input: Tensor, hx: Sequence[Tensor] | None) -> tuple[Tensor, State]:
+        sizes, weights = self._sizes, self._weights()
+        letters = f"(N, L of each row, H_in), H_in = {sizes.I}"
+        if input.layout is not torch.jagged or input.dim() != 3 or input._ragged_idx != 1:  # type: ignore[attr-defined]
+            raise ValueError(f"LSTM: expected a nested tensor of layout torch.jagged and shape {letters}")
+        if input.dtype is not weights[0].dtype:
+            self._check_dtype(input.dtype, weights[0].dtype)
+        values, offsets, lengths = input.values(), input.offsets(), input.lengths()  # type: ignore[attr-defined]
+        if values.shape[-1] != sizes.I:
+            raise RuntimeError(
+                f"input.size(-1) must be equal to input_size. Expected {sizes.I}, got {values.shape[-1]}"
+                f": expected a nested tensor of shape {letters}"
+            )
+        N = offsets.shape[0] - 1
+        state = (sizes.cells, N)
+        h_0 = c_0 = None
+        if hx is not None:
+            h_0, c_0 = hx[0], hx[1]
+            self._check_states(h_0, c_0, hx, state, N)
+        call = jagged(Call(sizes, 1, N, state), offsets, lengths, values.shape[0])
+        output, h_n, c_n = lstm(call, values, h_0, c_0, weights, self._dropout())
+        return torch.nested.nested_tensor_from_jagged(output, offsets, lengths), (h_n, c_n)
 
     def _packed(self, input: PackedSequence, hx: Sequence[Tensor] | None) -> tuple[PackedSequence, State]:
         x, batch_sizes, sorted_indices, unsorted_indices = input
