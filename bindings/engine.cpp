@@ -121,34 +121,79 @@ void forward(const PyProblem& problem, Address x, Address h_0, Address c_0, cons
   }
 }
 
+// Five addresses a layer and direction, in the order of `fastlstm::Steps`.
+template <template <class> class Array, class Real, class Make>
+std::vector<fastlstm::Steps<Array<Real>>> steps_of(const PyProblem& problem, const Addresses& steps, const Make& make) {
+  if (steps.size() != 5 * problem.cells()) throw std::invalid_argument("steps: expected five addresses a layer and direction");
+  std::vector<fastlstm::Steps<Array<Real>>> made;
+  for (std::size_t k = 0; k < steps.size(); k += 5)
+    made.push_back({make(steps[k]), make(steps[k + 1]), make(steps[k + 2]), make(steps[k + 3]), make(steps[k + 4])});
+  return made;
+}
+template <class Array, class Make>
+std::vector<Array> hidden_of(const PyProblem& problem, const Addresses& hidden, const Make& make) {
+  if (hidden.size() + 1 != static_cast<std::size_t>(problem.layers))
+    throw std::invalid_argument("hidden: expected an address a layer but the last");
+  std::vector<Array> made;
+  for (const Address address : hidden) made.push_back(make(address));
+  return made;
+}
+
+template <class Real>
+void trace_as(const PyProblem& problem, Address saved, const Addresses& steps, const Addresses& hidden, int threads) {
+  const auto target = [&](Address address) { return problem.target<Real>(address, problem.places); };
+  const auto made = steps_of<fastlstm::Target, Real>(problem, steps, target);
+  const auto between = hidden_of<fastlstm::Target<Real>>(problem, hidden, target);
+  const nb::gil_scoped_release release;
+  fastlstm::trace<Real>(problem, target(0), at<const Real>(saved), made.data(), between.data(), threads);
+}
+
+void trace(const PyProblem& problem, Address saved, const Addresses& steps, const Addresses& hidden, int threads) {
+  if (problem.dtype.is_double) {
+    trace_as<double>(problem, saved, steps, hidden, threads);
+  } else {
+    trace_as<float>(problem, saved, steps, hidden, threads);
+  }
+}
+
 template <class Real>
 void backward_as(const PyProblem& problem, const Arguments<Real>& arguments, Address saved, Address doutput, Address dh_n,
-                 Address dc_n, Address dx, Address dh_0, Address dc_0, const Addresses& dw, int threads) {
+                 Address dc_n, Address dx, Address dh_0, Address dc_0, const Addresses& dw, int threads, const Addresses& dsteps,
+                 const Addresses& dhidden) {
   const auto target = [&](Address address) { return problem.target<Real>(address); };
   if (dw.size() != 5 * problem.cells()) throw std::invalid_argument("dweights: expected five addresses a layer and direction");
   std::vector<fastlstm::WeightGradients<Real>> dweights;
   for (std::size_t k = 0; k < dw.size(); k += 5)
     dweights.push_back({target(dw[k]), target(dw[k + 1]), target(dw[k + 2]), target(dw[k + 3]), target(dw[k + 4])});
-  const fastlstm::Gradients<Real> gradients{problem.source<Real>(doutput, problem.places),
-                                            problem.source<Real>(dh_n, problem.final),
-                                            problem.source<Real>(dc_n, problem.final),
-                                            problem.target<Real>(dx, problem.places),
-                                            problem.target<Real>(dh_0, problem.initial),
-                                            problem.target<Real>(dc_0, problem.initial),
-                                            dweights.data()};
+  fastlstm::Gradients<Real> gradients{problem.source<Real>(doutput, problem.places),
+                                      problem.source<Real>(dh_n, problem.final),
+                                      problem.source<Real>(dc_n, problem.final),
+                                      problem.target<Real>(dx, problem.places),
+                                      problem.target<Real>(dh_0, problem.initial),
+                                      problem.target<Real>(dc_0, problem.initial),
+                                      dweights.data()};
+  const auto step_source = [&](Address address) { return problem.source<Real>(address, problem.places); };
+  std::vector<fastlstm::Steps<fastlstm::Source<Real>>> steps;
+  std::vector<fastlstm::Source<Real>> hidden;
+  if (!dsteps.empty()) {
+    steps = steps_of<fastlstm::Source, Real>(problem, dsteps, step_source);
+    hidden = hidden_of<fastlstm::Source<Real>>(problem, dhidden, step_source);
+    gradients.dsteps = steps.data();
+    gradients.dhidden = hidden.data();
+  }
   const nb::gil_scoped_release release;
   fastlstm::backward<Real>(problem, arguments.inputs, arguments.outputs, at<const Real>(saved), gradients, threads);
 }
 
 void backward(const PyProblem& problem, Address x, Address h_0, Address c_0, const Addresses& weights, const Addresses& masks,
               Address output, Address saved, Address doutput, Address dh_n, Address dc_n, Address dx, Address dh_0, Address dc_0,
-              const Addresses& dweights, int threads) {
+              const Addresses& dweights, int threads, const Addresses& dsteps, const Addresses& dhidden) {
   if (problem.dtype.is_double) {
     backward_as<double>(problem, {problem, x, h_0, c_0, weights, masks, output, 0, 0}, saved, doutput, dh_n, dc_n, dx, dh_0, dc_0,
-                        dweights, threads);
+                        dweights, threads, dsteps, dhidden);
   } else {
     backward_as<float>(problem, {problem, x, h_0, c_0, weights, masks, output, 0, 0}, saved, doutput, dh_n, dc_n, dx, dh_0, dc_0,
-                       dweights, threads);
+                       dweights, threads, dsteps, dhidden);
   }
 }
 
@@ -182,7 +227,9 @@ NB_MODULE(_engine, m) {
   m.def("forward", forward, "problem"_a, "x"_a, "h_0"_a, "c_0"_a, "weights"_a, "masks"_a, "output"_a, "h_n"_a, "c_n"_a, "saved"_a,
         "threads"_a);
   m.def("backward", backward, "problem"_a, "x"_a, "h_0"_a, "c_0"_a, "weights"_a, "masks"_a, "output"_a, "saved"_a, "doutput"_a,
-        "dh_n"_a, "dc_n"_a, "dx"_a, "dh_0"_a, "dc_0"_a, "dweights"_a, "threads"_a);
+        "dh_n"_a, "dc_n"_a, "dx"_a, "dh_0"_a, "dc_0"_a, "dweights"_a, "threads"_a, "dsteps"_a = Addresses{},
+        "dhidden"_a = Addresses{});
+  m.def("trace", trace, "problem"_a, "saved"_a, "steps"_a, "hidden"_a, "threads"_a);
   m.def("isa", fastlstm::isa);
   m.def("isas", fastlstm::isas);
   m.def("use_isa", fastlstm::use_isa, "name"_a);

@@ -20,7 +20,7 @@ FLOORS = [
     ["torch.autograd"],
     ["torch.recorded"],
     ["torch.functional"],
-    ["torch.base"],
+    ["torch.base", "torch.trace"],
     ["torch.lstm", "torch.cell"],
     ["torch.restore"],
     ["torch"],

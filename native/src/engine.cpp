@@ -78,9 +78,28 @@ void backward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<
       &data);
 }
 
+template <class Real>
+void trace(const Problem& problem, const Target<Real>& output, const Real* saved, const Steps<Target<Real>>* steps,
+           const Target<Real>* hidden, int threads) {
+  if (problem.N == 0) return;
+  struct Data {
+    const Kernels<Real>& kernels;
+    const TraceCall<Real> call;
+  } data{kernels<Real>(), {problem, output, saved, steps, hidden}};
+  run_team(
+      useful_threads(problem, threads, false, data.kernels.machine()),
+      [](void* p, const Member& member) {
+        const Data& d = *static_cast<Data*>(p);
+        d.kernels.trace(d.call, member);
+      },
+      &data);
+}
+
 #define FASTLSTM_INSTANTIATE(Real)                                                                                             \
   template std::int64_t saved_size<Real>(const Problem&, const Target<Real>&);                                                 \
   template void forward<Real>(const Problem&, const Inputs<Real>&, const Outputs<Real>&, Real*, int);                          \
+  template void trace<Real>(const Problem&, const Target<Real>&, const Real*, const Steps<Target<Real>>*, const Target<Real>*, \
+                            int);                                                                                              \
   template void backward<Real>(const Problem&, const Inputs<Real>&, const Outputs<Real>&, const Real*, const Gradients<Real>&, \
                                int)
 

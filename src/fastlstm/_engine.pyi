@@ -131,6 +131,15 @@ def backward(
     dc_0: int,
     dweights: Sequence[int],  # the order of `weights`; 0: not wanted
     threads: int,
+    dsteps: Sequence[int] = (),  # gradients of what `trace` reads, in its order; 0: zeros; or empty, both: none
+    dhidden: Sequence[int] = (),
+) -> None: ...
+def trace(
+    problem: Problem,
+    saved: int,  # as forward wrote it
+    steps: Sequence[int],  # five a (layer, direction), (rows, H), written: c, i, f, g, o
+    hidden: Sequence[int],  # layers - 1, (rows, D * (P or H)), written: the outputs of the layers but the last
+    threads: int,
 ) -> None: ...
 def isa() -> str:
     """The instruction set in use ('generic', 'avx2', 'avx512', 'amx', 'neon')."""

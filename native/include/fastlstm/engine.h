@@ -105,8 +105,8 @@ enum class Element : unsigned char { real, bfloat16, float16 };
 // An array that a call reads (Source) or writes (Target). Its elements are the call's Real or, where that is float, 16-bit
 // numbers: widened as they are read, rounded once, to the nearest, ties to even, as they are written. Each array of a call has
 // its own.
-// The rows of x, h_0, c_0, output, h_n, c_n and of their gradients may stand elsewhere: row k is row rows[k] of the array; -1:
-// nowhere, zeros are read, nothing is written. nullptr: one after the other.
+// The rows of x, h_0, c_0, output, h_n, c_n, of what `trace` reads and of their gradients may stand elsewhere: row k is row
+// rows[k] of the array; -1: nowhere, zeros are read, nothing is written. nullptr: one after the other.
 template <class Real>
 struct Source {
   const void* data = nullptr;
@@ -167,6 +167,12 @@ struct Outputs {
   Target<Real> c_n;     // (layers * D, N, H)
 };
 
+// A layer in one direction at every step: arrays of (rows, H), the cells and the gates after their activations.
+template <class Array>
+struct Steps {
+  Array c, i, f, g, o;
+};
+
 template <class Real>
 struct Gradients {
   Source<Real> doutput;                   // (rows, D * out), or nullptr: zeros; likewise dh_n and dc_n
@@ -176,6 +182,9 @@ struct Gradients {
   Target<Real> dh_0;                      // (layers * D, N, out)
   Target<Real> dc_0;                      // (layers * D, N, H)
   const WeightGradients<Real>* dweights;  // layers * D of them
+  // Those of what `trace` reads, or nullptr: zeros.
+  const Steps<Source<Real>>* dsteps = nullptr;  // layers * D of them; any array of them nullptr: zeros
+  const Source<Real>* dhidden = nullptr;        // layers - 1 of (rows, D * out), likewise
 };
 
 // How many Reals `forward` leaves in `saved` for `backward`: linear in rows; more for an output that is rounded or whose rows
@@ -189,6 +198,14 @@ std::int64_t saved_size(const Problem& problem, const Target<Real>& output = {})
 // nothing else.
 template <class Real>
 void forward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<Real>& outputs, Real* saved, int threads);
+
+// What a forward pass computed on its way, from `saved` as it wrote it; `output` is its own. Each array is written, or nullptr:
+// not wanted.
+template <class Real>
+void trace(const Problem& problem, const Target<Real>& output, const Real* saved,
+           const Steps<Target<Real>>* steps,  // layers * D of them
+           const Target<Real>* hidden,        // layers - 1 of (rows, D * out): the outputs of the layers but the last
+           int threads);
 
 // The gradients of a scalar with respect to what went in, given those with respect to what came out. `outputs.output` and `saved`
 // as forward wrote them (h_n and c_n are not read, nor is an output that `saved` keeps). Only what is asked for is computed.

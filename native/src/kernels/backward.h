@@ -35,6 +35,8 @@ struct LayerBackward {
   Real* dh_0;           // (N, out) or nullptr
   Real* dc_0;           // (N, H) or nullptr
   WeightGradients<Real> dweights;
+  Steps<const Real*> dsteps;  // (rows, H), each or nullptr
+  bool any_dsteps;
   // Scratch.
   Real* hh_panels;           // (panels of out)[4 Hp][kPanel]
   Real* ih_panels;           // (panels of in)[4 Hp][kPanel]
@@ -70,6 +72,22 @@ struct LayerBackward {
 // Whether the product of a step goes to tiles, too: fewer rows do not fill them once they are shared. By N alone, or the
 // gradients' bits would depend on the number of threads.
 inline bool tiled_recurrence(const Problem& problem) { return problem.N >= 2 * kTiledRows; }
+
+template <class Real>
+inline Vec<Real> step_gradient(const Real* array, Index at, Index columns) {
+  return array == nullptr ? broadcast(Real(0)) : load_columns(array + at, columns);
+}
+// To the gradients of the gates before their activations, those that come from the gates themselves.
+template <class Real>
+inline void add_step_gradients(const Steps<const Real*>& dsteps, const Gates<Real>& gates, Index at, Index columns,
+                               Gates<Real>& d) {
+  const Vec<Real> one = broadcast(Real(1));
+  const auto& [i, f, g, o] = gates;
+  d.i = fma(step_gradient(dsteps.i, at, columns), i * (one - i), d.i);
+  d.f = fma(step_gradient(dsteps.f, at, columns), f * (one - f), d.f);
+  d.g = fma(step_gradient(dsteps.g, at, columns), fnma(g, g, one), d.g);
+  d.o = fma(step_gradient(dsteps.o, at, columns), o * (one - o), d.o);
+}
 
 // The gate gradients of one run of rows and the blocks of units [blocks).
 template <class Real>
@@ -107,7 +125,9 @@ void gate_gradients(const LayerBackward<Real>& layer, const Run& run, Range bloc
         if (layer.doutput != nullptr) dh = dh + load_columns(layer.doutput + row * ld_output + unit, columns);
       }
       Vec<Real> dc = load(layer.dc + n * Hp + unit);
+      if (layer.any_dsteps) dc = dc + step_gradient(layer.dsteps.c, row * H + unit, columns);
       Gates<Real> d = cell_backward(kept, c_prev, tanh_c, dh, dc);
+      if (layer.any_dsteps) add_step_gradients(layer.dsteps, kept, row * H + unit, columns, d);
       store(layer.dc + n * Hp + unit, dc);
       Real* const to = layer.dgates + at;
       if (columns >= lanes) {

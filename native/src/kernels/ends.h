@@ -12,12 +12,14 @@ struct Ends {
   Shape output;
   Shape h;
   Shape c;
+  Shape steps;
 
   explicit Ends(const Problem& problem)
       : x{problem.rows(), problem.I},
         output{problem.rows(), problem.D * problem.out()},
         h{problem.layers * problem.D * problem.N, problem.out()},
-        c{problem.layers * problem.D * problem.N, problem.H} {}
+        c{problem.layers * problem.D * problem.N, problem.H},
+        steps{problem.rows(), problem.H} {}
 };
 
 inline void convert(const float* from, float* to, Index count) {
@@ -118,6 +120,24 @@ inline const Real* brought(const Source<Real>& array, Real* own, const Shape& sh
     for (Index k = mine.first; k < mine.last; ++k) bring_row(from, array.rows, k, shape, own);
   });
   return own;
+}
+
+// to += an array, a member's share of it.
+template <class Real>
+inline void add_share(const Source<Real>& array, Real* to, const Shape& shape, const Member& member) {
+  if (array == nullptr) return;
+  const Range mine = share(shape.rows, member.rank, member.size);
+  visit(array, [&](const auto* from) {
+    for (Index k = mine.first; k < mine.last; ++k) {
+      const Index row = array.rows == nullptr ? k : array.rows[k];
+      if (row < 0) continue;
+      for (Index j = 0; j < shape.width; j += kLanes<Real>) {
+        Real* const at = to + k * shape.width + j;
+        const Index rest = shape.width - j;
+        store_columns(at, load_columns(at, rest) + load_columns(from + row * shape.width + j, rest), rest);
+      }
+    }
+  });
 }
 
 // Where an array is written first, and then, after a barrier, a member's share of it sent.

@@ -50,6 +50,15 @@ struct BackwardCall {
   int threads;
 };
 
+template <class Real>
+struct TraceCall {
+  const Problem& problem;
+  const Target<Real>& output;
+  const Real* saved;
+  const Steps<Target<Real>>* steps;
+  const Target<Real>* hidden;
+};
+
 // Each function is what one member of the team does; together the members do the call.
 template <class Real>
 struct Kernels {
@@ -58,6 +67,7 @@ struct Kernels {
   void (*forward)(const ForwardCall<Real>&, const Member&);
   std::size_t (*backward_scratch)(const BackwardCall<Real>&);
   void (*backward)(const BackwardCall<Real>&, const Member&);
+  void (*trace)(const TraceCall<Real>&, const Member&);
   void (*sigmoid)(const Real* x, Real* y, Index count);  // the activations alone, for the tests; count: any
   void (*tanh)(const Real* x, Real* y, Index count);
   Machine (*machine)();

@@ -41,7 +41,11 @@ struct Tiles {
 #include "kernels/backward_tiles.h"
 #endif
 //
+#include "kernels/saved.h"
+//
 #include "kernels/layers.h"
+//
+#include "kernels/trace.h"
 
 template <class Real, Vec<Real> (*f)(Vec<Real>)>
 void map(const Real* x, Real* y, Index count) {
@@ -50,8 +54,8 @@ void map(const Real* x, Real* y, Index count) {
 
 template <class Real>
 constexpr Kernels<Real> kernels() {
-  return {saved_size<Real>,      forward_scratch<Real>,    forward_layers<Real>,  backward_scratch<Real>,
-          backward_layers<Real>, map<Real, sigmoid<Real>>, map<Real, tanh<Real>>, machine<Real>};
+  return {saved_size<Real>,   forward_scratch<Real>,    forward_layers<Real>,  backward_scratch<Real>, backward_layers<Real>,
+          trace_layers<Real>, map<Real, sigmoid<Real>>, map<Real, tanh<Real>>, machine<Real>};
 }
 
 }  // namespace fastlstm::FASTLSTM_ISA

@@ -1,30 +1,6 @@
 // All layers and directions of a call: who gets which arrays, which piece of saved and scratch memory. Included inside an ISA's
 // namespace.
 
-// What forward keeps for backward: for every layer and direction its gates and cells, and the output of every layer but the last;
-// of that, too, where the caller's is rounded or stands elsewhere.
-template <class Real>
-struct Saved {
-  const Problem& problem;
-  Real* base;
-  bool all_outputs;
-
-  Index Hp() const { return unit_blocks<Real>(problem.H) * kLanes<Real>; }
-  Index per_direction() const { return problem.rows() * 5 * Hp(); }
-  Index per_output() const { return problem.rows() * problem.D * problem.out(); }
-  Index size() const {
-    return problem.layers * problem.D * per_direction() + (problem.layers - (all_outputs ? 0 : 1)) * per_output();
-  }
-  Real* gates(Index layer, Index direction) const { return base + (layer * problem.D + direction) * per_direction(); }
-  Real* c(Index layer, Index direction) const { return gates(layer, direction) + problem.rows() * 4 * Hp(); }
-  Real* output(Index layer) const { return base + problem.layers * problem.D * per_direction() + layer * per_output(); }
-};
-
-template <class Real>
-Index saved_size(const Problem& problem, const Target<Real>& output) {
-  return Saved<Real>{problem, nullptr, !as_it_is(output)}.size();
-}
-
 template <class Real>
 inline Index widest_input(const Problem& problem) {
   const Index inner = problem.layers > 1 ? problem.layer_input(1) : 0;
@@ -237,6 +213,7 @@ struct BackwardScratch {
   Real* dx;  // before they are sent
   Real* dh_0;
   Real* dc_0;
+  Steps<Real*> dsteps;  // of one direction, brought
   std::size_t bytes;
 
   explicit BackwardScratch(const BackwardCall<Real>& call)
@@ -251,8 +228,12 @@ struct BackwardScratch {
         dc_n(take_own<Real>(arena, call.gradients.dc_n, ends.c)),
         dx(take_own<Real>(arena, call.gradients.dx, block_or(call, ends.x))),
         dh_0(take_own<Real>(arena, call.gradients.dh_0, ends.h)),
-        dc_0(take_own<Real>(arena, call.gradients.dc_0, ends.c)) {
+        dc_0(take_own<Real>(arena, call.gradients.dc_0, ends.c)),
+        dsteps{} {
     const Problem& problem = call.problem;
+    if (call.gradients.dsteps != nullptr && !as_it_is(call.gradients.dsteps->c))  // they are all alike
+      for (Real** const array : {&dsteps.c, &dsteps.i, &dsteps.f, &dsteps.g, &dsteps.o})
+        *array = arena.take<Real>(ends.steps.count());
     const Index Hp = rounded_up(problem.H, kLanes<Real>);
     const Index out = problem.out();
     const Index out_padded = rounded_up(out, kPanel<Real>);
@@ -378,7 +359,17 @@ void backward_layers(const BackwardCall<Real>& call, const Member& member) {
       if (dh_0 != nullptr) layer.dh_0 = dh_0 + l * problem.N * out;
       if (dc_0 != nullptr) layer.dc_0 = dc_0 + l * problem.N * problem.H;
       layer.dweights = g.dweights[l];
-      if (problem.T == 1 && problem.N <= kSingleRows) {
+      if (g.dsteps != nullptr) {
+        const Steps<Source<Real>>& d_l = g.dsteps[l];
+        const auto bring = [&](const Source<Real>& array, Real* own) {
+          return array == nullptr ? nullptr : brought(array, own, ends.steps, member);
+        };
+        layer.dsteps = {bring(d_l.c, scratch.dsteps.c), bring(d_l.i, scratch.dsteps.i), bring(d_l.f, scratch.dsteps.f),
+                        bring(d_l.g, scratch.dsteps.g), bring(d_l.o, scratch.dsteps.o)};
+        layer.any_dsteps = true;
+        member.barrier->wait();
+      }
+      if (problem.T == 1 && problem.N <= kSingleRows && g.dsteps == nullptr) {
         backward_single(layer, group_of(plan, member));
       } else {
         backward_direction(layer, group_of(plan, member));
@@ -388,6 +379,10 @@ void backward_layers(const BackwardCall<Real>& call, const Member& member) {
     if (!goes_on) break;
     if (mask != nullptr) {
       apply_mask<Real>(dx, mask, dx, ends.output.count(), member);
+      member.barrier->wait();
+    }
+    if (g.dhidden != nullptr && k > 0) {
+      add_share(g.dhidden[k - 1], dx, ends.output, member);
       member.barrier->wait();
     }
     doutput = dx;

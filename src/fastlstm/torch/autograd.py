@@ -4,7 +4,7 @@
 16 bits the engine computes in float32 and rounds each result once. The weights stand in the order of `parameters()`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -91,10 +91,18 @@ def backward(
     saved: int,
     gradients: Sequence[Tensor | None],
     wanted: Sequence[bool],
+    dsteps: Sequence[Tensor | None] = (),
+    dhidden: Sequence[Tensor | None] = (),
 ) -> list[Tensor | None]:
-    """From the gradients of output, h_n, c_n (None: zeros) to the `wanted` ones of x, h_0, c_0 and the weights."""
+    """From the gradients of output, h_n, c_n (None: zeros) to the `wanted` ones of x, h_0, c_0 and the weights.
+
+    dsteps, dhidden: the gradients of what `_engine.trace` reads, in its order; empty, both: none.
+    """
     x, h_0, c_0, *weights = map(address, inputs)
-    gradients = [None if d is None else d.contiguous() for d in gradients]  # held until the engine is done
+    # Held until the engine is done.
+    gradients, dsteps, dhidden = (
+        [None if d is None else d.contiguous() for d in given] for given in (gradients, dsteps, dhidden)
+    )
     made = [torch.empty_like(t) if want and t is not None else None for t, want in zip(inputs, wanted, strict=True)]
     if call.segments is not None:  # not all of x, h_0 and c_0 is read
         for d in made[:3]:
@@ -119,6 +127,8 @@ def backward(
         dc_0,
         addresses(call.sizes, dweights),
         torch.get_num_threads(),
+        [address(d) for d in dsteps],
+        [address(d) for d in dhidden],
     )
     return made
 
@@ -129,9 +139,10 @@ def differentiate(
     masks: Sequence[Tensor],
     gradients: Sequence[Tensor | None],
     wanted: Sequence[bool],
+    compute: Callable[..., Sequence[Tensor]] = composite.lstm,
 ) -> list[Tensor | None]:
     """`backward`, by computing the layer again in plain tensor operations: itself differentiable, and blind to
-    addresses.
+    addresses. compute: `composite.lstm`, or what returns further results and has `gradients` of them.
     """
     route.fall_back("gradients of gradients, and batched gradients, need plain tensor operations")
     create_graph = torch.is_grad_enabled()
@@ -144,7 +155,7 @@ def differentiate(
         if call.segments is not None:
             x, h_0, c_0, batch_sizes = call.segments.pack(x, h_0, c_0)
             call = call._replace(batch_sizes=batch_sizes)
-        outputs = composite.lstm(
+        outputs = compute(
             call.sizes,
             *full(call, x, h_0, c_0),
             [w for w in weights if w is not None],

@@ -4,6 +4,7 @@ Slow, and used where no engine can do a call; written to be read beside `fastlst
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,32 +13,70 @@ from torch.nn.functional import linear
 from fastlstm.weights import Sizes
 
 
-def step(
-    gates: Tensor, h: Tensor, c: Tensor, w_hh: Tensor, b_hh: Tensor | None, w_hr: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """One step: gates (N, 4H) = w_ih x_t + b_ih, h (N, P or H) and c (N, H) of the step before -> h, c."""
+class Step(NamedTuple):
+    """One step: the hidden state (N, P or H), the cell and the gates (N, H) after their activations."""
+
+    h: Tensor
+    c: Tensor
+    i: Tensor
+    f: Tensor
+    g: Tensor
+    o: Tensor
+
+
+def step(gates: Tensor, h: Tensor, c: Tensor, w_hh: Tensor, b_hh: Tensor | None, w_hr: Tensor | None) -> Step:
+    """gates (N, 4H) = w_ih x_t + b_ih, h (N, P or H) and c (N, H) of the step before."""
     i, f, g, o = (gates + linear(h, w_hh, b_hh)).chunk(4, -1)
-    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-    h = torch.sigmoid(o) * torch.tanh(c)
-    return (h if w_hr is None else linear(h, w_hr)), c
+    i, f, g, o = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)
+    c = f * c + i * g
+    h = o * torch.tanh(c)
+    return Step(h if w_hr is None else linear(h, w_hr), c, i, f, g, o)
 
 
 def direction(
     x: Sequence[Tensor], h: Tensor, c: Tensor, w_hh: Tensor, b_hh: Tensor | None, w_hr: Tensor | None, reverse: bool
-) -> tuple[list[Tensor], Tensor, Tensor]:
-    """One layer in one direction over `x`, the input gates of each step, (batch of the step, 4H) -> h of each step,
-    h_n, c_n.
+) -> tuple[list[Step], Tensor, Tensor]:
+    """One layer in one direction over `x`, the input gates of each step, (batch of the step, 4H) -> its steps, h_n, c_n.
 
     A step touches its own rows alone. Forward, the rows that have ended keep their last state; in reverse, those that
     have not begun keep their first.
     """
-    output: list[Tensor] = [h] * len(x)
+    steps: dict[int, Step] = {}
     for t in reversed(range(len(x))) if reverse else range(len(x)):
         batch = x[t].shape[0]
-        h_t, c_t = step(x[t], h[:batch], c[:batch], w_hh, b_hh, w_hr)
-        output[t] = h_t
+        steps[t] = step(x[t], h[:batch], c[:batch], w_hh, b_hh, w_hr)
+        h_t, c_t = steps[t][:2]
         h, c = (h_t, c_t) if batch == len(h) else (torch.cat([h_t, h[batch:]]), torch.cat([c_t, c[batch:]]))
-    return output, h, c
+    return [steps[t] for t in range(len(x))], h, c
+
+
+def traced(
+    sizes: Sizes,
+    x: Tensor,
+    h_0: Tensor,
+    c_0: Tensor,
+    weights: Sequence[Tensor],
+    masks: Sequence[Tensor],
+    batch_sizes: Tensor | None,
+) -> tuple[tuple[Tensor, Tensor, Tensor], list[Step]]:
+    """The whole layer: what `lstm` returns, and every step of each layer and direction, (.., features) like output."""
+    h_n, c_n, trace = [], [], []
+    for layer in range(sizes.layers):
+        for k in range(layer * sizes.D, (layer + 1) * sizes.D):
+            w_ih, w_hh, *rest = weights[k * sizes.arrays : (k + 1) * sizes.arrays]
+            b_ih, b_hh = rest[:2] if sizes.bias else (None, None)
+            w_hr = rest[-1] if sizes.P > 0 else None
+            gates = linear(x, w_ih, b_ih)
+            given = gates.unbind(0) if batch_sizes is None else torch.split(gates, batch_sizes.tolist())
+            steps, h, c = direction(given, h_0[k], c_0[k], w_hh, b_hh, w_hr, k % sizes.D == 1)
+            join = torch.stack if batch_sizes is None else torch.cat
+            trace.append(Step(*(join(list(arrays)) for arrays in zip(*steps, strict=True))))
+            h_n.append(h)
+            c_n.append(c)
+        x = torch.cat([steps.h for steps in trace[-sizes.D :]], -1)
+        if masks and layer + 1 < sizes.layers:
+            x = x * masks[layer]
+    return (x, torch.stack(h_n), torch.stack(c_n)), trace
 
 
 def lstm(
@@ -55,20 +94,4 @@ def lstm(
     order of `parameters()`; masks: none, or layers - 1 factors on a layer's output. Returns output (.., D * (P or H)),
     h_n, c_n.
     """
-    h_n, c_n = [], []
-    for layer in range(sizes.layers):
-        outputs = []
-        for k in range(layer * sizes.D, (layer + 1) * sizes.D):
-            w_ih, w_hh, *rest = weights[k * sizes.arrays : (k + 1) * sizes.arrays]
-            b_ih, b_hh = rest[:2] if sizes.bias else (None, None)
-            w_hr = rest[-1] if sizes.P > 0 else None
-            gates = linear(x, w_ih, b_ih)
-            steps = gates.unbind(0) if batch_sizes is None else torch.split(gates, batch_sizes.tolist())
-            output, h, c = direction(steps, h_0[k], c_0[k], w_hh, b_hh, w_hr, k % sizes.D == 1)
-            outputs.append(torch.stack(output) if batch_sizes is None else torch.cat(output))
-            h_n.append(h)
-            c_n.append(c)
-        x = torch.cat(outputs, -1)
-        if masks and layer + 1 < sizes.layers:
-            x = x * masks[layer]
-    return x, torch.stack(h_n), torch.stack(c_n)
+    return traced(sizes, x, h_0, c_0, weights, masks, batch_sizes)[0]

@@ -20,7 +20,7 @@ _PLAIN = frozenset({Tensor, Parameter})
 # Looked up once: a call has microseconds.
 _dispatch_modes = torch._C._len_torch_dispatch_stack
 _transform_level = torch._C._functorch.maybe_current_level
-_saving_hooks = torch._C._autograd._top_saved_tensors_default_hooks
+saving_hooks = torch._C._autograd._top_saved_tensors_default_hooks
 
 
 def lstm(
@@ -36,7 +36,7 @@ def lstm(
     if call.segments is not None:
         output, h_n, c_n = _segmented(call, call.segments, x, h_0, c_0, weights, dropout)
         return output, call.segments.or_initial(h_0, h_n), call.segments.or_initial(c_0, c_n)
-    grad = _direct(call.sizes, x, h_0, c_0, weights)
+    grad = direct(call.sizes, x, h_0, c_0, weights)
     if grad is None:
         return _indirect(call, x, h_0, c_0, weights, dropout)
     return _native(call, x, h_0, c_0, weights, masks_of(call, x, dropout) if dropout > 0 else [], grad)
@@ -52,11 +52,12 @@ def _segmented(
     dropout: float,
 ) -> Result:
     """The engine is told where the rows stand; whatever else runs is given a packed batch."""
-    grad = _direct(call.sizes, x, h_0, c_0, weights)
-    if grad is None or (grad and _saving_hooks(True) is not None):
+    grad = direct(call.sizes, x, h_0, c_0, weights)
+    if grad is None or (grad and saving_hooks(True) is not None):
         x, h_0, c_0, batch_sizes = segments.pack(x, h_0, c_0)
         call = call._replace(segments=None, batch_sizes=batch_sizes)
-        return segments.unpack(*lstm(call, x, h_0, c_0, weights, dropout))
+        output, h_n, c_n = segments.unpack(*lstm(call, x, h_0, c_0, weights, dropout))
+        return output, h_n, c_n
     return _native(call, x, h_0, c_0, weights, masks_of(call, x, dropout) if dropout > 0 else [], grad)
 
 
@@ -72,12 +73,12 @@ def plain() -> bool:
     )
 
 
-def _direct(sizes: Sizes, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weights: list[Tensor]) -> bool | None:
+def direct(sizes: Sizes, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weights: list[Tensor]) -> bool | None:
     """Whether gradients are wanted, where the engine can be called by address; None, no error yet, elsewhere."""
     if not plain():
         return None
     dtype = x.dtype
-    if dtype not in route.NATIVE or (dtype in route.HALF and _saving_hooks(True) is not None):
+    if dtype not in route.NATIVE or (dtype in route.HALF and saving_hooks(True) is not None):
         return None  # the op that is recorded takes what its backward reads, float32
     grad = False
     for t in (x, h_0, c_0):
@@ -113,7 +114,7 @@ def _native(
             weights[k] = w.contiguous()
     if not grad:
         return autograd.forward(call, autograd.problem_of(call, x), x, h_0, c_0, weights, masks)
-    if _saving_hooks(True) is not None:
+    if saving_hooks(True) is not None:
         return _recorded(call, x, h_0, c_0, weights, masks)
     apply: Any = autograd.Lstm.apply
     result: Result = apply(call, len(masks), x, h_0, c_0, *masks, *weights)
@@ -129,10 +130,10 @@ def _recorded(
         wide = x.dtype is torch.float64
         per_row = recorded.saved_reals(sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D, wide)
     output, h_n, c_n, _ = recorded.lstm(x3, h_0, c_0, weights, masks, call.batch_sizes, sizes.numbers, per_row)
-    return _like_the_caller(call, x, (output, h_n, c_n))
+    return like_the_caller(call, x, (output, h_n, c_n))
 
 
-def _like_the_caller(call: Call, x: Tensor, result: Sequence[Tensor]) -> Result:
+def like_the_caller(call: Call, x: Tensor, result: Sequence[Tensor]) -> Result:
     """From the full form back to the caller's number of dimensions."""
     output, h_n, c_n = result
     if output.dim() != x.dim():
@@ -153,7 +154,7 @@ def _indirect(
     engine = route.choose(x.device, x.dtype)
     if engine.name == "cudnn":
         result = route.torch_kernel(call.sizes, *full(call, x, h_0, c_0), weights, dropout, call.batch_sizes)
-        return _like_the_caller(call, x, result)
+        return like_the_caller(call, x, result)
     masks = masks_of(call, x, dropout) if dropout > 0 else []
     if autocast and x.dtype is not torch.float64:
         with torch.autocast("cpu", enabled=False):
@@ -173,13 +174,13 @@ def _run(
     masks: list[Tensor],
 ) -> Result:
     if engine.name == "native":
-        grad = _direct(call.sizes, x, h_0, c_0, weights)
+        grad = direct(call.sizes, x, h_0, c_0, weights)
         if grad is not None:
             return _native(call, x, h_0, c_0, weights, masks, grad)
         return _recorded(call, x, h_0, c_0, weights, masks)
     route.fall_back(engine.why)
     result = composite.lstm(call.sizes, *full(call, x, h_0, c_0), weights, masks, call.batch_sizes)
-    return _like_the_caller(call, x, result)
+    return like_the_caller(call, x, result)
 
 
 def _rounded(
@@ -219,7 +220,7 @@ def _traced(
     """Leaves one node in a torch.jit.trace: the op below, which comes back here whenever the trace runs."""
     x3, h_0, c_0 = full(call, x, h_0, c_0)
     result = torch.ops.fastlstm.layer(x3, h_0, c_0, weights, call.batch_sizes, call.sizes.numbers, dropout, call.cell)
-    return _like_the_caller(call, x, result)
+    return like_the_caller(call, x, result)
 
 
 torch.library.define(

@@ -2,8 +2,8 @@
 
 import numbers
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,36 @@ from fastlstm.torch import route
 from fastlstm.torch.base import Recurrent
 from fastlstm.torch.call import Call, jagged, segmented
 from fastlstm.torch.functional import lstm, plain
+from fastlstm.torch.trace import Steps, Trace, trace
 from fastlstm.weights import Sizes, named_shapes
 
 State = tuple[Tensor, Tensor]
+
+
+class _Given(NamedTuple):
+    """A call that was checked. place: from rows of steps to what the caller is given; unsorted: the caller's order of rows
+    in h_n and c_n, where it is another.
+    """
+
+    call: Call
+    x: Tensor
+    h_0: Tensor | None
+    c_0: Tensor | None
+    place: Callable[[Tensor], Any]
+    unsorted: Tensor | None = None
+
+    def order(self, h_n: Tensor, c_n: Tensor) -> State:
+        if self.unsorted is None:
+            return h_n, c_n
+        return h_n.index_select(1, self.unsorted), c_n.index_select(1, self.unsorted)
+
+
+def _as_it_is(t: Tensor) -> Tensor:
+    return t
+
+
+def _swapped(t: Tensor) -> Tensor:
+    return t.transpose(0, 1)
 
 
 class LSTM(Recurrent):
@@ -146,28 +173,50 @@ class LSTM(Recurrent):
     def forward(self, input: Any, hx: Any = None, lengths: Any = None, reset: Any = None) -> Any:
         """input, (h_0, c_0) -> output, (h_n, c_n); shapes and errors as the class says."""
         if lengths is not None or reset is not None:
-            return self._segmented(input, hx, lengths, reset)
+            return self._run(input, hx, lengths, reset)
         if plain() and not (torch.is_grad_enabled() or (self.training and self.dropout)):
             sizes, threads = self._sizes.numbers, torch.get_num_threads()
             made = _engine.infer(sizes, self._names, self._parameters, input, hx, self.batch_first, threads)
             if made is not None:
                 return made
-        if isinstance(input, PackedSequence):
-            run: Any = self._packed
-        else:
-            run = self._nested if input.is_nested else self._dense
-        return self._traced(run, input, hx) if route.tracing_state() is not None else run(input, hx)
-
-    def _segmented(self, input: Tensor, hx: Sequence[Tensor] | None, lengths: Any, reset: Any) -> tuple[Tensor, State]:
-        if not isinstance(input, Tensor) or input.is_nested:
-            raise TypeError(f"lengths and reset are for a padded tensor, got {type(input).__name__}, which has its own")
         if route.tracing_state() is not None:
-            raise RuntimeError("torch.jit.trace would keep the lengths and resets it saw: trace a call without them")
-        return self._dense(input, hx, lengths, reset)
+            return self._traced(self._run, input, hx)
+        return self._run(input, hx)
 
-    def _dense(
-        self, input: Tensor, hx: Sequence[Tensor] | None, lengths: Any = None, reset: Any = None
-    ) -> tuple[Tensor, State]:
+    def _run(self, input: Any, hx: Any, lengths: Any = None, reset: Any = None) -> Any:
+        given = self._given(input, hx, lengths, reset)
+        output, h_n, c_n = lstm(given.call, given.x, given.h_0, given.c_0, self._weights(), self._dropout())
+        return given.place(output), given.order(h_n, c_n)
+
+    def trace(self, input: Any, hx: Any = None, lengths: Any = None, reset: Any = None) -> Trace:
+        """The call, with every layer's hidden states, cell states and gates at every step, all of them differentiable.
+
+        Arguments, numbers and errors are those of `forward`. `trace.layers[layer][direction]` has h, c, i, f, g, o, each
+        like output: (L, N, H_out or H_cell). RuntimeError under torch.jit.trace.
+        """
+        if route.tracing_state() is not None:
+            raise RuntimeError("torch.jit.trace records forward alone")
+        given = self._given(input, hx, lengths, reset)
+        output, h_n, c_n, steps = trace(given.call, given.x, given.h_0, given.c_0, self._weights(), self._dropout())
+        D, place = self._sizes.D, given.place
+        placed = [Steps(*map(place, arrays)) for arrays in steps]
+        layers = tuple(tuple(placed[k : k + D]) for k in range(0, len(placed), D))
+        return Trace(place(output), *given.order(h_n, c_n), layers, self.batch_first)
+
+    def _given(self, input: Any, hx: Any, lengths: Any, reset: Any) -> _Given:
+        if lengths is not None or reset is not None:
+            if not isinstance(input, Tensor) or input.is_nested:
+                kind = type(input).__name__
+                raise TypeError(f"lengths and reset are for a padded tensor, got {kind}, which has its own")
+            if route.tracing_state() is not None:
+                raise RuntimeError(
+                    "torch.jit.trace would keep the lengths and resets it saw: trace a call without them"
+                )
+        if isinstance(input, PackedSequence):
+            return self._packed(input, hx)
+        return self._nested(input, hx) if input.is_nested else self._dense(input, hx, lengths, reset)
+
+    def _dense(self, input: Tensor, hx: Sequence[Tensor] | None, lengths: Any, reset: Any) -> _Given:
         sizes, weights = self._sizes, self._weights()
         dims = input.dim()
         if dims == 3:
@@ -201,18 +250,15 @@ class LSTM(Recurrent):
         if T == 0:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
         call = Call(sizes, T, N, state)
+        swapped = self.batch_first and dims == 3
         if lengths is not None or reset is not None:
-            batch_first, dropout = self.batch_first and dims == 3, self._dropout()
-            packed = segmented(call, lengths, reset, batch_first=batch_first, dropout=dropout)
+            packed = segmented(call, lengths, reset, batch_first=swapped, dropout=self._dropout())
             if packed is not None:
-                output, h_n, c_n = lstm(packed, input.reshape(-1, sizes.I), h_0, c_0, weights, dropout)
-                return output.reshape(*input.shape[:-1], output.shape[-1]), (h_n, c_n)
-        output, h_n, c_n = lstm(call, x, h_0, c_0, weights, self._dropout())
-        if self.batch_first and dims == 3:
-            output = output.transpose(0, 1)
-        return output, (h_n, c_n)
+                lead = input.shape[:-1]
+                return _Given(packed, input.reshape(-1, sizes.I), h_0, c_0, lambda t: t.reshape(*lead, t.shape[-1]))
+        return _Given(call, x, h_0, c_0, _swapped if swapped else _as_it_is)
 
-    def _nested(self, input: Tensor, hx: Sequence[Tensor] | None) -> tuple[Tensor, State]:
+    def _nested(self, input: Tensor, hx: Sequence[Tensor] | None) -> _Given:
         sizes, weights = self._sizes, self._weights()
         letters = f"(N, L of each row, H_in), H_in = {sizes.I}"
         if input.layout is not torch.jagged or input.dim() != 3 or input._ragged_idx != 1:  # type: ignore[attr-defined]
@@ -232,10 +278,9 @@ class LSTM(Recurrent):
             h_0, c_0 = hx[0], hx[1]
             self._check_states(h_0, c_0, hx, state, N)
         call = jagged(Call(sizes, 1, N, state), offsets, lengths, values.shape[0])
-        output, h_n, c_n = lstm(call, values, h_0, c_0, weights, self._dropout())
-        return torch.nested.nested_tensor_from_jagged(output, offsets, lengths), (h_n, c_n)
+        return _Given(call, values, h_0, c_0, lambda t: torch.nested.nested_tensor_from_jagged(t, offsets, lengths))
 
-    def _packed(self, input: PackedSequence, hx: Sequence[Tensor] | None) -> tuple[PackedSequence, State]:
+    def _packed(self, input: PackedSequence, hx: Sequence[Tensor] | None) -> _Given:
         x, batch_sizes, sorted_indices, unsorted_indices = input
         sizes, weights = self._sizes, self._weights()
         if x.dtype is not weights[0].dtype:
@@ -264,10 +309,14 @@ class LSTM(Recurrent):
             if sorted_indices is not None:
                 h_0, c_0 = h_0.index_select(1, sorted_indices), c_0.index_select(1, sorted_indices)
         call = Call(sizes, len(batch_sizes), N, state, batch_sizes)
-        output, h_n, c_n = lstm(call, x, h_0, c_0, weights, self._dropout())
-        if unsorted_indices is not None:
-            h_n, c_n = h_n.index_select(1, unsorted_indices), c_n.index_select(1, unsorted_indices)
-        return PackedSequence(output, batch_sizes, sorted_indices, unsorted_indices), (h_n, c_n)
+        return _Given(
+            call,
+            x,
+            h_0,
+            c_0,
+            lambda t: PackedSequence(t, batch_sizes, sorted_indices, unsorted_indices),
+            unsorted_indices,
+        )
 
     def _dropout(self) -> float:
         return self.dropout if self.training else 0.0

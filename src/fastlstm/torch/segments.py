@@ -57,13 +57,16 @@ class Segments(NamedTuple):
         batch_sizes = indices(made.T, made.batch_sizes) if made.steps > 0 else None
         return x.index_select(0, self._rows(x.device)), h_0, c_0, batch_sizes
 
-    def unpack(self, output: Tensor, h_n: Tensor, c_n: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """And back: output is 0 past a row's end."""
+    def unpack(self, output: Tensor, h_n: Tensor, c_n: Tensor, *more: Tensor) -> tuple[Tensor, ...]:
+        """And back: output, and what more has its rows, are 0 past a row's end."""
         made, sizes = self.made, self.sizes
-        whole = output.new_zeros(self.places, output.shape[-1])
-        whole = whole.index_copy(0, self._rows(output.device), output.reshape(-1, output.shape[-1]))
+        rows = self._rows(output.device)
+        whole, *more_whole = (
+            t.new_zeros(self.places, t.shape[-1]).index_copy(0, rows, t.reshape(-1, t.shape[-1]))
+            for t in (output, *more)
+        )
         final = indices(sizes.cells * made.count, lambda to: made.final(sizes.layers, sizes.D, to))
-        return whole, _ended(h_n, final, self.state), _ended(c_n, final, self.state)
+        return whole, _ended(h_n, final, self.state), _ended(c_n, final, self.state), *more_whole
 
     def _rows(self, device: torch.device) -> Tensor:
         starts = 0 if self.starts is None else self.starts.data_ptr()
