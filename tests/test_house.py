@@ -20,9 +20,10 @@ FLOORS = [
     ["torch.autograd"],
     ["torch.recorded"],
     ["torch.functional"],
-    ["torch.base", "torch.trace"],
+    ["torch.base", "torch.trace", "torch.adopt.enabling"],
     ["torch.lstm", "torch.cell"],
-    ["torch.restore"],
+    ["torch.restore", "torch.adopt.converting"],
+    ["torch.adopt"],
     ["torch"],
     ["numpy"],
     ["bench"],
@@ -108,13 +109,13 @@ def test_without_torch_the_layer_says_what_to_install():
     code = (
         "import sys; sys.modules['torch'] = None\n"  # as if it were not installed
         "import fastlstm, fastlstm.reference, fastlstm.weights, fastlstm.checkpoint\n"
-        "for name in ('LSTM', 'LSTMCell', 'engine', 'load', 'strict'):\n"
+        "for name in ('LSTM', 'LSTMCell', 'convert', 'enable', 'engine', 'load', 'strict'):\n"
         "    try: getattr(fastlstm, name)\n"
         "    except ImportError as error: print(error)\n"
     )
     assert python(code).splitlines() == [
         f'fastlstm.{name} needs PyTorch: pip install "fastlstm[torch]"'
-        for name in ("LSTM", "LSTMCell", "engine", "load", "strict")
+        for name in ("LSTM", "LSTMCell", "convert", "enable", "engine", "load", "strict")
     ]
 
 

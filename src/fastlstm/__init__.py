@@ -12,15 +12,33 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastlstm.checkpoint import save
-    from fastlstm.torch import LSTM, LSTMCell, engine, load, strict
+    from fastlstm.torch import LSTM, LSTMCell, convert, disable, enable, enabled, engine, load, revert, strict
 
 __version__ = "0.1.0"
-__all__ = ["LSTM", "LSTMCell", "__version__", "engine", "load", "save", "strict"]
+__all__ = [
+    "LSTM",
+    "LSTMCell",
+    "__version__",
+    "convert",
+    "disable",
+    "enable",
+    "enabled",
+    "engine",
+    "load",
+    "revert",
+    "save",
+    "strict",
+]
 
 _HOME = {
     "LSTM": "fastlstm.torch",
     "LSTMCell": "fastlstm.torch",
+    "convert": "fastlstm.torch",
+    "disable": "fastlstm.torch",
+    "enable": "fastlstm.torch",
+    "enabled": "fastlstm.torch",
     "engine": "fastlstm.torch",
+    "revert": "fastlstm.torch",
     "strict": "fastlstm.torch",
     "load": "fastlstm.torch",
     "save": "fastlstm.checkpoint",

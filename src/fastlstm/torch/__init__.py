@@ -5,6 +5,7 @@ engine.
 import torch
 
 from fastlstm import _engine
+from fastlstm.torch.adopt import convert, disable, enable, enabled, revert
 from fastlstm.torch.base import engine
 from fastlstm.torch.cell import LSTMCell
 from fastlstm.torch.lstm import LSTM
@@ -12,7 +13,18 @@ from fastlstm.torch.parallel import share_torch_threads
 from fastlstm.torch.restore import load
 from fastlstm.torch.route import strict
 
-__all__ = ["LSTM", "LSTMCell", "engine", "load", "strict"]
+__all__ = [
+    "LSTM",
+    "LSTMCell",
+    "convert",
+    "disable",
+    "enable",
+    "enabled",
+    "engine",
+    "load",
+    "revert",
+    "strict",
+]
 
 _engine.use_torch(torch)
 share_torch_threads()
