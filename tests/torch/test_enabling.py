@@ -270,3 +270,10 @@ def test_it_is_quiet(recwarn, capfd):
         nn.LSTM(3, 4)(torch.randn(5, 2, 3))
     assert not recwarn.list
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_compiled_model_computes_the_same():
+    lstm, x = nn.LSTM(3, 4), torch.randn(5, 2, 3)
+    with fastlstm.enabled():
+        compiled = torch.compile(lambda t: lstm(t)[0], backend="eager")
+        torch.testing.assert_close(compiled(x), lstm(x)[0])

@@ -7,7 +7,6 @@ CPU, under the tensors' autograd; what the engine can't take, and everything whi
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -79,9 +78,8 @@ def enabled() -> Iterator[None]:
                 _change(inside=-1)
 
 
-@lru_cache
-def _sizes(I: int, H: int, P: int, layers: int, D: int, bias: bool) -> Sizes:
-    return Sizes(I, H, P, layers, D, bias)
+_known: dict[tuple[int, int, int, int, int, bool], Sizes] = {}
+"""To make a Sizes takes 20 us. No lru_cache: Dynamo, which meets the kernels as frames, warns about those."""
 
 
 def _sizes_of(params: Sequence[Tensor], bias: bool, layers: int, D: int) -> Sizes | None:
@@ -90,7 +88,10 @@ def _sizes_of(params: Sequence[Tensor], bias: bool, layers: int, D: int) -> Size
     for projected in (False, True):
         if len(params) == cells * count_arrays(int(projected), bias) and params[0].dim() == params[1].dim() == 2:
             rows, I = params[0].shape
-            return _sizes(I, rows // 4, params[1].shape[1] if projected else 0, layers, D, bias)
+            key = (I, rows // 4, params[1].shape[1] if projected else 0, layers, D, bias)
+            if key not in _known:
+                _known[key] = Sizes(*key)
+            return _known[key]
     return None
 
 
