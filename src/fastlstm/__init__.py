@@ -11,11 +11,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fastlstm import plot
     from fastlstm.checkpoint import save
     from fastlstm.torch import LSTM, LSTMCell, engine, load, strict
 
 __version__ = "0.1.0"
-__all__ = ["LSTM", "LSTMCell", "__version__", "engine", "load", "save", "strict"]
+__all__ = ["LSTM", "LSTMCell", "__version__", "engine", "load", "plot", "save", "strict"]
 
 _HOME = {
     "LSTM": "fastlstm.torch",
@@ -24,6 +25,7 @@ _HOME = {
     "strict": "fastlstm.torch",
     "load": "fastlstm.torch",
     "save": "fastlstm.checkpoint",
+    "plot": "fastlstm.plot",
 }
 
 
@@ -31,11 +33,12 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'fastlstm' has no attribute {name!r}")
     try:
-        value = getattr(import_module(_HOME[name]), name)
+        home = import_module(_HOME[name])
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
         raise ImportError(f'fastlstm.{name} needs PyTorch: pip install "fastlstm[torch]"') from error
+    value = home if home.__name__ == f"{__name__}.{name}" else getattr(home, name)
     globals()[name] = value
     return value
 
