@@ -12,7 +12,7 @@ import fastlstm
 SOURCE = Path(fastlstm.__file__).parent
 # From the ground up. A file may import what stands above it in this list, and nothing else of the package.
 FLOORS = [
-    ["_engine", "reference", "weights"],
+    ["_engine", "reference", "weights", "shapes"],
     ["checkpoint"],
     ["torch.segments", "torch.parallel"],
     ["torch.call"],
@@ -25,6 +25,8 @@ FLOORS = [
     ["torch.restore", "torch.adopt.converting"],
     ["torch.adopt"],
     ["torch"],
+    ["plot.gates", "plot.unrolled"],
+    ["plot"],
     ["numpy"],
     ["bench"],
     ["demo"],

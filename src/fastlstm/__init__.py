@@ -11,52 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fastlstm import plot
     from fastlstm.checkpoint import save
     from fastlstm.torch import LSTM, LSTMCell, convert, disable, enable, enabled, engine, load, revert, strict
 
 __version__ = "0.1.0"
-__all__ = [
-    "LSTM",
-    "LSTMCell",
-    "__version__",
-    "convert",
-    "disable",
-    "enable",
-    "enabled",
-    "engine",
-    "load",
-    "revert",
-    "save",
-    "strict",
-]
-
-_HOME = {
-    "LSTM": "fastlstm.torch",
-    "LSTMCell": "fastlstm.torch",
-    "convert": "fastlstm.torch",
-    "disable": "fastlstm.torch",
-    "enable": "fastlstm.torch",
-    "enabled": "fastlstm.torch",
-    "engine": "fastlstm.torch",
-    "revert": "fastlstm.torch",
-    "strict": "fastlstm.torch",
-    "load": "fastlstm.torch",
-    "save": "fastlstm.checkpoint",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'fastlstm' has no attribute {name!r}")
-    try:
-        value = getattr(import_module(_HOME[name]), name)
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise ImportError(f'fastlstm.{name} needs PyTorch: pip install "fastlstm[torch]"') from error
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

@@ -10,7 +10,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from fastlstm.cli import app
-from fastlstm.cli.shapes import describe
+from fastlstm.shapes import describe
 
 OPTIONS = [
     {"bidirectional": b, "proj_size": p, "batch_first": f, "unbatched": u}
