@@ -16,3 +16,51 @@ if TYPE_CHECKING:
     from fastlstm.torch import LSTM, LSTMCell, convert, disable, enable, enabled, engine, load, revert, strict
 
 __version__ = "0.1.0"
+__all__ = [
+    "LSTM",
+    "LSTMCell",
+    "__version__",
+    "convert",
+    "disable",
+    "enable",
+    "enabled",
+    "engine",
+    "load",
+    "plot",
+    "revert",
+    "save",
+    "strict",
+]
+
+_HOME = {
+    "LSTM": "fastlstm.torch",
+    "LSTMCell": "fastlstm.torch",
+    "convert": "fastlstm.torch",
+    "disable": "fastlstm.torch",
+    "enable": "fastlstm.torch",
+    "enabled": "fastlstm.torch",
+    "engine": "fastlstm.torch",
+    "revert": "fastlstm.torch",
+    "strict": "fastlstm.torch",
+    "load": "fastlstm.torch",
+    "plot": "fastlstm.plot",
+    "save": "fastlstm.checkpoint",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'fastlstm' has no attribute {name!r}")
+    try:
+        home = import_module(_HOME[name])
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise ImportError(f'fastlstm.{name} needs PyTorch: pip install "fastlstm[torch]"') from error
+    value = home if home.__name__ == f"{__name__}.{name}" else getattr(home, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
