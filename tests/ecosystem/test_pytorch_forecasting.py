@@ -4,7 +4,7 @@ import pandas as pd
 import torch
 from pytorch_forecasting import RecurrentNetwork, TimeSeriesDataSet
 
-from tests.ecosystem.conftest import Results, gradients, hold
+from tests.ecosystem.three_ways import Results, gradients, hold
 
 
 def test_a_step_of_training():

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from resemblyzer import VoiceEncoder
 
-from tests.ecosystem.conftest import Results, gradients, hold
+from tests.ecosystem.three_ways import Results, gradients, hold
 
 
 def voice(seconds: float) -> np.ndarray:

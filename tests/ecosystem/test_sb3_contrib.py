@@ -3,7 +3,7 @@
 import torch
 from sb3_contrib import RecurrentPPO
 
-from tests.ecosystem.conftest import Results, gradients, hold
+from tests.ecosystem.three_ways import Results, gradients, hold
 
 
 def test_evaluating_and_its_gradients():

@@ -3,7 +3,7 @@
 import torch
 from silero_vad import load_silero_vad
 
-from tests.ecosystem.conftest import Results, hold
+from tests.ecosystem.three_ways import Results, hold
 
 
 def test_probabilities_of_speech():
