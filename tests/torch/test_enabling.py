@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import PackedSequence
 import fastlstm
 from fastlstm import _engine
 from fastlstm.torch.adopt import enabling
-from tests.conftest import assert_bits, assert_close, draw, evaluate, outcome
+from tests.conftest import assert_bits, assert_close, draw, evaluate, outcome, run_python
 
 uses_jit = pytest.mark.filterwarnings("ignore:`torch.jit", "ignore::torch.jit.TracerWarning")
 OPTIONS = [
@@ -41,7 +41,19 @@ def runs(monkeypatch):
             counted.append(threading.get_ident())
             return _engine.forward(*arguments)
 
-    monkeypatch.setattr("fastlstm.torch.autograd._engine", Counting())
+        def infer(self, *arguments):
+            return self.unless_none(_engine.infer(*arguments))
+
+        def infer_cell(self, *arguments):
+            return self.unless_none(_engine.infer_cell(*arguments))
+
+        def unless_none(self, made):
+            if made is not None:
+                counted.append(threading.get_ident())
+            return made
+
+    for module in ("autograd", "adopt.enabling"):
+        monkeypatch.setattr(f"fastlstm.torch.{module}._engine", Counting())
     return counted
 
 
@@ -209,7 +221,46 @@ def test_blocks_nest_and_calls_repeat(runs):
         assert not on()
         with fastlstm.enabled():
             assert on()
+        assert not on()
     assert not on()
+    fastlstm.enable()
+    with fastlstm.enabled():
+        fastlstm.disable()
+    assert on()
+    fastlstm.disable()
+    with fastlstm.enabled():
+        fastlstm.enable()
+    assert not on()
+
+
+def test_a_block_that_ends_first_leaves_the_other_threads_on(runs):
+    lstm, x = nn.LSTM(3, 4), torch.randn(5, 2, 3)
+    first, second = fastlstm.enabled(), fastlstm.enabled()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    lstm(x)
+    assert len(runs) == 1
+    second.__exit__(None, None, None)
+    lstm(x)
+    assert len(runs) == 1
+
+
+def test_a_forked_child_has_its_parents_state():
+    printed = run_python(
+        "import os, torch, fastlstm\n"
+        "from fastlstm.torch.adopt.enabling import _state\n"
+        "fastlstm.enable()\n"
+        "_state.lock.acquire()\n"  # as another thread might at that moment
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    assert _state.active\n"
+        "    torch.nn.LSTM(3, 4)(torch.randn(5, 2, 3))[0].sum().backward()\n"
+        "    fastlstm.disable()\n"
+        "    os._exit(int(_state.active))\n"
+        "print(os.waitpid(child, 0)[1])\n"
+    )
+    assert printed.strip() == "0"
 
 
 def test_blocks_of_many_threads_overlap():

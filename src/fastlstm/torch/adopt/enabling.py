@@ -4,6 +4,7 @@ All of them end in three operators of torch, from Python and from TorchScript al
 CPU, under the tensors' autograd; what the engine can't take, and everything while it is off, goes on to torch's own.
 """
 
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,9 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastlstm import _engine
 from fastlstm.torch.call import Call
-from fastlstm.torch.functional import direct, lstm
-from fastlstm.weights import Sizes, count_arrays
+from fastlstm.torch.functional import direct, lstm, plain
+from fastlstm.weights import Sizes, cell_shapes, count_arrays, named_shapes
 
 _INPUT, _DATA = torch.ops.aten.lstm.input, torch.ops.aten.lstm.data
 _CELL = torch.ops.aten.lstm_cell.default
@@ -23,63 +25,86 @@ _KEYS = ("CPU", "AutogradCPU")  # inference_mode reaches the first, everything e
 
 
 class _State:
-    """on: said by enable(); inside: how many `enabled()` blocks are open. era: of disable(), which ends them all."""
+    """scopes: what each holds, on or off; the process first, then the `enabled()` blocks that are open. The last decides."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.library: torch.library.Library | None = None
-        self.on = False
-        self.inside = 0
-        self.era = 0
+        self.scopes = [[False]]
         self.active = False  # read at every call
+
+    def settle(self) -> None:
+        """With the lock held."""
+        if self.scopes[-1][0] and self.library is None:
+            # For good: to take a kernel away while another thread is in it would free it under that thread's feet.
+            library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
+            for key in _KEYS:
+                for name, kernel in (("lstm.input", _lstm_input), ("lstm.data", _lstm_data), ("lstm_cell", _lstm_cell)):
+                    library.impl(name, kernel, key)  # type: ignore[no-untyped-call]
+            self.library = library
+        self.active = self.scopes[-1][0]
 
 
 _state = _State()
 
 
-def _change(on: bool | None = None, inside: int = 0) -> None:
-    """With the lock held."""
-    state = _state
-    state.on = state.on if on is None else on
-    state.inside += inside
-    state.active = state.on or state.inside > 0
-    if state.active and state.library is None:
-        # For good: to take a kernel away while another thread is in it would free it under that thread's feet.
-        state.library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
-        for key in _KEYS:
-            for name, kernel in (("lstm.input", _lstm_input), ("lstm.data", _lstm_data), ("lstm_cell", _lstm_cell)):
-                state.library.impl(name, kernel, key)  # type: ignore[no-untyped-call]
+def _in_a_child() -> None:
+    """A forked child has its parent's state, but not the thread that may have held the lock."""
+    _state.lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_in_a_child)
 
 
 def enable() -> None:
-    """From now on nn.LSTM and nn.LSTMCell run on the engine, whoever made them and whenever; again: nothing changes."""
-    with _state.lock:
-        _change(on=True)
+    """From now on nn.LSTM and nn.LSTMCell run on the engine, whoever made them and whenever; again: nothing changes.
+
+    For the whole process; inside an `enabled()` block until that ends.
+    """
+    _switch(True)
 
 
 def disable() -> None:
-    """From now on they run on torch's own kernels, to the bit; inside `enabled()` too."""
+    """From now on they run on torch's own kernels, to the bit; inside an `enabled()` block until that ends."""
+    _switch(False)
+
+
+def _switch(on: bool) -> None:
     with _state.lock:
-        _state.era += 1
-        _change(on=False, inside=-_state.inside)
+        _state.scopes[-1][0] = on
+        _state.settle()
 
 
 @contextmanager
 def enabled() -> Iterator[None]:
-    """Within this block, in every thread, they run on the engine; after it, as before. Blocks may nest and overlap."""
+    """Within this block, in every thread, they run on the engine; after it as before, whatever was said inside.
+
+    Blocks nest. Those of several threads may overlap: on until the last one ends.
+    """
+    scope = [True]
     with _state.lock:
-        era = _state.era
-        _change(inside=1)
+        _state.scopes.append(scope)
+        _state.settle()
     try:
         yield
     finally:
-        with _state.lock:
-            if era == _state.era:
-                _change(inside=-1)
+        with _state.lock:  # by identity: another thread's may be equal
+            _state.scopes = [other for other in _state.scopes if other is not scope]
+            _state.settle()
 
 
+# What a call looks up, made once: 20 us each. No lru_cache: Dynamo, which meets the kernels as frames, warns about those.
 _known: dict[tuple[int, int, int, int, int, bool], Sizes] = {}
-"""To make a Sizes takes 20 us. No lru_cache: Dynamo, which meets the kernels as frames, warns about those."""
+_names: dict[tuple[Sizes, bool], tuple[str, ...]] = {}
+
+
+def _named(sizes: Sizes, params: Sequence[Tensor], cell: bool = False) -> tuple[tuple[str, ...], dict[str, Tensor]]:
+    """The names of the parameters, and the parameters by name: how `_engine.infer` wants them."""
+    key = (sizes, cell)
+    if key not in _names:
+        _names[key] = tuple(cell_shapes(sizes) if cell else named_shapes(sizes))
+    names = _names[key]
+    return names, dict(zip(names, params, strict=True))
 
 
 def _sizes_of(params: Sequence[Tensor], bias: bool, layers: int, D: int) -> Sizes | None:
@@ -119,6 +144,11 @@ def _lstm_input(
 ) -> Any:
     if _state.active and x.dim() == 3:
         sizes = _sizes_of(params, has_biases, num_layers, 2 if bidirectional else 1)
+        if sizes is not None and plain() and not (torch.is_grad_enabled() or (train and dropout)):
+            named, threads = _named(sizes, params), torch.get_num_threads()
+            made = _engine.infer(sizes.numbers, *named, x, tuple(hx), batch_first, threads)
+            if made is not None:
+                return made[0], *made[1]
         T, N = x.shape[1 if batch_first else 0], x.shape[0 if batch_first else 1]
         if (
             sizes is not None
@@ -161,6 +191,11 @@ def _lstm_cell(
     if _state.active and x.dim() == 2 and len(hx) == 2 and (b_ih is None) == (b_hh is None):
         params = [t for t in (w_ih, w_hh, b_ih, b_hh) if t is not None]
         sizes, N = _sizes_of(params, b_ih is not None, 1, 1), x.shape[0]
+        if sizes is not None and plain() and not torch.is_grad_enabled():
+            named, threads = _named(sizes, params, cell=True), torch.get_num_threads()
+            made = _engine.infer_cell(sizes.numbers, *named, x, tuple(hx), threads)
+            if made is not None:
+                return made
         if (
             sizes is not None
             and N > 0
