@@ -1,6 +1,6 @@
 """Every tensor and parameter of an LSTM layer, its shape in letters and in numbers. Needs no torch.
 
-The shapes are those of `torch.nn.LSTM`'s documentation; tests/cli/test_shapes.py compares them with the module itself.
+The shapes are those of `torch.nn.LSTM`'s documentation; tests/test_shapes.py compares them with the module itself.
 """
 
 import math

@@ -74,7 +74,7 @@ def trace(trace: Trace, row: int = 0, layer: int | None = None) -> Figure:
     for axes in grid[-1]:
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.set_xlabel("step", fontsize=9)
-    figure.suptitle(f"row {row}: {T} steps, {H} units" if _batched(trace) else f"{T} steps, {H} units", fontsize=11)
+    figure.suptitle(f"row {row}: {T} steps, {H} units", fontsize=11)
     return figure
 
 
@@ -84,10 +84,6 @@ def _index(name: str, given: int, count: int) -> int:
         return range(count)[given]
     except IndexError:
         raise ValueError(f"{name}: expected one of {count}, from 0 to {count - 1}, got {given}") from None
-
-
-def _batched(trace: Trace) -> bool:
-    return isinstance(trace.output, PackedSequence) or bool(trace.output.dim() == 3)
 
 
 def _sequence(steps: Any, row: int, batch_first: bool) -> NDArray[Any]:

@@ -27,7 +27,6 @@ class _Call(NamedTuple):
     """What is drawn: the layer's shapes, and what a step of the sequence is called and has."""
 
     layer: Layer
-    proj_size: int
     batch_first: bool
     batch_sizes: list[int] | None  # of a packed sequence
 
@@ -62,7 +61,7 @@ def shapes(lstm: LSTM | nn.LSTM, x: Tensor | PackedSequence) -> Figure:
     steps = list(range(1, T + 1)) if T <= 3 else [1, 2, T]
     lanes = [_parameters(call, k, d) for k in range(sizes["num_layers"]) for d in range(D)]
     title = f"LSTM({lstm.extra_repr()})"
-    tensors, letters = _caption(call.layer)
+    tensors, letters = _caption(call)
 
     box = _wide([line for t in steps for line in _lines(call, t)]) + 2 * PAD
     side = _wide([line for lane in lanes for line in lane]) + GAP  # the parameters, left of the steps
@@ -152,7 +151,7 @@ def _call(lstm: Any, x: Any) -> _Call:
         bias=lstm.bias,
         rows=None if batch_sizes is None else len(data),
     )
-    return _Call(layer, lstm.proj_size, lstm.batch_first, batch_sizes)
+    return _Call(layer, lstm.batch_first, batch_sizes)
 
 
 def _parameters(call: _Call, layer: int, direction: int) -> list[str]:
@@ -173,13 +172,18 @@ def _lines(call: _Call, t: int) -> list[str]:
     ]
 
 
-def _caption(layer: Layer) -> tuple[list[str], list[str]]:
-    """What the whole tensors are, and what the letters mean: two columns of lines, each padded to one width."""
+def _caption(call: _Call) -> tuple[list[str], list[str]]:
+    """What the whole tensors are, and what the letters mean: two columns of lines."""
+    layer = call.layer
     shapes = [str(tensor.shape) for tensor in layer.tensors]
     wide = max(map(len, shapes))
     tensors = [f"{t.name:<6}  {s:<{wide}}  {t.meaning}" for t, s in zip(layer.tensors, shapes, strict=True)]
-    letters = [f"{letter:>10} = {size:<5} {LEGEND[letter]}" for letter, size in layer.sizes.items()]
-    return [[line.ljust(max(map(len, lines))) for line in lines] for lines in (tensors, letters)]  # type: ignore[return-value]
+    tensors.append("arrows: up through the layers (blue), h and c from step to step (brown)")
+    wide = max(map(len, layer.sizes))
+    letters = [f"{letter:>{wide}} = {size:<5} {LEGEND[letter]}" for letter, size in layer.sizes.items()]
+    if call.batch_sizes is not None:
+        letters.append(f"{'N_t':>{wide}}   {'':<5} sequences that have a step t")
+    return tensors, letters
 
 
 def _wide(lines: list[str]) -> float:

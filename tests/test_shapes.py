@@ -1,16 +1,12 @@
-"""`fastlstm shapes` says what nn.LSTM does: every tensor, every parameter, every refusal."""
+"""The table of shapes says what nn.LSTM does: every tensor, every parameter, every refusal."""
 
 import itertools
-import json
-import math
 
 import pytest
 import torch
 from torch import nn
-from typer.testing import CliRunner
 
-from fastlstm.cli import app
-from fastlstm.shapes import describe
+from fastlstm.shapes import LEGEND, describe
 
 OPTIONS = [
     {"bidirectional": b, "proj_size": p, "batch_first": f, "unbatched": u}
@@ -64,37 +60,15 @@ def test_refuses_what_nn_lstm_refuses_in_its_words(sizes, options, message):
         describe(*sizes, **options)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--hidden-size", "20"], "--input-size"),
-        (["--input-size", "ten", "--hidden-size", "20"], "--input-size"),
-        (["--input-size", "10", "--hidden-size", "20", "--proj-size", "20"], "proj_size has to be smaller"),
-        (["--input-size", "10", "--hidden-size", "20", "--batch", "0"], "batch must be greater than zero"),
-        (["--input-size", "10", "--hidden-size", "20", "--length", "-1"], "length must be greater than zero"),
-    ],
-)
-def test_bad_input_exits_with_2_and_says_why(arguments, message):
-    result = CliRunner().invoke(app, ["shapes", *arguments])
-    assert result.exit_code == 2
-    assert message in result.stderr
-    assert result.stdout == ""
+def test_a_layer_without_biases_has_none():
+    names = [parameter.name for parameter in describe(7, 5, bias=False, proj_size=2).parameters]
+    assert names == [name for name, _ in nn.LSTM(7, 5, bias=False, proj_size=2).named_parameters()]
 
 
-def test_json_holds_the_same_tables():
-    command = "shapes --input-size 10 --hidden-size 20 --num-layers 2 --bidirectional --proj-size 5 --unbatched --json"
-    result = CliRunner().invoke(app, command.split())
-    assert result.exit_code == 0
-    printed = json.loads(result.stdout)
-    layer = describe(10, 20, 2, bidirectional=True, proj_size=5, unbatched=True)
-    assert printed["sizes"] == layer.sizes
-    assert [tuple(t["numbers"]) for t in printed["tensors"]] == [t.shape.numbers for t in layer.tensors]
-    assert [p["count"] for p in printed["parameters"]] == [math.prod(p.shape.numbers) for p in layer.parameters]
-    assert printed["total"] == layer.total
-
-
-def test_the_tables_show_letters_numbers_and_the_total():
-    result = CliRunner().invoke(app, ["shapes", "--input-size", "10", "--hidden-size", "20", "--num-layers", "2"])
-    assert result.exit_code == 0
-    for expected in ("(D*num_layers, N, H_out)", "(2, 3, 20)", "weight_hh_l1", "(80, 20)", "5,920"):
-        assert expected in result.stdout
+def test_a_packed_sequence_has_one_dimension_for_time_and_batch():
+    layer = describe(7, 5, batch=3, length=4, rows=9)
+    shape = {tensor.name: tensor.shape for tensor in layer.tensors}
+    assert str(shape["input"]) == "(sum of lengths, H_in) = (9, 7)"
+    assert str(shape["output"]) == "(sum of lengths, D*H_out) = (9, 5)"
+    assert str(shape["h_n"]) == "(D*num_layers, N, H_out) = (1, 3, 5)"
+    assert set(layer.sizes) <= set(LEGEND)

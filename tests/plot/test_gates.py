@@ -1,0 +1,162 @@
+"""plot.trace draws the numbers of the trace, all of them and no others, so that they can be read."""
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from conftest import run_python
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from readable import assert_readable, drawn
+from torch import Tensor
+from torch.nn.utils.rnn import pack_padded_sequence, unpack_sequence
+
+from fastlstm import LSTM, plot
+
+WORDS = {
+    "i": "input gate i",
+    "f": "forget gate f",
+    "g": "candidate g",
+    "o": "output gate o",
+    "c": "cell state c",
+    "h": "hidden state h",
+}
+
+
+def panels(figure) -> list[list]:
+    """The heat maps, a list for each of the six rows."""
+    axes = [axes for axes in figure.axes if axes.get_images()]
+    count = len(axes) // len(WORDS)
+    return [axes[k : k + count] for k in range(0, len(axes), count)]
+
+
+def assert_shows(figure, expected: list[dict[str, Tensor]]) -> None:
+    """expected: for each column, the tensor (T, features) of each letter."""
+    rows = panels(figure)
+    assert [len(row) for row in rows] == [len(expected)] * len(WORDS)
+    for (letter, words), row in zip(WORDS.items(), rows, strict=True):
+        assert row[0].get_ylabel() == f"{words}\nunit"
+        for axes, column in zip(row, expected, strict=True):
+            (image,) = axes.get_images()
+            wanted = column[letter].detach().double().numpy().T
+            np.testing.assert_array_equal(np.ma.filled(image.get_array(), np.nan), wanted, err_msg=words)
+
+
+def of(trace, pick) -> list[dict[str, Tensor]]:
+    return [{letter: pick(getattr(steps, letter)) for letter in WORDS} for layer in trace.layers for steps in layer]
+
+
+@settings(max_examples=6)
+@given(st.integers(1, 7), st.integers(1, 3), st.integers(1, 2), st.booleans(), st.booleans(), st.data())
+def test_the_images_are_the_numbers_of_the_row(T, N, layers, bidirectional, batch_first, data):
+    row = data.draw(st.integers(-N, N - 1))
+    lstm = LSTM(3, 4, layers, batch_first=batch_first, bidirectional=bidirectional, proj_size=2)
+    trace = lstm.trace(torch.randn(*((N, T) if batch_first else (T, N)), 3, requires_grad=True))
+    assert_shows(plot.trace(trace, row), of(trace, lambda t: t[row] if batch_first else t[:, row]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_every_dtype_is_drawn(dtype):
+    lstm = LSTM(3, 4, dtype=dtype)
+    trace = lstm.trace(torch.randn(5, 3, dtype=dtype))
+    assert_shows(plot.trace(trace), of(trace, lambda t: t))
+
+
+@pytest.mark.parametrize("row", [0, 1, 2])
+def test_of_a_packed_batch_a_row_has_its_own_steps(row):
+    lstm, lengths = LSTM(3, 4, bidirectional=True), torch.tensor([2, 5, 3])
+    trace = lstm.trace(pack_padded_sequence(torch.randn(5, 3, 3), lengths, enforce_sorted=False))
+    figure = plot.trace(trace, row)
+    assert_shows(figure, of(trace, lambda t: unpack_sequence(t)[row]))
+    assert figure.get_suptitle() == f"row {row}: {lengths[row]} steps, 4 units"
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype stage")
+def test_of_a_nested_batch_a_row_has_its_own_steps():
+    rows = [torch.randn(4, 3), torch.randn(2, 3)]
+    lstm = LSTM(3, 4, batch_first=True)
+    trace = lstm.trace(torch.nested.nested_tensor(rows, layout=torch.jagged))
+    assert_shows(plot.trace(trace, 1), of(trace, lambda t: t.unbind()[1]))
+
+
+def test_columns_are_named_and_one_layer_can_be_drawn_alone():
+    trace = LSTM(3, 4, 2, bidirectional=True).trace(torch.randn(5, 2, 3))
+    names = [f"layer {k}, {way}" for k in (0, 1) for way in ("forward →", "reverse ←")]
+    assert [axes.get_title() for axes in panels(plot.trace(trace))[0]] == names
+    for layer in (1, -1):
+        figure = plot.trace(trace, layer=layer)
+        assert [axes.get_title() for axes in panels(figure)[0]] == names[2:]
+        assert_shows(figure, of(trace, lambda t: t[:, 0])[2:])
+
+
+def test_a_row_of_panels_has_one_scale_and_zero_in_its_middle():
+    trace = LSTM(3, 4, 2).trace(10 * torch.randn(5, 2, 3))
+    for (letter, _), row in zip(WORDS.items(), panels(plot.trace(trace)), strict=True):
+        limits = {axes.get_images()[0].get_clim() for axes in row}
+        largest = max(getattr(steps, letter)[:, 0].abs().max().item() for (steps,) in trace.layers)
+        expected = (0, 1) if letter in "ifo" else (-1, 1) if letter == "g" else (-largest, largest)
+        assert limits == {expected}, letter
+
+
+def test_what_is_not_finite_stands_out_and_leaves_the_scale_alone():
+    trace = LSTM(3, 4).trace(torch.randn(5, 2, 3))
+    (steps,) = trace.layers[0]
+    steps.c[2, 0, 1], steps.c[3, 0, 1] = float("nan"), float("inf")
+    largest = steps.c[:, 0][steps.c[:, 0].isfinite()].abs().max().item()
+    (image,) = panels(plot.trace(trace))[4][0].get_images()
+    assert image.get_clim() == (-largest, largest)
+    colors = image.to_rgba(image.get_array())
+    magenta = (colors[..., :3] == (1, 0, 1)).all(-1)
+    assert np.argwhere(magenta).tolist() == [[1, 2], [1, 3]]  # unit, step
+
+
+SIZES = [(8, 1, 1, False), (512, 50, 1, True), (512, 1000, 1, False), (8, 5, 3, False)]
+
+
+@pytest.mark.parametrize(("H", "T", "layers", "bidirectional"), SIZES)
+def test_it_can_be_read(H, T, layers, bidirectional):
+    trace = LSTM(3, H, layers, bidirectional=bidirectional).trace(torch.randn(T, 2, 3))
+    figure = plot.trace(trace)
+    assert_readable(figure, drawn(figure))
+
+
+def test_wrong_arguments_are_refused():
+    lstm = LSTM(3, 4, 2)
+    trace = lstm.trace(torch.randn(5, 2, 3))
+    with pytest.raises(TypeError, match=r"^trace: expected what fastlstm.LSTM.trace returns, got tuple$"):
+        plot.trace(lstm(torch.randn(5, 2, 3)))
+    with pytest.raises(ValueError, match=r"^row: expected one of 2, from 0 to 1, got 2$"):
+        plot.trace(trace, 2)
+    with pytest.raises(ValueError, match=r"^layer: expected one of 2, from 0 to 1, got -3$"):
+        plot.trace(trace, layer=-3)
+    with pytest.raises(ValueError, match=r"^row: expected one of 1, from 0 to 0, got 1$"):
+        plot.trace(lstm.trace(torch.randn(5, 3)), 1)
+    with pytest.raises(TypeError, match="integer"):
+        plot.trace(trace, 0.5)
+
+
+def test_threads_draw_at_the_same_time_and_pyplot_is_not_touched(tmp_path):
+    lstm = LSTM(3, 8)
+    traces = [lstm.trace(torch.randn(20, 1, 3)) for _ in range(2)]
+
+    def draw(k: int) -> bytes:
+        plot.trace(traces[k]).savefig(tmp_path / f"{k}.png")
+        return (tmp_path / f"{k}.png").read_bytes()
+
+    alone = [draw(k) for k in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(draw, range(2))) == alone
+    assert "matplotlib.pyplot" not in sys.modules
+
+
+def test_without_matplotlib_it_says_what_to_install():
+    printed = run_python(
+        "import sys; sys.modules['matplotlib'] = None\n"  # as if it were not installed
+        "import fastlstm\n"
+        "for how in ('import fastlstm.plot', 'from fastlstm import plot', 'fastlstm.plot'):\n"
+        "    try: exec(how)\n"
+        "    except ImportError as error: print(error)\n"
+    )
+    assert printed.splitlines() == ['fastlstm.plot needs matplotlib: pip install "fastlstm[plot]"'] * 3
