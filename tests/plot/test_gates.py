@@ -112,14 +112,7 @@ def test_what_is_not_finite_stands_out_and_leaves_the_scale_alone():
     assert np.argwhere(magenta).tolist() == [[1, 2], [1, 3]]  # unit, step
 
 
-SIZES = [
-    (8, 5, 1, False),
-    (8, 1, 1, True),
-    (512, 50, 1, True),
-    (512, 1000, 1, False),
-    (8, 50, 3, True),
-    (1, 50, 1, False),
-]
+SIZES = [(8, 1, 1, False), (512, 50, 1, True), (512, 1000, 1, False), (8, 5, 3, False)]
 
 
 @pytest.mark.parametrize(("H", "T", "layers", "bidirectional"), SIZES)
@@ -154,7 +147,7 @@ def test_threads_draw_at_the_same_time_and_pyplot_is_not_touched(tmp_path):
 
     alone = [draw(k) for k in range(2)]
     with ThreadPoolExecutor(2) as pool:
-        assert list(pool.map(draw, range(4))) == alone
+        assert list(pool.map(draw, range(2))) == alone
     assert "matplotlib.pyplot" not in sys.modules
 
 

@@ -50,7 +50,7 @@ def shapes(lstm: LSTM | nn.LSTM, x: Tensor | PackedSequence) -> Figure:
     shape in letters and in numbers.
 
     lstm: a fastlstm.LSTM or a torch.nn.LSTM. x: (L, N, H_in), (N, L, H_in) with batch_first, (L, H_in) or packed; its
-    numbers are not read. Of more than four steps the first two and the last are drawn. A direction is a lane, its arrows
+    numbers are not read. Of more than three steps the first two and the last are drawn. A direction is a lane, its arrows
     lead where it reads; h_0 and c_0 enter where it begins.
 
     TypeError: an argument of another type. ValueError: a shape that the layer would not take.
