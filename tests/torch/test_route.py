@@ -142,7 +142,7 @@ def test_the_route_to_torchs_kernel_forced_on_the_cpu(name, form, monkeypatch):
         calls.append(arguments)
         return kernel(*arguments)
 
-    monkeypatch.setattr(functional, "_direct", lambda *_: None)
+    monkeypatch.setattr(functional, "direct", lambda *_: None)
     monkeypatch.setattr(route, "choose", lambda *_: route.Engine("cudnn", "forced by a test"))
     monkeypatch.setattr(route, "torch_kernel", watched)
     assert_close(evaluate(lstm, call), evaluate(twin(lstm), call))
@@ -153,7 +153,7 @@ def test_the_route_to_torchs_kernel_drops_nothing_in_eval(monkeypatch):
     lstm = LSTM(3, 4, 2, dropout=0.9).eval()
     call = draw(lstm, 5, 3)
     expected = evaluate(twin(lstm), call)
-    monkeypatch.setattr(functional, "_direct", lambda *_: None)
+    monkeypatch.setattr(functional, "direct", lambda *_: None)
     monkeypatch.setattr(route, "choose", lambda *_: route.Engine("cudnn", "forced by a test"))
     assert_close(evaluate(lstm, call), expected)
 

@@ -29,6 +29,7 @@ class _Given(NamedTuple):
     x: Tensor
     h_0: Tensor | None
     c_0: Tensor | None
+    weights: list[Tensor]  # looked up once: a parametrization computes them, and may change with each look
     place: Callable[[Tensor], Any]
     unsorted: Tensor | None = None
 
@@ -185,7 +186,7 @@ class LSTM(Recurrent):
 
     def _run(self, input: Any, hx: Any, lengths: Any = None, reset: Any = None) -> Any:
         given = self._given(input, hx, lengths, reset)
-        output, h_n, c_n = lstm(given.call, given.x, given.h_0, given.c_0, self._weights(), self._dropout())
+        output, h_n, c_n = lstm(given.call, given.x, given.h_0, given.c_0, given.weights, self._dropout())
         return given.place(output), given.order(h_n, c_n)
 
     def trace(self, input: Any, hx: Any = None, lengths: Any = None, reset: Any = None) -> Trace:
@@ -197,7 +198,7 @@ class LSTM(Recurrent):
         if route.tracing_state() is not None:
             raise RuntimeError("torch.jit.trace records forward alone")
         given = self._given(input, hx, lengths, reset)
-        output, h_n, c_n, steps = trace(given.call, given.x, given.h_0, given.c_0, self._weights(), self._dropout())
+        output, h_n, c_n, steps = trace(given.call, given.x, given.h_0, given.c_0, given.weights, self._dropout())
         D, place = self._sizes.D, given.place
         placed = [Steps(*map(place, arrays)) for arrays in steps]
         layers = tuple(tuple(placed[k : k + D]) for k in range(0, len(placed), D))
@@ -255,8 +256,10 @@ class LSTM(Recurrent):
             packed = segmented(call, lengths, reset, batch_first=swapped, dropout=self._dropout())
             if packed is not None:
                 lead = input.shape[:-1]
-                return _Given(packed, input.reshape(-1, sizes.I), h_0, c_0, lambda t: t.reshape(*lead, t.shape[-1]))
-        return _Given(call, x, h_0, c_0, _swapped if swapped else _as_it_is)
+                return _Given(
+                    packed, input.reshape(-1, sizes.I), h_0, c_0, weights, lambda t: t.reshape(*lead, t.shape[-1])
+                )
+        return _Given(call, x, h_0, c_0, weights, _swapped if swapped else _as_it_is)
 
     def _nested(self, input: Tensor, hx: Sequence[Tensor] | None) -> _Given:
         sizes, weights = self._sizes, self._weights()
@@ -278,7 +281,9 @@ class LSTM(Recurrent):
             h_0, c_0 = hx[0], hx[1]
             self._check_states(h_0, c_0, hx, state, N)
         call = jagged(Call(sizes, 1, N, state), offsets, lengths, values.shape[0])
-        return _Given(call, values, h_0, c_0, lambda t: torch.nested.nested_tensor_from_jagged(t, offsets, lengths))
+        return _Given(
+            call, values, h_0, c_0, weights, lambda t: torch.nested.nested_tensor_from_jagged(t, offsets, lengths)
+        )
 
     def _packed(self, input: PackedSequence, hx: Sequence[Tensor] | None) -> _Given:
         x, batch_sizes, sorted_indices, unsorted_indices = input
@@ -314,6 +319,7 @@ class LSTM(Recurrent):
             x,
             h_0,
             c_0,
+            weights,
             lambda t: PackedSequence(t, batch_sizes, sorted_indices, unsorted_indices),
             unsorted_indices,
         )
