@@ -33,15 +33,23 @@ def save(lstm: Any, path: str | os.PathLike[str]) -> None:
     """Writes a fastlstm.LSTM or LSTMCell, an nn.LSTM or nn.LSTMCell to `path`, for `load` and the NumPy runtime.
 
     Parameters that are computed (parametrize, weight_norm, pruning) are written as the values they have now. Raises
-    TypeError for any other module, ValueError for a dtype that is not float16, bfloat16, float32 or float64.
+    TypeError for any other module, ValueError for a dtype that is not float16, bfloat16, float32 or float64, and for
+    parameters that are sharded over processes.
     """
     from safetensors.torch import save_file
 
     kind = _kind(type(lstm))
     arguments = {name: as_type(getattr(lstm, name)) for name, as_type in _ARGUMENTS[kind].items()}
     shapes = _shapes(kind, arguments)
+    values = {name: getattr(lstm, name) for name in shapes}
+    for name, value in values.items():
+        if hasattr(value, "full_tensor"):  # a DTensor, such as fully_shard makes
+            raise ValueError(
+                f"a checkpoint holds whole parameters, but {name} is sharded over processes: gather them with "
+                "torch.distributed.checkpoint.state_dict.get_model_state_dict, and save a layer that has loaded them"
+            )
     # A copy of each: safetensors refuses two names for one storage (tied weights).
-    tensors = {name: getattr(lstm, name).detach().cpu().contiguous().clone() for name in shapes}
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in values.items()}
     if any(not t.is_floating_point() for t in tensors.values()):
         raise ValueError("a checkpoint holds float16, bfloat16, float32 or float64 parameters")
     metadata = {_KEY: json.dumps({"format": 1, "class": kind, "arguments": arguments})}
