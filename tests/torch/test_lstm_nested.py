@@ -97,3 +97,11 @@ def test_what_is_not_a_batch_of_rows_is_refused():
     assert message.startswith("Expected hidden[0] size (1, 4, 4), got [1, 3, 4]")
     kind, _ = outcome(lambda: lstm(nested(torch.randn(4, 7, I), LENGTHS), lengths=LENGTHS))
     assert kind is TypeError
+
+
+@pytest.mark.parametrize("offsets", [[0, 3, 9], [-2, 3, 5], [0, 4, 3]])
+def test_rows_outside_the_values_are_refused(offsets):
+    jagged = torch.nested.nested_tensor_from_jagged(torch.randn(5, I), torch.tensor(offsets))
+    kind, message = outcome(lambda: LSTM(I, H)(jagged))
+    assert kind is ValueError
+    assert "expected" in message

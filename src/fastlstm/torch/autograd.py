@@ -199,24 +199,47 @@ class Lstm(torch.autograd.Function):
         problem = problem_of(call, x)
         workspace = _engine.Workspace(problem.saved_bytes)
         made = forward(call, problem, x, h_0, c_0, rest[masks:], rest[:masks], workspace.address)
-        ctx.set_materialize_grads(False)
-        # A rounded output is not read again: its float32 numbers are in the workspace.
-        ctx.save_for_backward(None if x.dtype in route.HALF else made[0], x, *tensors)
-        ctx.call, ctx.masks, ctx.problem, ctx.workspace = call, masks, problem, workspace
+        keep(ctx, call, masks, problem, workspace, made[0], x, tensors)
         return made
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        output, x, h_0, c_0, *rest = ctx.saved_tensors
-        masks, inputs = rest[: ctx.masks], [x, h_0, c_0, *rest[ctx.masks :]]
-        needs = ctx.needs_input_grad[2:]
-        wanted = [*needs[:3], *needs[3 + ctx.masks :]]
-        # A lazy negation is no reason to leave the engine.
-        gradients = tuple(d if readable(d) else d.resolve_neg() for d in gradients)
-        if torch.is_grad_enabled() or not all(map(readable, gradients)):
-            made = differentiate(ctx.call, inputs, masks, gradients, wanted)
-        else:
-            made = backward(ctx.call, ctx.problem, inputs, masks, output, ctx.workspace.address, gradients, wanted)
-            if not torch._C._autograd._get_current_graph_task_keep_graph():
-                ctx.workspace = None  # back to the pool now: the graph may outlive the next forward
-        return None, None, *made[:3], *[None] * ctx.masks, *made[3:]
+        return turn_back(ctx, gradients, composite.lstm)
+
+
+def keep(
+    ctx: Any,
+    call: Call,
+    masks: int,
+    problem: _engine.Problem,
+    workspace: _engine.Workspace,
+    output: Tensor,
+    x: Tensor,
+    tensors: Sequence[Any],
+) -> None:
+    """What `turn_back` will need of a forward pass. tensors: h_0, c_0, then so many masks, then the weights."""
+    ctx.set_materialize_grads(False)
+    # A rounded output is not read again: its float32 numbers are in the workspace.
+    ctx.save_for_backward(None if x.dtype in route.HALF else output, x, *tensors)
+    ctx.call, ctx.masks, ctx.problem, ctx.workspace = call, masks, problem, workspace
+
+
+def turn_back(ctx: Any, gradients: Sequence[Any], compute: Callable[..., Sequence[Tensor]]) -> Any:
+    """The gradients of all that forward was given. gradients: of output, h_n, c_n, and of what `_engine.trace` reads, in its
+    order, where forward returned it. compute: as `differentiate` takes it.
+    """
+    output, x, h_0, c_0, *rest = ctx.saved_tensors
+    masks, inputs = rest[: ctx.masks], [x, h_0, c_0, *rest[ctx.masks :]]
+    needs = ctx.needs_input_grad[2:]
+    wanted = [*needs[:3], *needs[3 + ctx.masks :]]
+    # A lazy negation is no reason to leave the engine.
+    gradients = tuple(d if readable(d) else d.resolve_neg() for d in gradients)
+    if torch.is_grad_enabled() or not all(map(readable, gradients)):
+        made = differentiate(ctx.call, inputs, masks, gradients, wanted, compute)
+    else:
+        saved, steps = ctx.workspace.address, 3 + 5 * ctx.call.sizes.cells
+        ends, dsteps, dhidden = gradients[:3], gradients[3:steps], gradients[steps:]
+        made = backward(ctx.call, ctx.problem, inputs, masks, output, saved, ends, wanted, dsteps, dhidden)
+        if not torch._C._autograd._get_current_graph_task_keep_graph():
+            ctx.workspace = None  # back to the pool now: the graph may outlive the next forward
+    return None, None, *made[:3], *[None] * ctx.masks, *made[3:]

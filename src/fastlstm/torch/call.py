@@ -87,12 +87,14 @@ def segmented(call: Call, lengths: Any, reset: Any, *, batch_first: bool, dropou
 def jagged(call: Call, offsets: Tensor, lengths: Tensor | None, places: int) -> Call:
     """The packed batch of a jagged tensor of `places` rows: offsets (N + 1); lengths (N), or None: up to the next offset.
 
-    T of `call` does not count: it is the longest length.
+    T of `call` does not count: it is the longest length. ValueError: a row is not within the values.
     """
     with outside_transforms():
         starts = offsets[:-1].to("cpu", torch.int64).contiguous()
         lengths = (offsets.diff() if lengths is None else lengths).to("cpu", torch.int64).contiguous()
         T = int(lengths.max()) if call.N > 0 else 0
+        if call.N > 0 and (int(starts.min()) < 0 or int((starts + lengths).max()) > places):
+            raise ValueError(f"offsets and lengths of a nested tensor: expected rows within its {places} values")
         made = _engine.Segments(T, call.N, lengths.data_ptr(), 0, 0, 0)
         empty = lengths.eq(0) if made.empty else None
     return _packed(call, Segments(made, call.sizes, 1, 0, starts, places, call.state, empty))

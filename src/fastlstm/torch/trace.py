@@ -127,32 +127,9 @@ class _Traced(torch.autograd.Function):
         problem = autograd.problem_of(call, x)
         workspace = _engine.Workspace(problem.saved_bytes)
         made = _Traced._made(call, problem, workspace, masks, x, tensors)
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(None if x.dtype in route.HALF else made[0], x, *tensors)
-        ctx.call, ctx.masks, ctx.problem, ctx.workspace = call, masks, problem, workspace
+        autograd.keep(ctx, call, masks, problem, workspace, made[0], x, tensors)
         return made
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        output, x, h_0, c_0, *rest = ctx.saved_tensors
-        masks, inputs = rest[: ctx.masks], [x, h_0, c_0, *rest[ctx.masks :]]
-        needs = ctx.needs_input_grad[2:]
-        wanted = [*needs[:3], *needs[3 + ctx.masks :]]
-        gradients = tuple(d if autograd.readable(d) else d.resolve_neg() for d in gradients)
-        if torch.is_grad_enabled() or not all(map(autograd.readable, gradients)):
-            made = autograd.differentiate(ctx.call, inputs, masks, gradients, wanted, _flat)
-        else:
-            ends, steps = 3, 3 + 5 * ctx.call.sizes.cells
-            made = autograd.backward(
-                ctx.call,
-                ctx.problem,
-                inputs,
-                masks,
-                output,
-                ctx.workspace.address,
-                gradients[:ends],
-                wanted,
-                gradients[ends:steps],
-                gradients[steps:],
-            )
-        return None, None, *made[:3], *[None] * ctx.masks, *made[3:]
+        return autograd.turn_back(ctx, gradients, _flat)

@@ -4,14 +4,15 @@ A module changes its class and stays the object it is. So its parameters (an opt
 whoever else holds the module or its weights are as before.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
 from fastlstm.torch.lstm import LSTM
-from fastlstm.weights import cell_shapes
 
 # What nn.LSTM has beside its arguments: its own list of the weights, which it makes anew.
 _FLAT = ("_flat_weights", "_flat_weight_refs", "_flat_weights_names", "_all_weights")
@@ -36,18 +37,9 @@ def convert(model: nn.Module) -> Report:
     Left alone, and reported: subclasses of nn.LSTM, parametrized modules, TorchScript, and weights that are not parameters.
     TypeError: model is not a module.
     """
-    report = Report()
-    for name, module in _modules(model):
-        if type(module) is nn.LSTM:
-            why = _not_convertible(module)
-            if why is None:
-                _to_ours(module)
-                report.changed.append(name)
-            else:
-                report.left[name] = why
-        elif isinstance(module, nn.LSTM):
-            report.left[name] = _why_a_subclass(module)
-        elif isinstance(module, torch.jit.ScriptModule) and module.original_name == "LSTM":
+    report = _exchange(model, nn.LSTM, _to_ours)
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule) and module.original_name == "LSTM":
             report.left[name] = "TorchScript runs its own copy of nn.LSTM: enable() reaches it"
     return report
 
@@ -55,26 +47,26 @@ def convert(model: nn.Module) -> Report:
 def revert(model: nn.Module) -> Report:
     """Makes every fastlstm.LSTM in the model, itself too, an nn.LSTM: same Parameter objects, hooks, mode and names.
 
-    Subclasses are left alone, and reported. TypeError: model is not a module.
+    Left alone, and reported: as `convert` does. TypeError: model is not a module.
     """
-    report = Report()
-    for name, module in _modules(model):
-        if type(module) is LSTM:
-            why = _not_convertible(module)
-            if why is None:
-                _to_theirs(module)
-                report.changed.append(name)
-            else:
-                report.left[name] = why
-        elif isinstance(module, LSTM):
-            report.left[name] = _why_a_subclass(module)
-    return report
+    return _exchange(model, LSTM, _to_theirs)
 
 
-def _modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
+def _exchange(model: nn.Module, kind: type[nn.Module], change: Callable[[Any], None]) -> Report:
+    """Changes the modules of exactly this kind."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__}")
-    return list(model.named_modules())
+    report = Report()
+    for name, module in list(model.named_modules()):
+        if not isinstance(module, kind):
+            continue
+        why = _not_convertible(module) if type(module) is kind else _why_a_subclass(module)
+        if why is None:
+            change(module)
+            report.changed.append(name)
+        else:
+            report.left[name] = why
+    return report
 
 
 def _why_a_subclass(module: nn.Module) -> str:
@@ -83,37 +75,29 @@ def _why_a_subclass(module: nn.Module) -> str:
     return f"a subclass, {type(module).__name__}, whose forward may be its own"
 
 
-def _not_convertible(module: nn.LSTM | LSTM) -> str | None:
+def _not_convertible(module: Any) -> str | None:
     if "forward" in vars(module):
         return "its forward was replaced"
-    if any(module._parameters.get(name) is None for name in _names(module)):
+    _, shapes = LSTM._named_shapes(module)  # it reads the arguments, which both kinds have
+    if any(module._parameters.get(name) is None for name in shapes):
         return "its weights are not parameters (weight_norm, prune, or another of their kind computes them)"
     return None
 
 
-def _names(module: nn.LSTM | LSTM) -> list[str]:
-    return [name for names in _all_names(module) for name in names]
-
-
-def _all_names(module: nn.LSTM | LSTM) -> list[list[str]]:
-    """The names of the parameters, a list a layer and direction, as nn.LSTM keeps them."""
-    sizes, _ = LSTM._named_shapes(module)  # type: ignore[arg-type]  # it reads the arguments, which both have
-    suffixes = [f"_l{layer}{suffix}" for layer in range(sizes.layers) for suffix in ("", "_reverse")[: sizes.D]]
-    return [[name + suffix for name in cell_shapes(sizes)] for suffix in suffixes]
-
-
-def _to_ours(module: nn.LSTM) -> None:
+def _to_ours(module: Any) -> None:
     for name in _FLAT:
         vars(module).pop(name, None)
-    module.__class__ = LSTM  # type: ignore[assignment]
-    sizes, shapes = LSTM._named_shapes(module)  # type: ignore[arg-type]
+    module.__class__ = LSTM
+    sizes, shapes = LSTM._named_shapes(module)
     vars(module).update(_sizes=sizes, _names=tuple(shapes))
 
 
-def _to_theirs(module: LSTM) -> None:
-    names = _all_names(module)
+def _to_theirs(module: Any) -> None:
+    sizes, shapes = LSTM._named_shapes(module)
+    names = list(shapes)
     for name in ("_sizes", "_names"):
         vars(module).pop(name, None)
-    module.__class__ = nn.LSTM  # type: ignore[assignment]
-    vars(module).update(_all_weights=names, _flat_weights_names=[name for cell in names for name in cell])
-    module._init_flat_weights()  # type: ignore[operator]
+    module.__class__ = nn.LSTM
+    cells = [names[k : k + sizes.arrays] for k in range(0, len(names), sizes.arrays)]
+    vars(module).update(_all_weights=cells, _flat_weights_names=names)
+    module._init_flat_weights()
