@@ -218,3 +218,12 @@ def test_complex_numbers():
         {"output": trace.output, "h_n": trace.h_n, "c_n": trace.c_n}, {"output": output, "h_n": h_n, "c_n": c_n}
     )
     assert trace.layers[0][0].f.dtype is torch.complex64
+
+
+def test_errors_are_those_of_forward():
+    lstm = LSTM(I, H)
+    x, hx = torch.zeros(T, N, I), (torch.zeros(1, N, H, dtype=torch.float64),) * 2
+    for arguments in ((x[..., :2],), (x, hx), (x.double(),), (x[:0],)):
+        expected = outcome(lambda a=arguments: lstm(*a))
+        assert expected[0] is not None
+        assert outcome(lambda a=arguments: lstm.trace(*a)) == expected

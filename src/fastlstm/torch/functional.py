@@ -150,7 +150,7 @@ def _indirect(
     if route.tracing_state() is not None:
         return _traced(call, x, h_0, c_0, weights, dropout)
     autocast = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
-    _check(call, x, h_0, c_0, weights, autocast)
+    check(call, x, h_0, c_0, weights, autocast)
     engine = route.choose(x.device, x.dtype)
     if engine.name == "cudnn":
         result = route.torch_kernel(call.sizes, *full(call, x, h_0, c_0), weights, dropout, call.batch_sizes)
@@ -246,9 +246,7 @@ def _layer(
     return lstm(call, x, h_0, c_0, weights, dropout)
 
 
-def _check(
-    call: Call, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weights: list[Tensor], autocast: bool
-) -> None:
+def check(call: Call, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weights: list[Tensor], autocast: bool) -> None:
     """Raises where the tensors of a call don't belong together, in torch's words where it has some."""
     shapes = cell_shapes(call.sizes) if call.cell else named_shapes(call.sizes)
     for w, (name, shape) in zip(weights, shapes.items(), strict=True):

@@ -9,7 +9,7 @@ from torch import Tensor
 from fastlstm import _engine
 from fastlstm.torch import autograd, composite, route
 from fastlstm.torch.call import Call, full, masks_of
-from fastlstm.torch.functional import direct, like_the_caller, saving_hooks
+from fastlstm.torch.functional import check, direct, like_the_caller, saving_hooks
 from fastlstm.weights import Sizes
 
 
@@ -51,6 +51,7 @@ def trace(
     grad = direct(call.sizes, x, h_0, c_0, weights)
     masks = masks_of(call, x, dropout) if dropout > 0 else []
     if grad is None or (grad and saving_hooks(True) is not None):
+        check(call, x, h_0, c_0, weights, torch.is_autocast_enabled("cpu"))
         route.fall_back("a trace outside plain CPU tensors needs plain tensor operations")
         output, h_n, c_n, *rest = _composite(call, x, h_0, c_0, weights, masks)
     else:
