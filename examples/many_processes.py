@@ -100,6 +100,7 @@ def main() -> None:
     if state:  # rank 0
         save_file(state, options.save)
     if dist.is_initialized():
+        dist.barrier()  # rank 0 was writing: a process that leaves meanwhile can abort on its way out
         dist.destroy_process_group()
 
 
