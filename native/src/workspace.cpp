@@ -7,11 +7,11 @@
 #include <vector>
 
 #include "fastlstm/engine.h"
+#include "pages.h"
 
 namespace fastlstm {
 namespace {
 
-constexpr std::size_t kHugePage = std::size_t{2} << 20;
 constexpr std::size_t kLargestPage = std::size_t{64} << 10;  // of the systems that this is built for
 constexpr std::size_t kBound = std::size_t{1} << 30;  // of memory that waits in the pool: beyond it, blocks go back to the system
 
@@ -58,10 +58,7 @@ void* map(std::size_t bytes) {
   char* const data = static_cast<char*>(base) + before;
   if (before > 0) munmap(base, before);
   munmap(data + bytes, all - before - bytes);
-#ifdef MADV_HUGEPAGE
-  // 512 times fewer page faults; only advice, so unchecked. Not for the end: that would take up to 2 MiB that nobody uses.
-  madvise(data, bytes / kHugePage * kHugePage, MADV_HUGEPAGE);
-#endif
+  advise_huge_pages(data, bytes);
   return data;
 }
 
