@@ -190,18 +190,18 @@ void part_from([[maybe_unused]] int other) {
 #endif
 }
 
-void Barrier::wait() {
-  if (size_ == 1) return;
+std::int64_t Barrier::wait() {
+  if (size_ == 1) return 0;
   const std::uint32_t phase = phase_.load(std::memory_order_acquire);
   if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == static_cast<std::uint32_t>(size_)) {
     arrived_.store(0, std::memory_order_relaxed);
     last_.store(processor(), std::memory_order_relaxed);
     phase_.store(phase + 1, std::memory_order_release);
     phase_.notify_all();
-    return;
+    return 0;
   }
   for (int spin = 0; spin < 1000; ++spin) {  // without asking the time; a pause is 10 to 50 ns
-    if (phase_.load(std::memory_order_acquire) != phase) return;
+    if (phase_.load(std::memory_order_acquire) != phase) return 0;
     pause();
   }
   const Times from{now(), processor_time()};
@@ -212,22 +212,24 @@ void Barrier::wait() {
       phase_.wait(phase, std::memory_order_acquire);
     }
   }
-  waits.wall += now() - from.wall;
+  const std::int64_t waited = now() - from.wall;
+  waits.wall += waited;
   waits.processor += processor_time() - from.processor;
   part_from(last_.load(std::memory_order_relaxed));
+  return waited;
 }
 
 Patience::Patience(Barrier& barrier) : barrier_(barrier), start_(now()) {}
 
 bool Patience::wait() {
-  const std::int64_t before = now();
-  barrier_.wait();
-  const std::int64_t after = now();
+  const std::int64_t waited = barrier_.wait();
   ++calls_;
   // Announced for a later barrier than this one, so that no member can see it before another.
   if (barrier_.alone_from_.load(std::memory_order_relaxed) <= calls_) return true;
-  waited_ += after - before;
-  if (after - start_ > kTrial && 2 * waited_ > after - start_) {
+  if (waited == 0) return false;
+  waited_ += waited;
+  const std::int64_t so_far = now() - start_;
+  if (so_far > kTrial && 2 * waited_ > so_far) {
     std::int64_t none = INT64_MAX;
     barrier_.alone_from_.compare_exchange_strong(none, calls_ + 1, std::memory_order_relaxed);
   }

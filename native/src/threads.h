@@ -18,7 +18,7 @@ void part_from(int processor);
 class Barrier {
  public:
   void reset(int size) { size_ = size; }
-  void wait();
+  std::int64_t wait();  // returns the nanoseconds of a long wait; 0: it was short, and the time was not asked (24 ns, twice)
 
  private:
   friend class Patience;
@@ -44,7 +44,7 @@ class Patience {
   Barrier& barrier_;
   std::int64_t calls_ = 0;
   std::int64_t start_;
-  std::int64_t waited_ = 0;  // nanoseconds
+  std::int64_t waited_ = 0;  // nanoseconds of long waits: one that lost its processor is a tick late
 };
 
 // Whether teams are worth it just now. One whose member has lost its processor costs a tick or two (8 ms for a call of 1 ms):
