@@ -1,5 +1,5 @@
-// As much of DLPack 1.x's C ABI as it takes to read a tensor without a handshake: the exchange table that an array library hangs
-// on its tensor type as `__dlpack_c_exchange_api__` (DLPack 1.3, dlpack.h; torch 2.13 has it).
+// As much of DLPack 1.x's C ABI as it takes to read and make a tensor without a handshake: the exchange table that an array
+// library hangs on its tensor type as `__dlpack_c_exchange_api__` (DLPack 1.3, dlpack.h; torch 2.13 has it).
 #pragma once
 #include <cstdint>
 
@@ -29,16 +29,27 @@ struct Tensor {
   std::uint64_t byte_offset;
 };
 
+struct Version {
+  std::uint32_t major;
+  std::uint32_t minor;
+};
+
+// A tensor and who owns it: DLManagedTensorVersioned.
+struct Managed {
+  Version version;
+  void* context;
+  void (*release)(Managed* self);
+  std::uint64_t flags;
+  Tensor tensor;
+};
+
 struct ExchangeTable {
-  struct {
-    std::uint32_t major;
-    std::uint32_t minor;
-  } version;
+  Version version;
   void* previous;
   void* allocate;
   void* managed_from_object;
-  void* managed_to_object;
-  int (*tensor_from_object)(void* object, Tensor* out);  // fills in a view that lives as long as nothing touches the object
+  int (*managed_to_object)(Managed* tensor, void** object);  // a new reference to what owns `tensor` from now on
+  int (*tensor_from_object)(void* object, Tensor* out);      // fills in a view that lives as long as nothing touches the object
   void* current_stream;
 };
 

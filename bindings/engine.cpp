@@ -13,6 +13,7 @@
 
 #include "infer.h"
 #include "segments.h"
+#include "tensors.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -243,4 +244,5 @@ NB_MODULE(_engine, m) {
       "gomp_parallel"_a, "omp_get_thread_num"_a, "omp_get_num_threads"_a);
   define_infer(m);
   define_segments(m);
+  define_tensors(m);
 }

@@ -1,6 +1,5 @@
 // A call on torch tensors, without gradients, in one crossing from Python: at one step of one row the engine works for 3 us, and
-// checks, addresses and outputs, one Python call each, took 20. Tensors are read through DLPack's exchange table, so nothing here
-// is built against torch.
+// checks, addresses and outputs, one Python call each, took 20.
 //
 // It takes only what it understands at a glance and returns None for all else, errors included: functional.py, which says what is
 // wrong, comes next.
@@ -11,118 +10,16 @@
 #include <optional>
 #include <vector>
 
-#include "dlpack.h"
 #include "fastlstm/engine.h"
+#include "tensors.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
+using namespace tensors;
 
 namespace {
 
 using Index = std::int64_t;
-
-// What a tensor may hold, in memory and for the engine.
-struct DType {
-  const char* name;
-  std::uint8_t code;
-  std::uint8_t bits;
-  fastlstm::Element element;
-};
-constexpr DType kDTypes[] = {{"float32", dlpack::kFloat, 32, fastlstm::Element::real},
-                             {"float64", dlpack::kFloat, 64, fastlstm::Element::real},
-                             {"bfloat16", dlpack::kBfloat, 16, fastlstm::Element::bfloat16},
-                             {"float16", dlpack::kFloat, 16, fastlstm::Element::float16}};
-
-// What use_torch finds, once; never released: they live as long as torch does.
-struct Torch {
-  const dlpack::ExchangeTable* table = nullptr;
-  PyTypeObject* tensor;
-  PyTypeObject* parameter;
-  PyObject* empty_strided;
-  PyObject* dtypes[4];  // in the order of kDTypes
-  PyObject* cpu;
-  PyObject* options;  // ("dtype", "device")
-  PyObject* is_neg;
-} torch;
-
-bool use_torch(nb::module_ module) {
-  const nb::object capsule = nb::getattr(module.attr("Tensor"), "__dlpack_c_exchange_api__", nb::none());
-  if (!PyCapsule_IsValid(capsule.ptr(), "dlpack_exchange_api")) return false;
-  const auto* const table = static_cast<const dlpack::ExchangeTable*>(PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api"));
-  if (table->version.major != 1 || table->tensor_from_object == nullptr) return false;
-  const auto keep = [](nb::object object) { return object.release().ptr(); };
-  torch.tensor = reinterpret_cast<PyTypeObject*>(keep(module.attr("Tensor")));
-  torch.parameter = reinterpret_cast<PyTypeObject*>(keep(module.attr("nn").attr("Parameter")));
-  torch.empty_strided = keep(module.attr("empty_strided"));
-  for (std::size_t k = 0; k < std::size(kDTypes); ++k) torch.dtypes[k] = keep(module.attr(kDTypes[k].name));
-  torch.cpu = keep(module.attr("device")("cpu"));
-  torch.options = keep(nb::make_tuple("dtype", "device"));
-  torch.is_neg = keep(nb::str("is_neg"));
-  torch.table = table;
-  return true;
-}
-
-// A plain tensor of the CPU with memory: its view. Anything else: nothing.
-std::optional<dlpack::Tensor> view(PyObject* object) {
-  if (Py_TYPE(object) != torch.tensor && Py_TYPE(object) != torch.parameter) return {};
-  dlpack::Tensor t;
-  if (torch.table->tensor_from_object(object, &t) != 0) {
-    PyErr_Clear();
-    return {};
-  }
-  if (t.device.type != dlpack::kCPU || t.dtype.lanes != 1 || t.data == nullptr || t.byte_offset != 0) return {};
-  return t;
-}
-
-// The same, of one dtype.
-std::optional<dlpack::Tensor> view(PyObject* object, const DType& dtype) {
-  const auto t = view(object);
-  if (!t || t->dtype.code != dtype.code || t->dtype.bits != dtype.bits) return {};
-  return t;
-}
-
-// Whether the tensor has these sizes and its elements lie in the order of its indices.
-bool is_dense(const dlpack::Tensor& t, std::initializer_list<Index> shape) {
-  if (t.ndim != static_cast<int>(shape.size())) return false;
-  Index stride = 1;
-  for (int k = t.ndim; k-- > 0;) {
-    const Index size = shape.begin()[k];
-    if (t.shape[k] != size || (size != 1 && t.strides[k] != stride)) return false;
-    stride *= size;
-  }
-  return true;
-}
-
-// A lazy negation, of which memory knows nothing.
-bool is_negated(PyObject* tensor) {
-  PyObject* const answer = PyObject_CallMethodNoArgs(tensor, torch.is_neg);
-  if (answer == nullptr) PyErr_Clear();
-  Py_XDECREF(answer);
-  return answer != Py_False;
-}
-
-nb::object tuple_of(std::initializer_list<Index> numbers) {
-  PyObject* const tuple = PyTuple_New(static_cast<Py_ssize_t>(numbers.size()));
-  for (std::size_t k = 0; k < numbers.size(); ++k)
-    PyTuple_SET_ITEM(tuple, static_cast<Py_ssize_t>(k), PyLong_FromLongLong(numbers.begin()[k]));
-  return nb::steal(tuple);
-}
-
-// A new tensor, and its memory.
-struct Made {
-  nb::object tensor;
-  void* data;
-
-  Made(const DType& dtype, std::initializer_list<Index> shape, std::initializer_list<Index> strides) {
-    const nb::object size = tuple_of(shape);
-    const nb::object stride = tuple_of(strides);
-    PyObject* const arguments[] = {size.ptr(), stride.ptr(), torch.dtypes[&dtype - kDTypes], torch.cpu};
-    tensor = nb::steal(PyObject_Vectorcall(torch.empty_strided, arguments, 2, torch.options));
-    if (!tensor.is_valid()) throw nb::python_error();
-    const auto made = view(tensor.ptr(), dtype);
-    data = made ? made->data : nullptr;
-  }
-};
 
 // The six sizes, in the order of weights.py's `Sizes.numbers`.
 struct Sizes {
@@ -250,7 +147,7 @@ nb::object cell(const Sizes& sizes, const DType& dtype, const dlpack::Tensor& x,
 // use(sizes, dtype, x, weights) for the dtype that x has; None where x or a parameter is not what it should be.
 template <class Use>
 nb::object read(const nb::list& numbers, const nb::tuple& names, const nb::dict& parameters, nb::handle input, const Use& use) {
-  if (torch.table == nullptr || numbers.size() != 6) return nb::none();
+  if (!known() || numbers.size() != 6) return nb::none();
   const auto x = view(input.ptr());
   if (!x) return nb::none();
   const DType* const dtype = std::find_if(std::begin(kDTypes), std::end(kDTypes), [&](const DType& known) {
@@ -286,7 +183,6 @@ nb::object infer_cell(const nb::list& numbers, const nb::tuple& names, const nb:
 }  // namespace
 
 void define_infer(nb::module_& m) {
-  m.def("use_torch", use_torch, "torch"_a);
   m.def("infer", infer, "sizes"_a, "names"_a, "parameters"_a, "input"_a, "hx"_a.none(), "batch_first"_a, "threads"_a);
   m.def("infer_cell", infer_cell, "sizes"_a, "names"_a, "parameters"_a, "input"_a, "hx"_a.none(), "threads"_a);
 }

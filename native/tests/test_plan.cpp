@@ -95,7 +95,8 @@ TEST_CASE("the plan: matrix tiles where the instruction set has them, whatever t
 }
 
 TEST_CASE("one row keeps to one thread where its units are not worth a barrier a step") {
-  CHECK(fastlstm::useful_threads(Problem(100, 1, 64, 64, 0, 1, 1), 2, false, kMachine) == 1);
+  CHECK(fastlstm::useful_threads(Problem(100, 1, 32, 32, 0, 1, 1), 2, false, kMachine) == 1);
+  CHECK(fastlstm::useful_threads(Problem(100, 1, 64, 64, 0, 1, 1), 2, false, kMachine) == 2);
   CHECK(fastlstm::useful_threads(Problem(100, 1, 64, 512, 0, 1, 1), 2, false, kMachine) == 2);
   CHECK(fastlstm::useful_threads(Problem(100, 1, 64, 64, 0, 1, 2), 2, false, kMachine) == 2);
 }

@@ -38,9 +38,24 @@ TEST_CASE("what forward keeps takes no block of more than twice the size, and no
   CHECK(once(9 * kMiB, Use::kept) == larger);
 }
 
+TEST_CASE("what callers had waits for the next, no more than 256 MiB of it, and none of more than twice the size") {
+  void* const block = once(9 * kMiB, Use::given);
+  CHECK(once(9 * kMiB - 5000, Use::given) == block);
+  CHECK(once(4 * kMiB, Use::given) != block);
+  CHECK(once(9 * kMiB, Use::kept) != block);
+  once(300 * kMiB, Use::given);  // goes back to the system, and the oldest with it
+  {
+    const Workspace first(200 * kMiB, Use::given);
+    const Workspace second(150 * kMiB, Use::given);
+    CHECK(first.data() != second.data());
+  }
+  const Workspace again(200 * kMiB, Use::given);  // `first` was given back last, so that `second` went
+  std::memset(again.data(), 1, 200 * kMiB);
+}
+
 TEST_CASE("every byte of a workspace is there, on a cache line of its own") {
   for (const std::size_t bytes : {std::size_t{0}, std::size_t{1}, std::size_t{4097}, 2 * kMiB, 2 * kMiB + 1, 7 * kMiB - 1})
-    for (const Use use : {Use::kept, Use::scratch}) {
+    for (const Use use : {Use::kept, Use::scratch, Use::given}) {
       const Workspace workspace(bytes, use);
       CHECK(reinterpret_cast<std::uintptr_t>(workspace.data()) % 64 == 0);
       std::memset(workspace.data(), 1, bytes);

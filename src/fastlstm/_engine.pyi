@@ -154,8 +154,12 @@ def use_openmp(gomp_parallel: int, omp_get_thread_num: int, omp_get_num_threads:
     """Run parallel work on the caller's OpenMP runtime (torch's own libgomp), given three function addresses."""
 
 def use_torch(torch: ModuleType) -> bool:
-    """Prepare `infer` and `infer_cell` for tensors of this torch; False, and they will return None, where it has no DLPack
-    exchange table."""
+    """Prepare `infer`, `infer_cell` and `empty` for tensors of this torch; False, and they will return None, where it has no
+    DLPack exchange table."""
+
+def empty(shape: Sequence[int], dtype: str) -> Tensor | None:
+    """An uninitialised torch tensor in memory of the pool that `Workspace` is from, to which it goes back when torch is done
+    with it; None where it would be less than 512 KiB."""
 
 def infer(
     sizes: list[int],  # I, H, P, layers, D, bias

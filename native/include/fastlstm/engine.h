@@ -217,7 +217,8 @@ void backward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<
 // it.
 class Workspace {
  public:
-  enum class Use { kept, scratch };  // from forward to backward, or until the call ends
+  // From forward to backward; until the call ends; as long as the caller of a call holds what came out of it.
+  enum class Use { kept, scratch, given };
 
   explicit Workspace(std::size_t bytes, Use use = Use::kept);  // throws std::bad_alloc
   ~Workspace();

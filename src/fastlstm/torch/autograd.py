@@ -4,6 +4,7 @@
 16 bits the engine computes in float32 and rounds each result once. The weights stand in the order of `parameters()`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from fastlstm import _engine
 from fastlstm.torch import composite, route
 from fastlstm.torch.call import Call, full
 from fastlstm.weights import Sizes
+
+_LARGE = 1 << 16  # elements: worth asking the engine, whose own bound is in bytes
 
 
 def problem_of(call: Call, x: Tensor) -> _engine.Problem:
@@ -38,6 +41,15 @@ def addresses(sizes: Sizes, present: list[int]) -> list[int]:
     return [present[k] for k in sizes.slots]
 
 
+def _new(like: Tensor, shape: Sequence[int]) -> Tensor:
+    """Uninitialised, of the dtype of `like`; what is large in memory that does not go back to the system between calls."""
+    if math.prod(shape) >= _LARGE:
+        made = _engine.empty(shape, route.NATIVE[like.dtype])
+        if made is not None:
+            return made
+    return like.new_empty(shape)
+
+
 def forward(
     call: Call,
     problem: _engine.Problem,
@@ -51,9 +63,8 @@ def forward(
     """output, h_n, c_n. `saved`: the address of what `backward` will need, 0 at inference."""
     sizes = call.sizes
     segments = call.segments
-    # Sizes one by one: as a tuple they would cost another 0.5 us.
     if segments is None or segments.fills:
-        output = x.new_empty(*x.shape[:-1], sizes.D * sizes.out)
+        output = _new(x, (*x.shape[:-1], sizes.D * sizes.out))
     else:
         output = x.new_zeros(*x.shape[:-1], sizes.D * sizes.out)
     if segments is None:
@@ -103,7 +114,7 @@ def backward(
     gradients, dsteps, dhidden = (
         [None if d is None else d.contiguous() for d in given] for given in (gradients, dsteps, dhidden)
     )
-    made = [torch.empty_like(t) if want and t is not None else None for t, want in zip(inputs, wanted, strict=True)]
+    made = [_new(t, t.shape) if want and t is not None else None for t, want in zip(inputs, wanted, strict=True)]
     if call.segments is not None:  # not all of x, h_0 and c_0 is read
         for d in made[:3]:
             if d is not None:

@@ -1,0 +1,128 @@
+"""bindings/tensors.cpp: outputs and gradients that are large stand in memory of the engine's pool."""
+
+import copy
+import io
+import threading
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from fastlstm import LSTM, _engine
+from fastlstm.torch import autograd
+
+T, N, I, H = 40, 32, 5, 128  # output: 640 KiB
+WIDE = 192  # w_hh: 576 KiB
+
+
+def _infer(lstm: LSTM, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        output: Tensor = lstm(x)[0]
+        return output
+
+
+def _train(lstm: LSTM, x: Tensor) -> Tensor:
+    output: Tensor = lstm(x)[0]
+    return output.detach()
+
+
+@pytest.mark.parametrize("call", [_infer, _train])
+def test_a_large_output_that_is_held_is_nobody_elses_and_its_memory_comes_again(
+    call: Callable[[LSTM, Tensor], Tensor],
+) -> None:
+    lstm = LSTM(I, H)
+    x = torch.randn(T, N, I)
+    first = call(lstm, x)
+    expected, place = first.clone(), first.data_ptr()
+    second = call(lstm, 2 * x)
+    assert second.data_ptr() != place
+    assert torch.equal(first, expected)
+    assert not torch.equal(second, expected)
+    view = first[3:5]
+    del first
+    assert call(lstm, x).data_ptr() != place  # a view holds it, too
+    assert torch.equal(view, expected[3:5])
+    del view
+    assert call(lstm, x).data_ptr() == place
+
+
+def test_large_gradients_are_added_up_and_stay() -> None:
+    lstm = LSTM(I, WIDE)
+    x = torch.randn(3, 2, I)
+    once = []
+    for scale in (1, 2):
+        lstm.zero_grad()
+        lstm(scale * x)[0].sum().backward()
+        once.append({name: p.grad for name, p in lstm.named_parameters()})
+    kept = [{name: d.clone() for name, d in grads.items() if d is not None} for grads in once]
+    lstm.zero_grad()
+    lstm(x)[0].sum().backward()
+    lstm(2 * x)[0].sum().backward()
+    for name, p in lstm.named_parameters():
+        assert p.grad is not None
+        assert torch.equal(p.grad, kept[0][name] + kept[1][name]), name
+    for grads, expected in zip(once, kept, strict=True):
+        for name, d in grads.items():
+            assert d is not None
+            assert torch.equal(d, expected[name]), name
+
+
+def test_an_optimizer_steps_on_large_gradients_as_on_any() -> None:
+    torch.manual_seed(0)
+    lstm = LSTM(I, WIDE)
+    other = torch.nn.LSTM(I, WIDE)
+    other.load_state_dict(lstm.state_dict())
+    x = torch.randn(4, 3, I)
+    for layer in (lstm, other):
+        optimizer = torch.optim.SGD(layer.parameters(), 0.1, momentum=0.9)
+        for _ in range(3):
+            optimizer.zero_grad()
+            layer(x)[0].square().mean().backward()
+            optimizer.step()
+    for (name, p), q in zip(lstm.named_parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(p, q, msg=lambda said, name=name: f"{name}: {said}")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_a_large_tensor_is_like_any(dtype: torch.dtype) -> None:
+    lstm = LSTM(I, 2 * H, dtype=dtype)
+    x = torch.randn(T, N, I).to(dtype)
+    with torch.inference_mode():
+        output = lstm(x)[0]
+        assert output.is_inference()
+    output = _infer(lstm, x)
+    assert output.is_leaf
+    assert not output.requires_grad
+    assert not output.is_inference()
+    assert output.is_contiguous()
+    assert autograd.readable(output)
+    assert torch.equal(copy.deepcopy(output), output)
+    file = io.BytesIO()
+    torch.save(output, file)
+    file.seek(0)
+    assert torch.equal(torch.load(file), output)
+    expected = output.clone()
+    assert torch.equal(output.share_memory_(), expected)
+    assert torch.equal(output.add_(1), expected + 1)
+
+
+def test_the_last_reference_may_go_in_another_thread() -> None:
+    lstm = LSTM(I, H)
+    x = torch.randn(T, N, I)
+    held = [_infer(lstm, x)]
+    thread = threading.Thread(target=held.clear)
+    thread.start()
+    thread.join()
+    assert not held
+    assert torch.isfinite(_infer(lstm, x)).all()
+
+
+def test_empty() -> None:
+    assert _engine.empty((10, 10), "float32") is None  # malloc keeps such memory by itself
+    made = _engine.empty((256, 512, 2), "float64")
+    assert made is not None
+    assert (made.shape, made.stride(), made.dtype) == ((256, 512, 2), (1024, 2, 1), torch.float64)
+    assert made.data_ptr() % 64 == 0
+    with pytest.raises(ValueError, match="expected a dtype of the engine, got int8"):
+        _engine.empty((1 << 20,), "int8")
