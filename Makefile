@@ -23,7 +23,8 @@ $(VENV)/installed: $(VENV)/tools $(NATIVE) $(PACKAGE)
 	$(install) ".[torch,plot,dev]"
 	@touch $@
 
-install = PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pip install -q --disable-pip-version-check --no-build-isolation
+install = $(call pip,install)
+pip = PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pip $(1) -q --disable-pip-version-check --no-build-isolation
 
 demo: $(VENV)/installed  ## train nn.LSTM and fastlstm.LSTM in turn on real data; results in demo-output/
 	$(BIN)/fastlstm demo
@@ -52,15 +53,20 @@ test-python-sanitized: $(VENV)/installed  ## Python tests of shapes, packed batc
 test-aarch64: $(VENV)/installed  ## the native tests, cross-built for AArch64 and run under qemu-user
 	$(call native_tests,aarch64,-DCMAKE_TOOLCHAIN_FILE=native/aarch64.cmake)
 
-# Packages that hold an nn.LSTM, as PyPI has them, in an environment of their own. --no-deps: Resemblyzer asks for webrtcvad, which
-# has no wheels, and nothing may replace the CPU build of torch. Resemblyzer imports pkg_resources.
+# Packages that hold an nn.LSTM, as PyPI has them, in an environment of their own. --no-deps, with what they import named before it:
+# nothing may replace the CPU build of torch, Resemblyzer asks for webrtcvad, which has no wheels, and silero-vad for torchaudio, which
+# on PyPI wants CUDA and which only its reading of files imports. Resemblyzer imports pkg_resources. The engine comes as a wheel of the
+# first environment's objects; the last line installs what it depends on.
+ecosystem := build/ecosystem/bin/pip install -q --disable-pip-version-check
 build/ecosystem/installed: $(VENV)/installed
 	$(PYTHON) -m venv build/ecosystem
-	build/ecosystem/bin/pip install -q --disable-pip-version-check torch==2.13.0
-	build/ecosystem/bin/pip install -q --disable-pip-version-check torch==2.13.0 pytest hypothesis librosa webrtcvad-wheels \
-	  "setuptools<81" sb3-contrib==2.9.2 pytorch-forecasting==1.8.0
-	build/ecosystem/bin/pip install -q --disable-pip-version-check --no-deps resemblyzer==0.1.4 silero-vad==6.2.3 torchaudio==2.11.0
-	build/ecosystem/bin/pip install -q --disable-pip-version-check .
+	$(ecosystem) torch==2.13.0
+	$(ecosystem) torch==2.13.0 pytest hypothesis librosa webrtcvad-wheels "setuptools<81" ruamel.yaml xarray \
+	  sb3-contrib==2.9.2 pytorch-forecasting==1.8.0 "gluonts[torch]==0.17.0"
+	$(ecosystem) --no-deps resemblyzer==0.1.4 silero-vad==6.2.3 neuralhydrology==1.13.0
+	$(call pip,wheel) --no-deps --wheel-dir build/ecosystem/wheel .
+	$(ecosystem) --force-reinstall --no-deps --no-index --find-links build/ecosystem/wheel fastlstm
+	$(ecosystem) fastlstm
 	@touch $@
 
 test-ecosystem: build/ecosystem/installed  ## packages of PyPI with enable() and convert(): the same results, and the times
