@@ -217,12 +217,9 @@ void backward_step(const LayerBackward<Real>& layer, Index t, const Part& part, 
   }
   if (last_step && layer.dh_0 == nullptr) return;  // nothing asks for the gradient of h_0
   if (!in_step()) return;
-  const Product<Real> recurrence{gate_rows(layer, row0, block_rows),
-                                 layer.hh_panels,
-                                 layer.dh + here.first * layer.out_padded(),
-                                 layer.out_padded(),
-                                 layer.out_padded(),
-                                 false};
+  const Product<Real> recurrence{gate_rows(layer, row0, block_rows),         layer.hh_panels,
+                                 layer.dh + here.first * layer.out_padded(), layer.out_padded(),
+                                 rounded_up(problem.out(), kLanes<Real>),    false};
   recurrence.run(here.last - here.first, columns.first, columns.last);
 }
 

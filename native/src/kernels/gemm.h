@@ -23,27 +23,28 @@ inline constexpr int kPanelsAtOnce = R == 1   ? 8 / kVectors
 // anyway.
 inline constexpr Index kCut = 512;
 
-template <class Real, int R, int P>
+// Of P panels, the first V vectors of each.
+template <class Real, int R, int P, int V = kVectors>
 struct Sums {
-  Vec<Real> at[R][P * kVectors];
+  Vec<Real> at[R][P * V];
 };
 
 // sums[r][.] += sum over k < K of a[r * lda + k * STEP] * b[k][.]
-template <int STEP, class Real, int R, int P>
-inline __attribute__((always_inline)) void accumulate(Sums<Real, R, P>& sums, const Real* a, Index lda, const Real* b,
+template <int STEP, class Real, int R, int P, int V>
+inline __attribute__((always_inline)) void accumulate(Sums<Real, R, P, V>& sums, const Real* a, Index lda, const Real* b,
                                                       Index panel_stride, Index K) {
 #pragma GCC unroll 2  // 1.08x sooner at K = 64 to 256: half the loop, and its end is foreseen
   for (Index k = 0; k < K; ++k) {
-    Vec<Real> w[P * kVectors];
+    Vec<Real> w[P * V];
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p)
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) w[p * kVectors + v] = load(b + p * panel_stride + v * kLanes<Real>);
+      for (int v = 0; v < V; ++v) w[p * V + v] = load(b + p * panel_stride + v * kLanes<Real>);
 #pragma GCC unroll 6
     for (int r = 0; r < R; ++r) {
       const Vec<Real> a_r = broadcast(a[r * lda + k * STEP]);
 #pragma GCC unroll 16
-      for (int v = 0; v < P * kVectors; ++v) sums.at[r][v] = fma(a_r, w[v], sums.at[r][v]);
+      for (int v = 0; v < P * V; ++v) sums.at[r][v] = fma(a_r, w[v], sums.at[r][v]);
     }
     b += kPanel<Real>;
   }
@@ -120,13 +121,14 @@ struct Product {
     Index segment1;
     bool add;
 
-    template <int R, int P>
+    template <int R, int P, int V = kVectors>
     inline void columns(Index row, Index first_panel) const {
+      static_assert(P == 1 || V == kVectors);
       const Left<Real>& a = product.a;
       const Index K = a.length * a.segments;
-      Sums<Real, R, P> sums;
+      Sums<Real, R, P, V> sums;
       for (int r = 0; r < R; ++r)
-        for (int v = 0; v < P * kVectors; ++v) {
+        for (int v = 0; v < P * V; ++v) {
           const Index j = first_panel * kPanel<Real> + v * kLanes<Real>;
           sums.at[r][v] = add ? load_columns(product.c + (row + r) * product.ldc + j, product.columns - j) : broadcast(Real(0));
         }
@@ -134,15 +136,26 @@ struct Product {
         accumulate<1>(sums, a.base + s * a.stride + row * a.lda, a.lda,
                       product.panels + (first_panel * K + s * a.length) * kPanel<Real>, K * kPanel<Real>, a.length);
       for (int r = 0; r < R; ++r)
-        for (int v = 0; v < P * kVectors; ++v) {
+        for (int v = 0; v < P * V; ++v) {
           const Index j = first_panel * kPanel<Real> + v * kLanes<Real>;
           store_columns(product.c + (row + r) * product.ldc + j, sums.at[r][v], product.columns - j);
         }
     }
 
+    // Only the vectors that hold columns: dx of 7 features is one of a panel's four.
     template <int R>
     inline void run(Index row) const {
-      columns<R, 1>(row, panel);
+      constexpr auto at_most = [](int vectors) { return vectors < kVectors ? vectors : kVectors; };
+      const Index left = product.columns - panel * kPanel<Real>;
+      if (left <= kLanes<Real>) {
+        columns<R, 1, 1>(row, panel);
+      } else if (left <= 2 * kLanes<Real>) {
+        columns<R, 1, at_most(2)>(row, panel);
+      } else if (left <= 3 * kLanes<Real>) {
+        columns<R, 1, at_most(3)>(row, panel);
+      } else {
+        columns<R, 1>(row, panel);
+      }
     }
   };
 
