@@ -19,6 +19,7 @@ FLOORS = [
     ["torch.route", "torch.composite"],
     ["torch.autograd"],
     ["torch.recorded"],
+    ["torch.recorded_segments"],
     ["torch.functional"],
     ["torch.base", "torch.trace", "torch.adopt.enabling"],
     ["torch.lstm", "torch.cell"],

@@ -10,6 +10,19 @@ from fastlstm.torch.segments import Segments, indices, lengths_of, outside_trans
 from fastlstm.weights import Sizes
 
 
+class Ragged(NamedTuple):
+    """What makes a batch no rectangle, where a call is recorded: the segments are made anew whenever that runs.
+
+    lengths: (N) int64, or None. reset: (T, N) bool, or None. offsets: (N + 1), where the rows of a jagged tensor start, or
+    None. batch_first: rows of x and output are in the order of (N, T), not (T, N).
+    """
+
+    lengths: Tensor | None
+    reset: Tensor | None
+    offsets: Tensor | None
+    batch_first: bool
+
+
 class Call(NamedTuple):
     """T steps of N rows. batch_sizes: of a packed batch, on the CPU. cell: asked by LSTMCell, whose T is 1.
 
@@ -19,6 +32,7 @@ class Call(NamedTuple):
     segments: T, N and state are those of the packed batch they make, while x, h_0 and c_0 are the caller's.
     drawn: rows, T, N: dropout masks are drawn for (T, N, ..) as for a dense batch, and these rows of them used.
     unpacked: the batch is packed by its segments alone; the caller's was not.
+    ragged: T, N and state are the caller's (T of a jagged tensor: 1), and x is (places, I).
     """
 
     sizes: Sizes
@@ -30,6 +44,7 @@ class Call(NamedTuple):
     segments: Segments | None = None
     drawn: tuple[Tensor, int, int] | None = None
     unpacked: bool = False
+    ragged: Ragged | None = None
 
 
 def full(call: Call, x: Tensor, h_0: Tensor | None, c_0: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -49,6 +64,8 @@ def masks_of(call: Call, x: Tensor, p: float) -> list[Tensor]:
     """The factors of `F.dropout` on each layer's output but the last's, drawn in layer order as nn.LSTM draws them."""
     features = call.sizes.D * call.sizes.out
     rows: tuple[int, ...] = (call.T, call.N) if call.batch_sizes is None else tuple(x.shape[:1])
+    if call.ragged is not None and call.ragged.offsets is not None:
+        rows = tuple(x.shape[:1])
     if call.drawn is not None:
         rows = call.drawn[1:]
     elif call.segments is not None:
@@ -66,22 +83,45 @@ def segmented(call: Call, lengths: Any, reset: Any, *, batch_first: bool, dropou
     lengths, reset: the caller's, or None. Rows of x and output, (T * N) of them, are in the order of (T, N), or of (N, T)
     with batch_first. dropout: that of the call. TypeError, ValueError: lengths or reset are not what they should be.
     """
-    T, N, batched = call.T, call.N, len(call.state) == 2
     with outside_transforms():
-        lengths = None if lengths is None else lengths_of(lengths, N, batched)
-        reset = None if reset is None else reset_of(reset, T, N, batched, batch_first)
-        strides = (0, 0) if reset is None else reset.stride()
-        made = _engine.Segments(
-            T, N, 0 if lengths is None else lengths.data_ptr(), 0 if reset is None else reset.data_ptr(), *strides
-        )
-        empty = lengths.eq(0) if made.empty and lengths is not None else None
+        lengths, reset = checked(call, lengths, reset, batch_first)
+    made = segments_of(call, lengths, reset)
     if made.whole:
         return None
+    return packed_by(made, call, lengths, batch_first=batch_first, dropout=dropout)
+
+
+def checked(call: Call, lengths: Any, reset: Any, batch_first: bool) -> tuple[Tensor | None, Tensor | None]:
+    """(N) of int64 and (T, N) of bool on the CPU, from the caller's. TypeError, ValueError as `segmented`."""
+    batched = len(call.state) == 2
+    return (
+        None if lengths is None else lengths_of(lengths, call.N, batched),
+        None if reset is None else reset_of(reset, call.T, call.N, batched, batch_first),
+    )
+
+
+def segments_of(call: Call, lengths: Tensor | None, reset: Tensor | None) -> _engine.Segments:
+    """Of a dense call, from its `checked` lengths and resets. ValueError: a length is not from 0 to T."""
+    with outside_transforms():
+        return _engine.Segments(
+            call.T,
+            call.N,
+            0 if lengths is None else lengths.data_ptr(),
+            0 if reset is None else reset.data_ptr(),
+            *((0, 0) if reset is None else reset.stride()),
+        )
+
+
+def packed_by(made: _engine.Segments, call: Call, lengths: Tensor | None, *, batch_first: bool, dropout: float) -> Call:
+    """The packed batch of a dense call's segments, those that were made of its `checked` lengths and resets."""
+    T, N = call.T, call.N
+    with outside_transforms():
+        empty = lengths.eq(0) if made.empty and lengths is not None else None
     step, row = (1, T) if batch_first else (N, 1)
     packed = _packed(call, Segments(made, call.sizes, step, row, None, T * N, call.state, empty))
     if dropout == 0 or call.sizes.layers == 1:
         return packed
-    return packed._replace(drawn=(indices(made.steps, lambda to: made.places(N, 1, 0, to)), T, N))
+    return packed._replace(drawn=(indices(made.steps, lambda to: _engine.Segments.places(made, N, 1, 0, to)), T, N))
 
 
 def jagged(call: Call, offsets: Tensor, lengths: Tensor | None, places: int) -> Call:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import Parameter
 
-from fastlstm.torch import autograd, composite, recorded, route
+from fastlstm.torch import autograd, composite, recorded, recorded_segments, route
 from fastlstm.torch.call import Call, full, masks_of
 from fastlstm.torch.segments import Segments
 from fastlstm.weights import Sizes, cell_shapes, named_shapes
@@ -124,11 +124,13 @@ def _native(
 def _recorded(
     call: Call, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weights: list[Tensor], masks: list[Tensor]
 ) -> Result:
+    grad = torch.is_grad_enabled() and any(t.requires_grad for t in (x, h_0, c_0, *weights) if t is not None)
+    wide = x.dtype is torch.float64
+    if call.ragged is not None:
+        return like_the_caller(call, x, recorded_segments.run(call, call.ragged, x, h_0, c_0, weights, masks, grad))
     x3, h_0, c_0 = full(call, x, h_0, c_0)
-    per_row, sizes = 0, call.sizes
-    if torch.is_grad_enabled() and any(t.requires_grad for t in (x3, h_0, c_0, *weights)):
-        wide = x.dtype is torch.float64
-        per_row = recorded.saved_reals(sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D, wide)
+    sizes = call.sizes
+    per_row = recorded.saved_reals(sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D, wide) if grad else 0
     output, h_n, c_n, _ = recorded.lstm(x3, h_0, c_0, weights, masks, call.batch_sizes, sizes.numbers, per_row)
     return like_the_caller(call, x, (output, h_n, c_n))
 

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 from fastlstm import _engine
 from fastlstm.torch import route
 from fastlstm.torch.base import Recurrent
-from fastlstm.torch.call import Call, jagged, segmented
+from fastlstm.torch.call import Call, Ragged, checked, jagged, segmented
 from fastlstm.torch.functional import lstm, plain
 from fastlstm.torch.trace import Steps, Trace, trace
 from fastlstm.weights import Sizes, named_shapes
@@ -197,14 +197,15 @@ class LSTM(Recurrent):
         """
         if route.tracing_state() is not None:
             raise RuntimeError("torch.jit.trace records forward alone")
-        given = self._given(input, hx, lengths, reset)
+        given = self._given(input, hx, lengths, reset, recordable=False)
         output, h_n, c_n, steps = trace(given.call, given.x, given.h_0, given.c_0, given.weights, self._dropout())
         D, place = self._sizes.D, given.place
         placed = [Steps(*map(place, arrays)) for arrays in steps]
         layers = tuple(tuple(placed[k : k + D]) for k in range(0, len(placed), D))
         return Trace(place(output), *given.order(h_n, c_n), layers, self.batch_first)
 
-    def _given(self, input: Any, hx: Any, lengths: Any, reset: Any) -> _Given:
+    def _given(self, input: Any, hx: Any, lengths: Any, reset: Any, recordable: bool = True) -> _Given:
+        """recordable: torch.compile may leave the segments to an op of ours, which is not one of `trace`."""
         if lengths is not None or reset is not None:
             if not isinstance(input, Tensor) or input.is_nested:
                 kind = type(input).__name__
@@ -215,9 +216,12 @@ class LSTM(Recurrent):
                 )
         if isinstance(input, PackedSequence):
             return self._packed(input, hx)
-        return self._nested(input, hx) if input.is_nested else self._dense(input, hx, lengths, reset)
+        recorded = recordable and torch.compiler.is_compiling() and input.device.type == "cpu"
+        if input.is_nested:
+            return self._nested(input, hx, recorded)
+        return self._dense(input, hx, lengths, reset, recorded)
 
-    def _dense(self, input: Tensor, hx: Sequence[Tensor] | None, lengths: Any, reset: Any) -> _Given:
+    def _dense(self, input: Tensor, hx: Sequence[Tensor] | None, lengths: Any, reset: Any, recorded: bool) -> _Given:
         sizes, weights = self._sizes, self._weights()
         dims = input.dim()
         if dims == 3:
@@ -253,7 +257,11 @@ class LSTM(Recurrent):
         call = Call(sizes, T, N, state)
         swapped = self.batch_first and dims == 3
         if lengths is not None or reset is not None:
-            packed = segmented(call, lengths, reset, batch_first=swapped, dropout=self._dropout())
+            packed: Call | None
+            if recorded:
+                packed = call._replace(ragged=Ragged(*checked(call, lengths, reset, swapped), None, swapped))
+            else:
+                packed = segmented(call, lengths, reset, batch_first=swapped, dropout=self._dropout())
             if packed is not None:
                 lead = input.shape[:-1]
                 return _Given(
@@ -261,7 +269,7 @@ class LSTM(Recurrent):
                 )
         return _Given(call, x, h_0, c_0, weights, _swapped if swapped else _as_it_is)
 
-    def _nested(self, input: Tensor, hx: Sequence[Tensor] | None) -> _Given:
+    def _nested(self, input: Tensor, hx: Sequence[Tensor] | None, recorded: bool) -> _Given:
         sizes, weights = self._sizes, self._weights()
         letters = f"(N, L of each row, H_in), H_in = {sizes.I}"
         if input.layout is not torch.jagged or input.dim() != 3 or input._ragged_idx != 1:  # type: ignore[attr-defined]
@@ -280,7 +288,11 @@ class LSTM(Recurrent):
         if hx is not None:
             h_0, c_0 = hx[0], hx[1]
             self._check_states(h_0, c_0, hx, state, N)
-        call = jagged(Call(sizes, 1, N, state), offsets, lengths, values.shape[0])
+        call = Call(sizes, 1, N, state)
+        if recorded:
+            call = call._replace(ragged=Ragged(lengths, None, offsets, False))
+        else:
+            call = jagged(call, offsets, lengths, values.shape[0])
         return _Given(
             call, values, h_0, c_0, weights, lambda t: torch.nested.nested_tensor_from_jagged(t, offsets, lengths)
         )

@@ -72,7 +72,7 @@ def _check(call: Call, x: Tensor, h_0: Tensor, c_0: Tensor, weights: list[Tensor
         raise RuntimeError(f"expected tensors of one dtype, float32 or float64, got {x.dtype} and others")
 
 
-def _check_saved(problem: _engine.Problem, saved: Tensor) -> None:
+def check_saved(problem: _engine.Problem, saved: Tensor) -> None:
     if saved.numel() < problem.saved_reals:
         raise RuntimeError("this graph was recorded for another instruction set or version of the engine")
 
@@ -101,7 +101,7 @@ def lstm(
     problem = autograd.problem_of(call, x)
     saved = x.new_empty(per_row * problem.rows)
     if per_row:
-        _check_saved(problem, saved)
+        check_saved(problem, saved)
     output, h_n, c_n = autograd.forward(call, problem, x, h_0, c_0, weights, masks, saved.data_ptr() if per_row else 0)
     return output, h_n, c_n, saved
 
@@ -150,7 +150,7 @@ def lstm_backward(
     inputs = [t.contiguous() for t in (x, h_0, c_0, *weights)]
     masks = [m.contiguous() for m in masks]
     problem = autograd.problem_of(call, x)
-    _check_saved(problem, saved)
+    check_saved(problem, saved)
     output, saved = output.contiguous(), saved.contiguous()
     made = autograd.backward(call, problem, inputs, masks, output, saved.data_ptr(), (doutput, dh_n, dc_n), wanted)
     return [d for d in made if d is not None]

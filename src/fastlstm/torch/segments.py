@@ -52,25 +52,29 @@ class Segments(NamedTuple):
         In tensor operations: any device, recorded, differentiable. The engine does without.
         """
         made, sizes = self.made, self.sizes
-        initial = indices(sizes.cells * made.count, lambda to: made.initial(sizes.layers, sizes.D, to))
+        initial = indices(
+            sizes.cells * made.count, lambda to: _engine.Segments.initial(made, sizes.layers, sizes.D, to)
+        )
         h_0, c_0 = (None if t is None else _started(t, initial, sizes.cells) for t in (h_0, c_0))
-        batch_sizes = indices(made.T, made.batch_sizes) if made.steps > 0 else None
-        return x.index_select(0, self._rows(x.device)), h_0, c_0, batch_sizes
+        batch_sizes = indices(made.T, lambda to: _engine.Segments.batch_sizes(made, to)) if made.steps > 0 else None
+        return x.index_select(0, self.rows(x.device)), h_0, c_0, batch_sizes
 
     def unpack(self, output: Tensor, h_n: Tensor, c_n: Tensor, *more: Tensor) -> tuple[Tensor, ...]:
         """And back: output, and what more has its rows, are 0 past a row's end."""
         made, sizes = self.made, self.sizes
-        rows = self._rows(output.device)
+        rows = self.rows(output.device)
         whole, *more_whole = (
             t.new_zeros(self.places, t.shape[-1]).index_copy(0, rows, t.reshape(-1, t.shape[-1]))
             for t in (output, *more)
         )
-        final = indices(sizes.cells * made.count, lambda to: made.final(sizes.layers, sizes.D, to))
+        final = indices(sizes.cells * made.count, lambda to: _engine.Segments.final(made, sizes.layers, sizes.D, to))
         return whole, _ended(h_n, final, self.state), _ended(c_n, final, self.state), *more_whole
 
-    def _rows(self, device: torch.device) -> Tensor:
+    def rows(self, device: torch.device) -> Tensor:
         starts = 0 if self.starts is None else self.starts.data_ptr()
-        return indices(self.made.steps, lambda to: self.made.places(self.step, self.row, starts, to)).to(device)
+        return indices(
+            self.made.steps, lambda to: _engine.Segments.places(self.made, self.step, self.row, starts, to)
+        ).to(device)
 
     def or_initial(self, state: Tensor | None, final: Tensor) -> Tensor:
         """h_n or c_n where a row without a step ends in the state it began with."""
@@ -81,7 +85,10 @@ class Segments(NamedTuple):
 
 
 def indices(count: int, write: Callable[[int], None]) -> Tensor:
-    """int64 on the CPU, as many as `write` writes to the address it is given."""
+    """int64 on the CPU, as many as `write` writes to the address it is given.
+
+    `write` names the class of what it calls, not the object: torch.compile loses the object of a bound native method.
+    """
     with outside_transforms():
         made = torch.empty(count, dtype=torch.int64)
         write(made.data_ptr())
