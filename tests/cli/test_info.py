@@ -1,5 +1,9 @@
 """`fastlstm info` reports what the engine and torch themselves say."""
 
+import os
+import subprocess
+import sys
+
 import torch
 from typer.testing import CliRunner
 
@@ -32,3 +36,16 @@ def test_threads_are_those_of_torch():
 
 def test_a_forced_instruction_set_is_named():
     assert lines({"FASTLSTM_ISA": "generic"})["in use"].endswith("(FASTLSTM_ISA=generic)")
+
+
+def test_a_forced_instruction_set_that_is_not_here_is_one_line():
+    environment = {**os.environ, "FASTLSTM_ISA": "z80"}
+    said = subprocess.run(
+        [sys.executable, "-c", "from fastlstm.cli import main; main()", "info"],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert said.returncode == 1
+    assert said.stderr.startswith("FASTLSTM_ISA: instruction set 'z80' is not available here; available: generic")
+    assert len(said.stderr.splitlines()) == 1

@@ -160,3 +160,20 @@ def test_without_matplotlib_it_says_what_to_install():
         "    except ImportError as error: print(error)\n"
     )
     assert printed.splitlines() == ['fastlstm.plot needs matplotlib: pip install "fastlstm[plot]"'] * 3
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_a_row_with_a_length_is_drawn_without_its_padding(batch_first):
+    lstm = LSTM(3, 4, batch_first=batch_first)
+    x = torch.randn(7, 3, 3)
+    trace = lstm.trace(x.transpose(0, 1) if batch_first else x, lengths=[7, 2, 0])
+    figure = plot.trace(trace, row=-2)
+    assert figure.get_suptitle() == "row -2: 2 steps, 4 units"
+    assert_shows(figure, of(trace, lambda t: (t[1] if batch_first else t[:, 1])[:2]))
+    with pytest.raises(ValueError, match="row: 2 has no steps"):
+        plot.trace(trace, row=2)
+
+
+def test_a_batch_of_nothing_has_no_row():
+    with pytest.raises(ValueError, match="row: there is none"):
+        plot.trace(LSTM(3, 4).trace(torch.randn(5, 0, 3)))

@@ -202,12 +202,12 @@ NEVER = torch.zeros(T, N, dtype=torch.bool)
 WRONG = {
     "float": (X, {"lengths": torch.ones(N)}, TypeError, "lengths: expected integers, got torch.float32"),
     "bool": (X, {"lengths": [True] * N}, TypeError, "lengths: expected integers, got torch.bool"),
-    "too few": (X, {"lengths": [1, 2]}, ValueError, "lengths: expected of shape (N,) = (5,), got [2]"),
+    "too few": (X, {"lengths": [1, 2]}, ValueError, "lengths: expected shape (N,) = (5,), got (2,)"),
     "a column": (
         X,
         {"lengths": torch.ones(N, 1).long()},
         ValueError,
-        "lengths: expected of shape (N,) = (5,), got [5, 1]",
+        "lengths: expected shape (N,) = (5,), got (5, 1)",
     ),
     "negative": (X, {"lengths": [1, 2, -3, 4, 5]}, ValueError, "lengths: expected numbers from 0 to L = 7, got -3"),
     "too long": (X, {"lengths": [1, 2, 8, 4, 5]}, ValueError, "lengths: expected numbers from 0 to L = 7, got 8"),
@@ -215,11 +215,28 @@ WRONG = {
         X[:, 0],
         {"lengths": [3]},
         ValueError,
-        "lengths: expected one number for an unbatched input, got [1]",
+        "lengths: expected one number for an unbatched input, got shape (1,)",
     ),
-    "integers": (X, {"reset": NEVER.long()}, TypeError, "reset: expected bool, got torch.int64"),
-    "swapped": (X, {"reset": NEVER.t()}, ValueError, "reset: expected shape (L, N) = (7, 5), got [5, 7]"),
-    "no batch": (X[:, 0], {"reset": NEVER}, ValueError, "reset: expected shape (L,) = (7,), got [7, 5]"),
+    "a word": (
+        X,
+        {"lengths": "abc"},
+        TypeError,
+        "lengths: expected integers, in a tensor or a list, got str: new(): invalid data type 'str'",
+    ),
+    "a set": (
+        X,
+        {"reset": {True}},
+        TypeError,
+        "reset: expected bool, in a tensor or a list, got set: Could not infer dtype of set",
+    ),
+    "integers": (
+        X,
+        {"reset": NEVER.long()},
+        TypeError,
+        "reset: expected bool, got torch.int64: reset.bool() makes it so",
+    ),
+    "swapped": (X, {"reset": NEVER.t()}, ValueError, "reset: expected shape (L, N) = (7, 5), got (5, 7)"),
+    "no batch": (X[:, 0], {"reset": NEVER}, ValueError, "reset: expected shape (L,) = (7,), got (7, 5)"),
 }
 
 
@@ -232,7 +249,7 @@ def test_a_wrong_length_or_reset_is_refused_before_anything_runs(wrong, monkeypa
 
 
 def test_batch_first_resets_are_batch_first():
-    message = "reset: expected shape (N, L) = (5, 7), got [7, 5]"
+    message = "reset: expected shape (N, L) = (5, 7), got (7, 5)"
     lstm = LSTM(I, H, batch_first=True)
     assert outcome(lambda: lstm(X.transpose(0, 1), reset=NEVER)) == (ValueError, message)
 
@@ -241,7 +258,7 @@ def test_what_has_lengths_of_its_own_takes_no_others():
     packed = pack_padded_sequence(X, torch.tensor([7, 6, 5, 4, 3]))
     kind, message = outcome(lambda: LSTM(I, H)(packed, lengths=[7, 6, 5, 4, 3]))
     assert kind is TypeError
-    assert "got PackedSequence" in message
+    assert "got a PackedSequence" in message
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit")

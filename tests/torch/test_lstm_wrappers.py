@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils.checkpoint import checkpoint
 
-from fastlstm import LSTM
+from fastlstm import LSTM, LSTMCell
 
 composite_is_expected = pytest.mark.filterwarnings("ignore:fastlstm runs in plain tensor operations")
 
@@ -321,3 +321,13 @@ def test_nested_in_sequential_and_module_list():
     packed = pack_padded_sequence(x, torch.tensor([6, 5, 2, 1]))
     assert nn.Sequential(ours, First(), LSTM(9, 3, dtype=torch.float64))(packed)[0].data.shape == (14, 3)
     assert isinstance(nn.ModuleList([ours])[0], LSTM)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+@pytest.mark.parametrize("kind", [LSTM, LSTMCell])
+def test_torchscript_says_what_to_do(kind):
+    model = nn.Sequential(nn.Linear(3, 3), kind(3, 4))
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=r"fastlstm\.revert\(model\).*fastlstm\.enable\(\)"):
+            torch.jit.script(model)
+    assert type(model[1]) is kind

@@ -3,13 +3,21 @@
 import os
 from importlib.util import find_spec
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from fastlstm import _engine
+
 
 def info() -> None:
     """Show the version, the instruction sets, the threads and the engine that a CPU tensor goes to."""
+    try:
+        _engine.isa()
+    except ValueError as error:  # FASTLSTM_ISA names what is not here
+        typer.echo(f"FASTLSTM_ISA: {error}", err=True)
+        raise typer.Exit(1) from None
     table = Table(show_header=False, box=None)
     for name, value in {**native(), **torch_face()}.items():
         table.add_row(name, Text(value))  # a Text: in plain strings rich reads "[torch]" as markup
@@ -18,7 +26,7 @@ def info() -> None:
 
 def native() -> dict[str, str]:
     """What the native engine says of itself and of this processor."""
-    from fastlstm import __version__, _engine
+    from fastlstm import __version__
 
     forced = os.environ.get("FASTLSTM_ISA")
     return {

@@ -28,12 +28,12 @@ NOT_FINITE = "magenta"  # in neither color map
 def trace(trace: Trace, row: int = 0, layer: int | None = None) -> Figure:
     """The gates, cells and hidden states of one sequence of a batch as heat maps: units down, time to the right.
 
-    trace: what `lstm.trace(x)` returns. row: which sequence, of N. layer: which layer; None draws all of them. There is
-    a column for each layer and direction, and one color bar a row. i, f, o are drawn on 0 to 1, g on -1 to 1, c and h
-    up to their largest magnitude; NaN and infinities in magenta. Where there are more units or steps than pixels, their
-    colors are averaged.
+    trace: what `lstm.trace(x)` returns. row: which sequence, of N: its own steps, where rows have lengths. layer: which
+    layer; None draws all of them. There is a column for each layer and direction, and one color bar a row. i, f, o are
+    drawn on 0 to 1, g on -1 to 1, c and h up to their largest magnitude; NaN and infinities in magenta. Where there are
+    more units or steps than pixels, their colors are averaged.
 
-    TypeError: not a trace, or of complex numbers. ValueError: no such row or layer.
+    TypeError: not a trace, or of complex numbers. ValueError: no such row or layer, or a row without steps.
     """
     if not isinstance(trace, Trace):
         raise TypeError(f"trace: expected what fastlstm.LSTM.trace returns, got {type(trace).__name__}")
@@ -44,9 +44,11 @@ def trace(trace: Trace, row: int = 0, layer: int | None = None) -> Figure:
         for direction, steps in enumerate(trace.layers[k]):
             words = ["forward \N{RIGHTWARDS ARROW}", "reverse \N{LEFTWARDS ARROW}"][direction]
             names.append(f"layer {k}, {words}" if len(trace.layers[k]) == 2 else f"layer {k}")
-            columns.append([_sequence(getattr(steps, entry[0]), row, trace.batch_first) for entry in ROWS])
+            columns.append([_sequence(getattr(steps, entry[0]), row, trace) for entry in ROWS])
 
     T, H = columns[0][0].shape
+    if T == 0:
+        raise ValueError(f"row: {row} has no steps")
     count = len(columns)
     wide = np.clip(0.07 * T, max(2.4, 5 / count), max(2.4, 9 / count))
     tall = np.clip(0.14 * H, 1.3, 2.1)
@@ -80,14 +82,16 @@ def trace(trace: Trace, row: int = 0, layer: int | None = None) -> Figure:
 
 def _index(name: str, given: int, count: int) -> int:
     """A place in `count` things, from one that may count from the end."""
+    if count == 0:
+        raise ValueError(f"{name}: there is none")
     try:
         return range(count)[given]
     except IndexError:
         raise ValueError(f"{name}: expected one of {count}, from 0 to {count - 1}, got {given}") from None
 
 
-def _sequence(steps: Any, row: int, batch_first: bool) -> NDArray[Any]:
-    """(T, features): the steps of one row of the batch, of its own where it is packed or nested."""
+def _sequence(steps: Any, row: int, trace: Trace) -> NDArray[Any]:
+    """(T, features): the steps of one row of the batch, its own where rows have lengths."""
     if isinstance(steps, PackedSequence):
         sizes = steps.batch_sizes
         at = _index("row", row, int(sizes[0]))
@@ -97,11 +101,13 @@ def _sequence(steps: Any, row: int, batch_first: bool) -> NDArray[Any]:
     elif steps.is_nested:
         found = steps.unbind()[_index("row", row, steps.size(0))]
     elif steps.dim() == 3:
-        rows = steps if batch_first else steps.transpose(0, 1)
+        rows = steps if trace.batch_first else steps.transpose(0, 1)
         found = rows[_index("row", row, len(rows))]
     else:
         _index("row", row, 1)
         found = steps
+    if trace.lengths is not None:
+        found = found[: int(trace.lengths[row])]
     if found.is_complex():
         raise TypeError(f"trace: expected real numbers, got {found.dtype}")
     narrow = found.dtype in (torch.float16, torch.bfloat16)  # NumPy has no bfloat16

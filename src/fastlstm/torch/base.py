@@ -52,6 +52,13 @@ class Recurrent(nn.Module):
         except KeyError:
             return [getattr(self, name) for name in self._names]
 
+    def __prepare_scriptable__(self) -> nn.Module:
+        """torch.jit.script asks this for what it should compile; it would put that in the caller's model, too."""
+        raise RuntimeError(
+            f"torch.jit.script can't compile fastlstm.{type(self).__name__}: script torch.nn.{type(self).__name__} in its place "
+            "(fastlstm.revert(model) exchanges every LSTM), which runs on the engine under fastlstm.enable()"
+        )
+
     def _traced(self, run: Callable[[Any, Any], Any], input: Any, hx: Any) -> Any:
         """Runs a call that torch.jit.trace watches. Its checks compare traced sizes; the op makes them again on every
         run.

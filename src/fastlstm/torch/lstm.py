@@ -14,6 +14,7 @@ from fastlstm.torch import route
 from fastlstm.torch.base import Recurrent
 from fastlstm.torch.call import Call, Ragged, checked, jagged, segmented
 from fastlstm.torch.functional import lstm, plain
+from fastlstm.torch.segments import lengths_of
 from fastlstm.torch.trace import Steps, Trace, trace
 from fastlstm.weights import Sizes, named_shapes
 
@@ -202,22 +203,27 @@ class LSTM(Recurrent):
         D, place = self._sizes.D, given.place
         placed = [Steps(*map(place, arrays)) for arrays in steps]
         layers = tuple(tuple(placed[k : k + D]) for k in range(0, len(placed), D))
-        return Trace(place(output), *given.order(h_n, c_n), layers, self.batch_first)
+        own = (
+            None if lengths is None else lengths_of(lengths, h_n.shape[1] if input.dim() == 3 else 1, input.dim() == 3)
+        )
+        return Trace(place(output), *given.order(h_n, c_n), layers, self.batch_first, own)
 
     def _given(self, input: Any, hx: Any, lengths: Any, reset: Any, recordable: bool = True) -> _Given:
         """recordable: torch.compile may leave the segments to an op of ours, which is not one of `trace`."""
         if lengths is not None or reset is not None:
             if not isinstance(input, Tensor) or input.is_nested:
-                kind = type(input).__name__
-                raise TypeError(f"lengths and reset are for a padded tensor, got {kind}, which has its own")
+                kind = "nested tensor" if isinstance(input, Tensor) else type(input).__name__
+                raise TypeError(
+                    f"lengths and reset are for a padded tensor, got a {kind}: its rows have their own lengths"
+                )
             if route.tracing_state() is not None:
                 raise RuntimeError(
                     "torch.jit.trace would keep the lengths and resets it saw: trace a call without them"
                 )
         if isinstance(input, PackedSequence):
             return self._packed(input, hx)
-        recorded = recordable and torch.compiler.is_compiling() and input.device.type == "cpu"
-        if input.is_nested:
+        recorded = recordable and torch.compiler.is_compiling() and input.is_cpu
+        if getattr(input, "is_nested", False):
             return self._nested(input, hx, recorded)
         return self._dense(input, hx, lengths, reset, recorded)
 

@@ -117,34 +117,48 @@ def _ended(last: Tensor, final: Tensor, state: tuple[int, ...]) -> Tensor:
 
 
 def lengths_of(lengths: Any, N: int, batched: bool) -> Tensor:
-    """int64 on the CPU, from what the caller calls lengths: integers of any kind, in a tensor on any device, or a list.
+    """int64 on the CPU, from what the caller calls lengths: integers of any kind, in a tensor on any device or in what
+    `torch.as_tensor` takes, a list say.
 
     TypeError: not integers. ValueError: not (N,), or, unbatched, not one number.
     """
-    given: Tensor = lengths if isinstance(lengths, Tensor) else torch.as_tensor(lengths)
+    given = _as_tensor("lengths", "integers", lengths)
     if given.numel() == 0:
         given = given.long()  # an empty list is one of floats
     if given.dtype is torch.bool or given.is_floating_point() or given.is_complex():
         raise TypeError(f"lengths: expected integers, got {given.dtype}")
     shape: tuple[int, ...] = (N,) if batched else ()
     if given.shape != shape:
-        letters = f"of shape (N,) = {shape}" if batched else "one number for an unbatched input"
-        raise ValueError(f"lengths: expected {letters}, got {list(given.shape)}")
+        got = tuple(given.shape)
+        if batched:
+            raise ValueError(f"lengths: expected shape (N,) = {shape}, got {got}")
+        raise ValueError(f"lengths: expected one number for an unbatched input, got shape {got}")
     return given.detach().reshape(-1).to("cpu", torch.int64).contiguous()
 
 
 def reset_of(reset: Any, T: int, N: int, batched: bool, batch_first: bool) -> Tensor:
     """(T, N) of bool on the CPU, from what the caller calls reset. TypeError: not bool. ValueError: another shape."""
-    given: Tensor = reset if isinstance(reset, Tensor) else torch.as_tensor(reset)
+    given = _as_tensor("reset", "bool", reset)
     if given.dtype is not torch.bool:
-        raise TypeError(f"reset: expected bool, got {given.dtype}")
+        raise TypeError(f"reset: expected bool, got {given.dtype}: reset.bool() makes it so")
     letters = "(L,)"
     shape: tuple[int, ...] = (T,)
     if batched:
         letters, shape = ("(N, L)", (N, T)) if batch_first else ("(L, N)", (T, N))
     if given.shape != shape:
-        raise ValueError(f"reset: expected shape {letters} = {shape}, got {list(given.shape)}")
+        raise ValueError(f"reset: expected shape {letters} = {shape}, got {tuple(given.shape)}")
     given = given.detach().cpu()
     if not batched:
         return given.unsqueeze(1)
     return given.transpose(0, 1) if batch_first else given
+
+
+def _as_tensor(name: str, kind: str, given: Any) -> Tensor:
+    if isinstance(given, Tensor):
+        return given
+    try:
+        return torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise TypeError(
+            f"{name}: expected {kind}, in a tensor or a list, got {type(given).__name__}: {error}"
+        ) from None

@@ -31,7 +31,7 @@ class Steps(NamedTuple):
 class Trace(NamedTuple):
     """What `fastlstm.LSTM.trace` returns: the results of the call, and `layers[layer][direction]`.
 
-    batch_first: then output and all steps are (N, L, features).
+    batch_first: then output and all steps are (N, L, features). lengths: (N) of int64, those the call was given, or None.
     """
 
     output: Any
@@ -39,6 +39,7 @@ class Trace(NamedTuple):
     c_n: Tensor
     layers: tuple[tuple[Steps, ...], ...]
     batch_first: bool
+    lengths: Tensor | None
 
 
 def trace(
