@@ -47,7 +47,7 @@ test-python-sanitized: $(VENV)/installed  ## Python tests of shapes, packed batc
 	PYTHONPATH=build/asan-python ASAN_OPTIONS=detect_leaks=0 \
 	  LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
 	  $(BIN)/python -m pytest -q tests/torch/test_lstm_shapes.py tests/torch/test_lstm_packed.py tests/torch/test_autograd.py \
-	  tests/torch/test_infer.py tests/torch/test_lstm_lengths.py
+	  tests/torch/test_infer.py tests/torch/test_lstm_lengths.py tests/torch/test_tensors.py
 
 # Wants g++-aarch64-linux-gnu and qemu-user.
 test-aarch64: $(VENV)/installed  ## the native tests, cross-built for AArch64 and run under qemu-user

@@ -91,8 +91,9 @@ nb::object make(const DType& dtype, const Index* shape, const Index* strides, st
   if (const std::size_t bytes = bytes_of(dtype, shape, dimensions); bytes >= kLarge) {
     auto large = std::make_unique<Large>(dtype, bytes, shape, strides, dimensions);
     void* object = nullptr;
-    if (torch.table->managed_to_object(&large->managed, &object) != 0) throw nb::python_error();
-    static_cast<void>(large.release());  // it is the tensor's
+    // torch's from here on: where it fails, it may have released what it was given, or not.
+    dlpack::Managed& managed = large.release()->managed;
+    if (torch.table->managed_to_object(&managed, &object) != 0 || object == nullptr) throw nb::python_error();
     return nb::steal(static_cast<PyObject*>(object));
   }
   const nb::object size = tuple_of(shape, dimensions);
@@ -106,6 +107,8 @@ nb::object make(const DType& dtype, const Index* shape, const Index* strides, st
 nb::object empty(const std::vector<Index>& shape, const std::string& name) {
   const DType* const dtype = std::find_if(std::begin(kDTypes), std::end(kDTypes), [&](const DType& d) { return name == d.name; });
   if (dtype == std::end(kDTypes)) throw std::invalid_argument("empty: expected a dtype of the engine, got " + name);
+  if (std::any_of(shape.begin(), shape.end(), [](Index size) { return size < 0; }))
+    throw std::invalid_argument("empty: expected sizes of at least 0");
   if (!known() || bytes_of(*dtype, shape.data(), shape.size()) < kLarge) return nb::none();
   std::vector<Index> strides(shape.size(), 1);
   for (std::size_t k = shape.size(); k-- > 1;) strides[k - 1] = strides[k] * shape[k];

@@ -78,6 +78,11 @@ def test_the_numpy_side_reads_it_without_torch_tensors(tmp_path):
         assert (array == getattr(lstm, name).detach().numpy()).all()
 
 
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        checkpoint.save(LSTM(3, 4), tmp_path / "no folder" / "lstm.safetensors")
+
+
 def test_only_lstms_are_saved(tmp_path):
     for module in (nn.GRU(3, 4), nn.Linear(3, 4), nn.RNNCell(3, 4), nn.Sequential(LSTM(3, 4)), type("LSTM", (), {})()):
         with pytest.raises(TypeError, match="expected an LSTM or LSTMCell"):

@@ -11,7 +11,7 @@ inline constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
 // The whole huge pages within [data, data + bytes) may be taken as such: 512 times fewer page faults at their first touch. Not
 // the ends: they would take memory that nobody asked for. Only advice, so unchecked.
-inline void advise_huge_pages(void* data, std::size_t bytes) {
+inline void advise_huge_pages([[maybe_unused]] void* data, [[maybe_unused]] std::size_t bytes) {
 #ifdef MADV_HUGEPAGE
   const auto at = reinterpret_cast<std::uintptr_t>(data);
   const std::uintptr_t first = (at + kHugePage - 1) / kHugePage * kHugePage;

@@ -11,9 +11,9 @@ namespace {
 
 using Index = std::int64_t;
 
-constexpr double kFlopsPerMicrosecond = 40e3;       // of one core, on the small sizes where the choice matters
-constexpr double kPeakFlopsPerMicrosecond = 100e3;  // of one core, in full tiles
-constexpr double kBarrierMicroseconds = 0.3;
+constexpr double kFlopsPerMicrosecond = 40e3;        // of one core, on the small sizes where the choice matters
+constexpr double kPeakFlopsPerMicrosecond = 100e3;   // of one core, in full tiles
+constexpr double kBarrierMicroseconds = 0.3;         // 0.05 to 0.15 of it between two idle cores, the rest unequal work
 constexpr double kWorthMicroseconds = 20;            // of work for each thread, or waking it costs more than it does
 constexpr double kL2BytesPerMicrosecond = 100e3;     // of one core: few rows wait for their weights
 constexpr double kStreamBytesPerMicrosecond = 30e3;  // what does not stay in L2

@@ -30,7 +30,7 @@ class Barrier {
 };
 
 // A member's way through the barriers of a time loop, one a step. A peer that has lost its processor to another process would
-// hold up every step: where a member has waited longer than it worked, the whole team
+// hold up every step: where the long waits of a member are more than half of its time, the whole team
 // learns so at the same barrier, and one goes on alone.
 class Patience {
  public:

@@ -74,6 +74,7 @@ std::size_t rounded(std::size_t bytes) {
 
 // A large block comes from the system itself: among malloc's it would keep all memory around it from going back.
 void* map(std::size_t bytes) {
+  if (bytes > SIZE_MAX - kHugePage) throw std::bad_alloc();
   const std::size_t all = bytes + kHugePage;
   void* const base = mmap(nullptr, all, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (base == MAP_FAILED) throw std::bad_alloc();
@@ -137,7 +138,10 @@ Workspace::Workspace(std::size_t bytes, Use use) : data_(nullptr), bytes_(rounde
 Workspace::~Workspace() {
   Pool& p = pool();
   std::vector<Block> out;
-  {
+  const std::size_t bound = use_ == Use::given ? kGivenBound : kBound;
+  if (bytes_ > bound) {  // among the others it would send them all away
+    out.push_back({data_, bytes_});
+  } else {
     const std::lock_guard<std::mutex> lock(p.mutex);
     Shelf& shelf = p.of(use_);
     shelf.put({data_, bytes_});

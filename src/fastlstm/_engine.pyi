@@ -159,7 +159,7 @@ def use_torch(torch: ModuleType) -> bool:
 
 def empty(shape: Sequence[int], dtype: str) -> Tensor | None:
     """An uninitialised torch tensor in memory of the pool that `Workspace` is from, to which it goes back when torch is done
-    with it; None where it would be less than 512 KiB."""
+    with it; None where it would be less than 512 KiB, and without `use_torch`."""
 
 def infer(
     sizes: list[int],  # I, H, P, layers, D, bias

@@ -4,8 +4,10 @@ The metadata key "fastlstm" holds {"format": 1, "class": "LSTM" or "LSTMCell", "
 parameters under torch's names.
 """
 
+import errno
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
@@ -34,10 +36,13 @@ def save(lstm: Any, path: str | os.PathLike[str]) -> None:
 
     Parameters that are computed (parametrize, weight_norm, pruning) are written as the values they have now. Raises
     TypeError for any other module, ValueError for a dtype that is not float16, bfloat16, float32 or float64, and for
-    parameters that are sharded over processes.
+    parameters that are sharded over processes, FileNotFoundError where the folder does not exist.
     """
     from safetensors.torch import save_file
 
+    folder = Path(path).parent
+    if not folder.exists():  # safetensors would name a file of its own
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
     kind = _kind(type(lstm))
     arguments = {name: as_type(getattr(lstm, name)) for name, as_type in _ARGUMENTS[kind].items()}
     shapes = _shapes(kind, arguments)

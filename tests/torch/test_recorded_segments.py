@@ -174,6 +174,16 @@ def test_what_a_graph_is_given_is_checked() -> None:
         recorded_segments.lstm(x[1:], state, state, weights, [], *rest)
     with pytest.raises(RuntimeError, match="one dtype"):
         recorded_segments.lstm(x.float(), state, state, weights, [], *rest)
+    for lengths, reset, offsets in (
+        (torch.tensor([7]), None, None),
+        (torch.tensor([7, 0, 3], dtype=torch.int32), None, None),
+        (None, torch.zeros(1, 1, dtype=torch.bool), None),
+        (None, torch.zeros(T, N), None),
+        (None, None, torch.tensor([0, 21])),
+        (torch.tensor([7]), None, torch.tensor([0, 7, 14, 21])),
+    ):
+        with pytest.raises(RuntimeError, match="expected lengths, resets or offsets of shape"):
+            recorded_segments.lstm(x, state, state, weights, [], lengths, reset, offsets, *rest[3:])
 
 
 @falls_back
@@ -196,3 +206,34 @@ def test_gradients_of_its_gradients_are_refused() -> None:
     output, *_ = recorded_segments.lstm(x, state, state, list(lstm.parameters()), [], *rest)
     with pytest.raises(RuntimeError, match="no gradients of its gradients"):
         torch.autograd.grad(output.sum(), x, create_graph=True)
+
+
+@falls_back
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_what_the_engine_does_not_take_keeps_its_lengths_under_the_compiler(compiler: None, batch_first: bool) -> None:
+    lstm = LSTM(I, H, dtype=torch.complex64, batch_first=batch_first)
+    x = torch.randn(N, T, I, dtype=torch.complex64)
+    x = x if batch_first else x.transpose(0, 1).contiguous()
+    with torch.no_grad():
+        actual, expected = torch.compile(lstm, backend="eager")(x, lengths=[7, 2, 5]), lstm(x, lengths=[7, 2, 5])
+    torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("kind", [list, torch.tensor])
+def test_other_lengths_compile_nothing_anew(compiler: None, kind: Any) -> None:
+    lstm = double()
+    seen = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(lstm, fullgraph=True, backend=seen)
+    x = torch.randn(T, N, I, dtype=torch.float64)
+    for lengths in ([7, 2, 5], [3, 4, 6], [2, 7, 3], [5, 3, 4], [4, 6, 2]):
+        torch.testing.assert_close(compiled(x, lengths=kind(lengths)), lstm(x, lengths=lengths))
+    assert seen.frame_count <= 2
+
+
+def test_autocast_gives_one_dtype_whatever_the_lengths() -> None:
+    lstm = LSTM(I, H)
+    state = torch.zeros(1, N, H)
+    for lengths in ([7, 2, 5], [7, 0, 5]):
+        with torch.autocast("cpu", torch.bfloat16):
+            output, (h_n, c_n) = lstm(torch.randn(T, N, I), (state, state), lengths=lengths)
+        assert output.dtype is h_n.dtype is c_n.dtype is torch.bfloat16

@@ -36,7 +36,8 @@ def lstm(
     if call.segments is not None:
         output, h_n, c_n = _segmented(call, call.segments, x, h_0, c_0, weights, dropout)
         return output, call.segments.or_initial(h_0, h_n), call.segments.or_initial(c_0, c_n)
-    grad = direct(call.sizes, x, h_0, c_0, weights)
+    # A ragged call goes to its op, even where the compiler that asked for it is gone by now.
+    grad = None if call.ragged is not None else direct(call.sizes, x, h_0, c_0, weights)
     if grad is None:
         return _indirect(call, x, h_0, c_0, weights, dropout)
     return _native(call, x, h_0, c_0, weights, masks_of(call, x, dropout) if dropout > 0 else [], grad)
@@ -176,10 +177,14 @@ def _run(
     masks: list[Tensor],
 ) -> Result:
     if engine.name == "native":
-        grad = direct(call.sizes, x, h_0, c_0, weights)
+        grad = None if call.ragged is not None else direct(call.sizes, x, h_0, c_0, weights)
         if grad is not None:
             return _native(call, x, h_0, c_0, weights, masks, grad)
         return _recorded(call, x, h_0, c_0, weights, masks)
+    if call.ragged is not None:
+        raise RuntimeError(
+            f"torch.compile has recorded lengths, resets or a nested tensor for the engine, but {engine.why}"
+        )
     route.fall_back(engine.why)
     result = composite.lstm(call.sizes, *full(call, x, h_0, c_0), weights, masks, call.batch_sizes)
     return like_the_caller(call, x, result)

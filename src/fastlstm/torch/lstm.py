@@ -203,9 +203,10 @@ class LSTM(Recurrent):
         D, place = self._sizes.D, given.place
         placed = [Steps(*map(place, arrays)) for arrays in steps]
         layers = tuple(tuple(placed[k : k + D]) for k in range(0, len(placed), D))
-        own = (
-            None if lengths is None else lengths_of(lengths, h_n.shape[1] if input.dim() == 3 else 1, input.dim() == 3)
-        )
+        own = None
+        if lengths is not None:
+            batched = input.dim() == 3
+            own = lengths_of(lengths, h_n.shape[1] if batched else 1, batched).clone()
         return Trace(place(output), *given.order(h_n, c_n), layers, self.batch_first, own)
 
     def _given(self, input: Any, hx: Any, lengths: Any, reset: Any, recordable: bool = True) -> _Given:
@@ -213,16 +214,17 @@ class LSTM(Recurrent):
         if lengths is not None or reset is not None:
             if not isinstance(input, Tensor) or input.is_nested:
                 kind = "nested tensor" if isinstance(input, Tensor) else type(input).__name__
-                raise TypeError(
-                    f"lengths and reset are for a padded tensor, got a {kind}: its rows have their own lengths"
-                )
+                raise TypeError(f"lengths and reset are for a padded tensor, got a {kind}")
             if route.tracing_state() is not None:
                 raise RuntimeError(
                     "torch.jit.trace would keep the lengths and resets it saw: trace a call without them"
                 )
         if isinstance(input, PackedSequence):
             return self._packed(input, hx)
-        recorded = recordable and torch.compiler.is_compiling() and input.is_cpu
+        # Whatever runs another engine gathers the rows by tensor operations.
+        recorded = (
+            recordable and torch.compiler.is_compiling() and route.choose(input.device, input.dtype).name == "native"
+        )
         if getattr(input, "is_nested", False):
             return self._nested(input, hx, recorded)
         return self._dense(input, hx, lengths, reset, recorded)

@@ -83,6 +83,17 @@ def _packed(
         raise RuntimeError(f"expected tensors of shapes {expected}, got {[list(t.shape) for t in given]}")
     if x.dtype not in route.REAL or any(t.dtype is not x.dtype for t in given):
         raise RuntimeError(f"expected tensors of one dtype, float32 or float64, got {x.dtype} and others")
+    of_ragged: list[tuple[Tensor | None, tuple[int, ...], torch.dtype]]
+    if ragged.offsets is not None:
+        dtype = ragged.offsets.dtype
+        of_ragged = [(ragged.offsets, (N + 1,), dtype), (ragged.lengths, (N,), dtype)]
+    else:
+        of_ragged = [(ragged.lengths, (N,), torch.int64), (ragged.reset, (T, N), torch.bool)]
+    for t, shape, dtype in of_ragged:
+        if t is not None and (t.shape != shape or t.dtype is not dtype or not t.is_cpu):
+            raise RuntimeError(
+                f"expected lengths, resets or offsets of shape {shape}, {dtype}, on the CPU, got {list(t.shape)}, {t.dtype}"
+            )
     if ragged.offsets is not None:
         call = jagged(call, ragged.offsets, ragged.lengths, places)
     else:

@@ -81,7 +81,7 @@ class Segments(NamedTuple):
         if self.empty is None or state is None:
             return final
         empty = self.empty.to(final.device)
-        return torch.where(empty.reshape(-1, 1) if len(self.state) == 2 else empty, state, final)
+        return torch.where(empty.reshape(-1, 1) if len(self.state) == 2 else empty, state.to(final.dtype), final)
 
 
 def indices(count: int, write: Callable[[int], None]) -> Tensor:
@@ -157,7 +157,8 @@ def _as_tensor(name: str, kind: str, given: Any) -> Tensor:
     if isinstance(given, Tensor):
         return given
     try:
-        return torch.as_tensor(given)
+        # `tensor` where it will do: the compiler takes numbers in it for variables, in `as_tensor` for constants.
+        return torch.tensor(given) if isinstance(given, int | list | tuple) else torch.as_tensor(given)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise TypeError(
             f"{name}: expected {kind}, in a tensor or a list, got {type(given).__name__}: {error}"
