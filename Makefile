@@ -6,7 +6,7 @@ NATIVE := $(shell find native bindings CMakeLists.txt -type f)
 PACKAGE := $(shell find src -type f -not -name '*.so' -not -path '*/__pycache__/*') pyproject.toml README.md
 CXX_FILES := $(filter %.cpp %.h %.inl,$(NATIVE))
 
-.PHONY: help demo test test-native test-sanitizers test-python-sanitized test-aarch64 test-ecosystem lint format bench docs clean
+.PHONY: help demo test test-native test-sanitizers test-asan test-tsan test-python-sanitized test-aarch64 test-ecosystem lint format bench docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -36,8 +36,12 @@ test: $(VENV)/installed  ## the Python tests
 test-native: $(VENV)/installed  ## the native tests
 	$(call native_tests,native,)
 
-test-sanitizers: $(VENV)/installed  ## the native tests under AddressSanitizer and UBSan, the threaded ones under ThreadSanitizer
+test-sanitizers: test-asan test-tsan  ## the native tests under AddressSanitizer and UBSan, the threaded ones under ThreadSanitizer
+
+test-asan: $(VENV)/installed
 	$(call native_tests,asan,-DFASTLSTM_SANITIZE=address$(comma)undefined)
+
+test-tsan: $(VENV)/installed
 	$(call native_tests,tsan,-DFASTLSTM_SANITIZE=thread,-R "threads|engine|ends")
 
 # The extension with AddressSanitizer in it, in a folder that goes before the installed package; Python itself leaks at exit.

@@ -13,12 +13,16 @@ extern const Isa isa;
 namespace avx2 {
 extern const Isa isa;
 }
+#ifndef FASTLSTM_WITHOUT_AVX512  // as some builds for a sanitizer are: see CMakeLists.txt
 namespace avx512 {
 extern const Isa isa;
 }
+#endif
+#ifndef FASTLSTM_WITHOUT_AMX
 namespace amx {
 extern const Isa isa;
 }
+#endif
 #elif defined(__aarch64__)
 namespace neon {
 extern const Isa isa;
@@ -32,8 +36,12 @@ const Isa* const built[] = {
     &generic::isa,
 #if defined(__x86_64__)
     &avx2::isa,
+#ifndef FASTLSTM_WITHOUT_AVX512
     &avx512::isa,
+#endif
+#ifndef FASTLSTM_WITHOUT_AMX
     &amx::isa,
+#endif
 #elif defined(__aarch64__)
     &neon::isa,
 #endif

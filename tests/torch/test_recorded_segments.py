@@ -87,11 +87,10 @@ RAGGED = {
 }
 
 
-@pytest.mark.parametrize("with_state", [False, True])
 @pytest.mark.parametrize("ragged", RAGGED.values(), ids=RAGGED)
 @pytest.mark.parametrize("options", CONFIGURATIONS, ids=str)
 def test_a_compiled_call_is_one_graph_with_the_eager_calls_numbers(
-    compiler: None, options: dict[str, Any], ragged: dict[str, Any], with_state: bool
+    compiler: None, options: dict[str, Any], ragged: dict[str, Any]
 ) -> None:
     lstm = double(**options)
     sizes = lstm._sizes
@@ -99,9 +98,7 @@ def test_a_compiled_call_is_one_graph_with_the_eager_calls_numbers(
     if lstm.batch_first:
         x = x.transpose(0, 1).contiguous()
         ragged = {name: value.t() if name == "reset" else value for name, value in ragged.items()}
-    hx = None
-    if with_state:
-        hx = torch.randn(sizes.cells, N, sizes.out).double(), torch.randn(sizes.cells, N, H).double()
+    hx = torch.randn(sizes.cells, N, sizes.out).double(), torch.randn(sizes.cells, N, H).double()
     compiled = torch.compile(lstm, fullgraph=True, backend="aot_eager")
     actual, expected = (evaluate(lstm, run, x, hx, **ragged) for run in (compiled, lstm))
     for name, value in expected.items():
