@@ -70,8 +70,8 @@ bool read_state(const DType& dtype, PyObject* hx, std::initializer_list<Index> h
   const auto read = [&](int k, std::initializer_list<Index> shape) {
     PyObject* const object = PyTuple_GET_ITEM(hx, k);
     const auto t = view(object, dtype);
-    const bool known = t && is_dense(*t, shape) && !is_negated(object);
-    return fastlstm::Source<Real>{known ? t->data : nullptr, dtype.element};
+    const bool usable = t && is_dense(*t, shape) && !is_negated(object);
+    return fastlstm::Source<Real>{usable ? t->data : nullptr, dtype.element};
   };
   inputs.h_0 = read(0, h_shape);
   inputs.c_0 = read(1, c_shape);
@@ -150,8 +150,8 @@ nb::object read(const nb::list& numbers, const nb::tuple& names, const nb::dict&
   if (!known() || numbers.size() != 6) return nb::none();
   const auto x = view(input.ptr());
   if (!x) return nb::none();
-  const DType* const dtype = std::find_if(std::begin(kDTypes), std::end(kDTypes), [&](const DType& known) {
-    return known.code == x->dtype.code && known.bits == x->dtype.bits;
+  const DType* const dtype = std::find_if(std::begin(kDTypes), std::end(kDTypes), [&](const DType& one) {
+    return one.code == x->dtype.code && one.bits == x->dtype.bits;
   });
   if (dtype == std::end(kDTypes) || is_negated(input.ptr())) return nb::none();
   const Sizes sizes(numbers);

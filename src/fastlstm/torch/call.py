@@ -51,13 +51,18 @@ def full(call: Call, x: Tensor, h_0: Tensor | None, c_0: Tensor | None) -> tuple
     """x as (T, N, I), or (rows, I) if packed; h_0 as (layers * D, N, P or H), c_0 as (layers * D, N, H), zeros where
     not given.
     """
-    sizes = call.sizes
     if call.batch_sizes is None and x.dim() != 3:
-        x = x.reshape(call.T, call.N, sizes.I)
+        x = x.reshape(call.T, call.N, call.sizes.I)
+    return x, *full_states(call, x, h_0, c_0)
+
+
+def full_states(call: Call, x: Tensor, h_0: Tensor | None, c_0: Tensor | None) -> tuple[Tensor, Tensor]:
+    """h_0 and c_0 as `full` has them; of x only what it is made of counts."""
+    sizes = call.sizes
     h_shape, c_shape = (sizes.cells, call.N, sizes.out), (sizes.cells, call.N, sizes.H)
     h_0 = x.new_zeros(h_shape) if h_0 is None else h_0 if h_0.dim() == 3 else h_0.reshape(h_shape)
     c_0 = x.new_zeros(c_shape) if c_0 is None else c_0 if c_0.dim() == 3 else c_0.reshape(c_shape)
-    return x, h_0, c_0
+    return h_0, c_0
 
 
 def masks_of(call: Call, x: Tensor, p: float) -> list[Tensor]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fastlstm import _engine
 from fastlstm.torch import autograd, recorded, route
-from fastlstm.torch.call import Call, Ragged, jagged, packed_by, segments_of
+from fastlstm.torch.call import Call, Ragged, full_states, jagged, packed_by, segments_of
 from fastlstm.torch.segments import Segments
 from fastlstm.weights import Sizes
 
@@ -49,9 +49,7 @@ def run(
 ) -> Result:
     """output (places, ..), h_n, c_n of a call that is recorded. x: (places, I); h_0, c_0: as `Call` says, or None."""
     sizes = call.sizes
-    h_shape, c_shape = (sizes.cells, call.N, sizes.out), (sizes.cells, call.N, sizes.H)
-    h_0 = x.new_zeros(h_shape) if h_0 is None else h_0.reshape(h_shape)
-    c_0 = x.new_zeros(c_shape) if c_0 is None else c_0.reshape(c_shape)
+    h_0, c_0 = full_states(call, x, h_0, c_0)
     wide = x.dtype is torch.float64
     per_row = saved_reals(sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D, wide) if grad else 0
     output, h_n, c_n, _ = lstm(x, h_0, c_0, weights, masks, *ragged, call.T, call.N, sizes.numbers, per_row)
@@ -142,21 +140,8 @@ def lstm(
 
 
 @lstm.register_fake
-def _(
-    x: Tensor,
-    h_0: Tensor,
-    c_0: Tensor,
-    weights: list[Tensor],
-    masks: list[Tensor],
-    lengths: Tensor | None,
-    reset: Tensor | None,
-    offsets: Tensor | None,
-    batch_first: bool,
-    T: int,
-    N: int,
-    sizes: list[int],
-    per_row: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _(x: Tensor, h_0: Tensor, c_0: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    sizes, per_row = rest[-2:]
     _, H, P, _, D, _ = sizes
     output, saved = x.new_empty((x.shape[0], D * (P or H))), x.new_empty(per_row * x.shape[0])
     return output, x.new_empty(h_0.shape), x.new_empty(c_0.shape), saved
