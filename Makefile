@@ -47,7 +47,7 @@ test-tsan: $(VENV)/installed
 # The extension with AddressSanitizer in it, in a folder that goes before the installed package; Python itself leaks at exit.
 test-python-sanitized: $(VENV)/installed  ## Python tests of shapes, packed batches and gradients under AddressSanitizer
 	$(install) --no-deps --upgrade --target build/asan-python . \
-	  -C build-dir=build/asan-python-objects -C cmake.define.FASTLSTM_SANITIZE=address
+	  -C build-dir=build/asan-python-objects -C cmake.define.FASTLSTM_SANITIZE=address,undefined
 	PYTHONPATH=build/asan-python ASAN_OPTIONS=detect_leaks=0 \
 	  LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
 	  $(BIN)/python -m pytest -q tests/torch/test_lstm_shapes.py tests/torch/test_lstm_packed.py tests/torch/test_autograd.py \

@@ -1,12 +1,14 @@
 // ULP rows: the largest error of every approximation, on every instruction set the host has. The bounds are those that
 // kernels/activations.h states.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <limits>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "dispatch.h"

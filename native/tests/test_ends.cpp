@@ -1,12 +1,13 @@
 // Rows that stand elsewhere: the same bits as where they stand one after the other, nothing beside them read or written.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <limits>
 #include <numeric>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "calls.h"

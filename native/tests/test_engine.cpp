@@ -1,10 +1,13 @@
 // The engine against the equations (naive.h), on every instruction set the host has.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <limits>
+#include <random>
+#include <string>
+#include <vector>
 
 #include "calls.h"
 #include "naive.h"

@@ -1,10 +1,13 @@
 // 16-bit arrays: widening and rounding number by number, and whole calls, on every instruction set the host has.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <limits>
+#include <random>
+#include <string>
+#include <vector>
 
 #include "calls.h"
 

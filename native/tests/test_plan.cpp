@@ -1,5 +1,8 @@
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
+
+#include <cstdint>
+#include <stdexcept>
+#include <vector>
 
 #include "plan.h"
 

@@ -1,5 +1,4 @@
 // Segments against their definition, walked step by step.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <algorithm>

@@ -1,5 +1,4 @@
 // The pool: which block a workspace gets.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <cstdint>
