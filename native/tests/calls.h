@@ -2,6 +2,7 @@
 // sees a step past an end.
 #pragma once
 #include <cstdint>
+#include <optional>
 #include <random>
 #include <vector>
 
@@ -23,6 +24,8 @@ struct Call {
   std::vector<Array> weights, masks;  // five a layer and direction
   Array doutput, dh_n, dc_n, dx, dh_0, dc_0;
   std::vector<Array> dweights;
+  // Reals past a multiple of 64 bytes, where what is saved begins; none: `saved` is of its exact size, too, wherever it is.
+  std::optional<std::size_t> past_line;
 
   Call(const Sizes& s, unsigned seed) : sizes(s), problem(s.T, s.N, s.I, s.H, s.P, s.layers, s.D, s.batch_sizes), random_(seed) {
     const std::int64_t out = problem.out();
@@ -57,10 +60,11 @@ struct Call {
   // On that many threads indeed, however slow the last team was.
   void forward(int threads, bool training = true) {
     fastlstm::turns().forget();
-    saved.assign(training ? size(fastlstm::saved_size<Real>(problem)) : 0, Real(0));
+    const std::size_t needed = size(fastlstm::saved_size<Real>(problem));
+    saved.assign(training ? needed + (past_line ? kLine + *past_line : 0) : 0, Real(0));
     const auto w = weight_pointers();
     const auto m = mask_pointers();
-    fastlstm::forward<Real>(problem, inputs(w, m), outputs(), pointer(saved), threads);
+    fastlstm::forward<Real>(problem, inputs(w, m), outputs(), training ? begin_of_saved() : nullptr, threads);
   }
   void backward(int threads) {
     fastlstm::turns().forget();
@@ -72,7 +76,7 @@ struct Call {
                    pointer(dweights[k + 4])});
     const fastlstm::Gradients<Real> gradients{pointer(doutput), pointer(dh_n), pointer(dc_n), pointer(dx),
                                               pointer(dh_0),    pointer(dc_0), d.data()};
-    fastlstm::backward<Real>(problem, inputs(w, m), outputs(), saved.data(), gradients, threads);
+    fastlstm::backward<Real>(problem, inputs(w, m), outputs(), begin_of_saved(), gradients, threads);
   }
 
   // Everything a call writes, one array after the other.
@@ -83,6 +87,12 @@ struct Call {
   }
 
  private:
+  static constexpr std::size_t kLine = 64 / sizeof(Real);
+  Real* begin_of_saved() {
+    if (!past_line) return saved.data();
+    const std::size_t past = reinterpret_cast<std::uintptr_t>(saved.data()) / sizeof(Real) % kLine;
+    return saved.data() + kLine - past + *past_line;
+  }
   static std::size_t size(std::int64_t n) { return static_cast<std::size_t>(n); }
   static Real* pointer(Array& a) { return a.empty() ? nullptr : a.data(); }
   static const Real* pointer(const Array& a) { return a.empty() ? nullptr : a.data(); }

@@ -32,6 +32,11 @@ inline F load(const float* p) { return {_mm256_loadu_ps(p)}; }
 inline D load(const double* p) { return {_mm256_loadu_pd(p)}; }
 inline void store(float* p, F a) { _mm256_storeu_ps(p, a.v); }
 inline void store(double* p, D a) { _mm256_storeu_pd(p, a.v); }
+// Past the caches, to memory that nobody reads soon: `p` is aligned to the Vec. After the last one, before another thread may
+// read it, stream_end().
+inline void stream(float* p, F a) { _mm256_stream_ps(p, a.v); }
+inline void stream(double* p, D a) { _mm256_stream_pd(p, a.v); }
+inline void stream_end() { _mm_sfence(); }
 inline F broadcast(float a) { return {_mm256_set1_ps(a)}; }
 inline D broadcast(double a) { return {_mm256_set1_pd(a)}; }
 

@@ -120,6 +120,7 @@ inline Vec<Real> pow2_of_shifted(Vec<Real> shifted) {
   return a;
 }
 
+#include "stream_scalar.h"
 #include "transpose_scalar.h"
 
 }  // namespace fastlstm::generic

@@ -95,6 +95,7 @@ inline D pow2_of_shifted(D shifted) {
   return {vreinterpretq_f64_s64(vshlq_n_s64(vaddq_s64(n, vdupq_n_s64(1023)), 52))};
 }
 
+#include "stream_scalar.h"
 #include "transpose_scalar.h"
 
 }  // namespace fastlstm::neon

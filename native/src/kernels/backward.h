@@ -89,6 +89,16 @@ inline void add_step_gradients(const Steps<const Real*>& dsteps, const Gates<Rea
   d.o = fma(step_gradient(dsteps.o, at, columns), o * (one - o), d.o);
 }
 
+// Asks for the gates of a row and a block of units, to come into L2.
+template <class Real>
+inline __attribute__((always_inline)) void fetch_gates(const Real* at, Index panel_stride) {
+  constexpr Index line = 64 / static_cast<Index>(sizeof(Real));
+#pragma GCC unroll 2
+  for (Index half = 0; half < kHalves; ++half)
+#pragma GCC unroll 8
+    for (Index k = 0; k < kPanel<Real>; k += line) __builtin_prefetch(at + half * panel_stride + k, 0, 2);
+}
+
 // The gate gradients of one run of rows and the blocks of units [blocks).
 template <class Real>
 void gate_gradients(const LayerBackward<Real>& layer, const Run& run, Range blocks, Index first_row, Index block_rows) {
@@ -100,6 +110,13 @@ void gate_gradients(const LayerBackward<Real>& layer, const Run& run, Range bloc
   const Index stride = block_rows * kPanel<Real>;
   const Index row0 = run.row - first_row;
   const Real* const gates = layer.gates + first_row * 4 * Hp;
+  // What the next step will read, where that is in this block, comes meanwhile; of cells, this one has read c_prev for it.
+  const bool fetch = run.previous >= first_row && run.previous < first_row + block_rows;
+  const Index step = run.previous - run.row;
+  const Index next = run.previous + step;
+  const Real* const fetched_c = layer.c + (fetch && next >= 0 && next < problem.rows() ? next : run.row) * Hp;
+  const Real* const fetched_doutput =
+      layer.doutput == nullptr ? fetched_c : layer.doutput + (fetch ? run.previous : run.row) * ld_output;
   for (Index u = blocks.first; u < blocks.last; ++u) {
     const Index unit = u * lanes;
     const Index columns = H - unit;
@@ -107,6 +124,11 @@ void gate_gradients(const LayerBackward<Real>& layer, const Run& run, Range bloc
       const Index n = run.first + r;
       const Index row = run.row + r;
       const Index at = u * kHalves * stride + (row0 + r) * kPanel<Real>;
+      if (fetch) {
+        fetch_gates(gates + at + step * kPanel<Real>, stride);
+        __builtin_prefetch(fetched_c + r * Hp + unit, 0, 2);
+        __builtin_prefetch(fetched_doutput + r * ld_output + unit, 0, 2);
+      }
       const Gates<Real> kept = load_gates(gates + at, stride);
       const Vec<Real> tanh_c = tanh(load(layer.c + row * Hp + unit));
       Vec<Real> c_prev = broadcast(Real(0));

@@ -41,6 +41,15 @@ inline Gates<Real> load_gates(const Real* at, Index panel_stride) {
   return {load(at), load(at + lanes), load(second), load(second + lanes)};
 }
 template <class Real>
+inline void stream_gates(Real* at, Index panel_stride, const Gates<Real>& gates) {
+  constexpr Index lanes = kLanes<Real>;
+  Real* const second = kHalves == 1 ? at + 2 * lanes : at + panel_stride;
+  stream(at, gates.i);
+  stream(at + lanes, gates.f);
+  stream(second, gates.g);
+  stream(second + lanes, gates.o);
+}
+template <class Real>
 inline void store_gates(Real* at, Index panel_stride, const Gates<Real>& gates) {
   constexpr Index lanes = kLanes<Real>;
   Real* const second = kHalves == 1 ? at + 2 * lanes : at + panel_stride;

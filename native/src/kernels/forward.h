@@ -78,6 +78,13 @@ struct LayerForward {
   Target<Real> send;
 
   Index Hp() const { return unit_blocks<Real>(problem->H) * kLanes<Real>; }
+  // Whether saved gates go past the caches: so many will have left them before backward comes, and no step reads them.
+  bool streams() const {
+    constexpr Index many = Index{16} << 20;
+    return gates != nullptr && !plan.project && !is_cut(in + problem->out()) &&
+           problem->rows() * 4 * Hp() * static_cast<Index>(sizeof(Real)) >= many &&
+           reinterpret_cast<std::uintptr_t>(gates) % 64 == 0;
+  }
 };
 
 // The input projection b + W x of rows [rows) of a block of steps, into its gate buffer.
@@ -166,7 +173,7 @@ void forward_step(const LayerForward<Real>& layer, Index t, Range rows, Range bl
     step.backwards = t % 2 == 1;
     step.gates = gates == nullptr ? nullptr : gates + (run.row - first_row) * kPanel<Real>;
     step.gates_panel_stride = block_rows * kPanel<Real>;
-    step.keep_gates = layer.gates != nullptr;
+    if (layer.gates != nullptr) step.keep_gates = layer.streams() ? Step<Real>::Keep::streamed : Step<Real>::Keep::stored;
     Real* const state = layer.c_state + run.first * Hp;
     step.c = layer.c == nullptr ? state : layer.c + run.row * Hp;
     if (run.previous < 0) {
@@ -300,6 +307,7 @@ void forward_direction(LayerForward<Real> layer, const Group& group) {
                        together ? share_rows(problem, t0, t1, group.rank, group.size) : rows);
     }
   }
+  if (layer.streams()) stream_end();
   group.barrier->wait();
   if (group.rank == 0) patience.forget();
   final_state(layer, share(problem.N, group.rank, group.size));

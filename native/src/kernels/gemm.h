@@ -22,6 +22,7 @@ inline constexpr int kPanelsAtOnce = R == 1   ? 8 / kVectors
 // One cut of the sum over k: a panel's cut of 512 x 64 bytes fills an L1 of 32 KiB with 16 registers; with 32, L2 is streamed
 // anyway.
 inline constexpr Index kCut = 512;
+inline bool is_cut(Index K) { return K > kCut + kCut / 2; }
 
 // Of P panels, the first V vectors of each.
 template <class Real, int R, int P, int V = kVectors>

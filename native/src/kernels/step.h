@@ -18,7 +18,7 @@ struct Step {
   bool backwards;    // from the last block of units to the first
   Real* gates;       // gate buffer, at the first row of this run; nullptr: none
   Index gates_panel_stride;
-  bool keep_gates;
+  enum class Keep { no, stored, streamed } keep_gates;
   const Real* c_prev;  // (., Hp) or nullptr: zeros
   Real* c;             // (., Hp)
   Index Hp;
@@ -88,7 +88,8 @@ struct Step {
   inline __attribute__((always_inline)) Vec<Real> to_c(const Gates<Real>& pre, Real* at, Index row, Index unit) const {
     const Gates<Real> gates = activate(pre);
     const Vec<Real> before = c_prev == nullptr ? broadcast(Real(0)) : load(c_prev + row * Hp + unit);
-    if (keep_gates) store_gates(at, gates_panel_stride, gates);
+    if (keep_gates == Keep::stored) store_gates(at, gates_panel_stride, gates);
+    if (keep_gates == Keep::streamed) stream_gates(at, gates_panel_stride, gates);
     store(c + row * Hp + unit, cell(gates, before));
     return gates.o;
   }
@@ -116,7 +117,7 @@ struct Step {
   void run_cut(Index rows, Range blocks, bool may_cut) const {
     Index total = 0;
     for (int s = 0; s < segment_count; ++s) total += segments[s].K;
-    if (!may_cut || total <= kCut + kCut / 2) {
+    if (!may_cut || !is_cut(total)) {
       run(rows, blocks);
       return;
     }
