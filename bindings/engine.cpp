@@ -11,7 +11,9 @@
 #include <stdexcept>
 #include <vector>
 
+#include "dense.h"
 #include "infer.h"
+#include "problem.h"
 #include "segments.h"
 #include "tensors.h"
 
@@ -19,65 +21,6 @@ namespace nb = nanobind;
 using namespace nb::literals;
 
 namespace {
-
-using Address = std::uintptr_t;
-using Addresses = std::vector<Address>;
-using Rows = std::vector<std::int64_t>;
-
-// What the arrays of a call hold.
-struct DType {
-  bool is_double;
-  fastlstm::Element element;
-};
-
-DType dtype_named(const std::string& name) {
-  using fastlstm::Element;
-  if (name == "float32") return {false, Element::real};
-  if (name == "float64") return {true, Element::real};
-  if (name == "bfloat16") return {false, Element::bfloat16};
-  if (name == "float16") return {false, Element::float16};
-  throw std::invalid_argument("dtype: expected float32, float64, bfloat16 or float16, got " + name);
-}
-
-struct PyProblem : fastlstm::Problem {
-  DType dtype;
-  // Where rows of x and output, of h_0 and c_0, and of h_n and c_n stand; empty: one after the other.
-  Rows places;
-  Rows initial;
-  Rows final;
-
-  PyProblem(std::int64_t T, std::int64_t N, std::int64_t I, std::int64_t H, std::int64_t P, std::int64_t layers,
-            std::int64_t directions, const std::string& dtype, const std::optional<std::vector<std::int64_t>>& batch_sizes)
-      : Problem(T, N, I, H, P, layers, directions, batch_sizes.value_or(Rows{})), dtype(dtype_named(dtype)) {}
-
-  PyProblem(const fastlstm::Segments& segments, std::int64_t step, std::int64_t row, Address starts, std::int64_t I,
-            std::int64_t H, std::int64_t P, std::int64_t layers, std::int64_t directions, const std::string& dtype)
-      : Problem(segments.batch_sizes().empty() ? 1 : static_cast<std::int64_t>(segments.batch_sizes().size()), segments.count(),
-                I, H, P, layers, directions, segments.batch_sizes()),
-        dtype(dtype_named(dtype)),
-        places(static_cast<std::size_t>(segments.steps())),
-        initial(cells() * static_cast<std::size_t>(segments.count())),
-        final(initial.size()) {
-    segments.places(step, row, reinterpret_cast<const std::int64_t*>(starts), places.data());
-    segments.initial(layers, D, initial.data());
-    segments.final(layers, D, final.data());
-  }
-
-  std::size_t cells() const { return static_cast<std::size_t>(layers * D); }
-  std::int64_t saved_reals() const {
-    return dtype.is_double ? fastlstm::saved_size<double>(*this, target<double>(0, places))
-                           : fastlstm::saved_size<float>(*this, target<float>(0, places));
-  }
-  std::int64_t saved_bytes() const { return saved_reals() * (dtype.is_double ? 8 : 4); }
-  template <class Real>
-  fastlstm::Source<Real> source(Address address, const Rows& rows = {}) const {
-    return {reinterpret_cast<const void*>(address), dtype.element, rows.empty() ? nullptr : rows.data()};
-  }
-  template <class Real>
-  fastlstm::Target<Real> target(Address address, const Rows& rows = {}) const {
-    return {reinterpret_cast<void*>(address), dtype.element, rows.empty() ? nullptr : rows.data()};
-  }
-};
 
 template <class Real>
 Real* at(Address address) {
@@ -115,7 +58,7 @@ void forward_as(const PyProblem& problem, const Arguments<Real>& arguments, Addr
 
 void forward(const PyProblem& problem, Address x, Address h_0, Address c_0, const Addresses& weights, const Addresses& masks,
              Address output, Address h_n, Address c_n, Address saved, int threads) {
-  if (problem.dtype.is_double) {
+  if (problem.is_double()) {
     forward_as<double>(problem, {problem, x, h_0, c_0, weights, masks, output, h_n, c_n}, saved, threads);
   } else {
     forward_as<float>(problem, {problem, x, h_0, c_0, weights, masks, output, h_n, c_n}, saved, threads);
@@ -150,7 +93,7 @@ void trace_as(const PyProblem& problem, Address saved, const Addresses& steps, c
 }
 
 void trace(const PyProblem& problem, Address saved, const Addresses& steps, const Addresses& hidden, int threads) {
-  if (problem.dtype.is_double) {
+  if (problem.is_double()) {
     trace_as<double>(problem, saved, steps, hidden, threads);
   } else {
     trace_as<float>(problem, saved, steps, hidden, threads);
@@ -189,7 +132,7 @@ void backward_as(const PyProblem& problem, const Arguments<Real>& arguments, Add
 void backward(const PyProblem& problem, Address x, Address h_0, Address c_0, const Addresses& weights, const Addresses& masks,
               Address output, Address saved, Address doutput, Address dh_n, Address dc_n, Address dx, Address dh_0, Address dc_0,
               const Addresses& dweights, int threads, const Addresses& dsteps, const Addresses& dhidden) {
-  if (problem.dtype.is_double) {
+  if (problem.is_double()) {
     backward_as<double>(problem, {problem, x, h_0, c_0, weights, masks, output, 0, 0}, saved, doutput, dh_n, dc_n, dx, dh_0, dc_0,
                         dweights, threads, dsteps, dhidden);
   } else {
@@ -243,6 +186,7 @@ NB_MODULE(_engine, m) {
       },
       "gomp_parallel"_a, "omp_get_thread_num"_a, "omp_get_num_threads"_a);
   define_infer(m);
+  define_dense(m);
   define_segments(m);
   define_tensors(m);
 }

@@ -5,8 +5,6 @@
 // wrong, comes next.
 #include "infer.h"
 
-#include <algorithm>
-#include <iterator>
 #include <optional>
 #include <vector>
 
@@ -150,10 +148,8 @@ nb::object read(const nb::list& numbers, const nb::tuple& names, const nb::dict&
   if (!known() || numbers.size() != 6) return nb::none();
   const auto x = view(input.ptr());
   if (!x) return nb::none();
-  const DType* const dtype = std::find_if(std::begin(kDTypes), std::end(kDTypes), [&](const DType& one) {
-    return one.code == x->dtype.code && one.bits == x->dtype.bits;
-  });
-  if (dtype == std::end(kDTypes) || is_negated(input.ptr())) return nb::none();
+  const DType* const dtype = dtype_of(*x);
+  if (dtype == nullptr || is_negated(input.ptr())) return nb::none();
   const Sizes sizes(numbers);
   const auto as = [&](auto real) -> nb::object {
     std::vector<fastlstm::Weights<decltype(real)>> weights;

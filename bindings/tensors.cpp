@@ -104,15 +104,18 @@ nb::object make(const DType& dtype, const Index* shape, const Index* strides, st
   return tensor;
 }
 
+std::vector<Index> dense_strides(const Index* shape, std::size_t dimensions) {
+  std::vector<Index> strides(dimensions, 1);
+  for (std::size_t k = dimensions; k-- > 1;) strides[k - 1] = strides[k] * shape[k];
+  return strides;
+}
+
 nb::object empty(const std::vector<Index>& shape, const std::string& name) {
-  const DType* const dtype = std::find_if(std::begin(kDTypes), std::end(kDTypes), [&](const DType& d) { return name == d.name; });
-  if (dtype == std::end(kDTypes)) throw std::invalid_argument("empty: expected a dtype of the engine, got " + name);
+  const DType& dtype = dtype_named(name);
   if (std::any_of(shape.begin(), shape.end(), [](Index size) { return size < 0; }))
     throw std::invalid_argument("empty: expected sizes of at least 0");
-  if (!known() || bytes_of(*dtype, shape.data(), shape.size()) < kLarge) return nb::none();
-  std::vector<Index> strides(shape.size(), 1);
-  for (std::size_t k = shape.size(); k-- > 1;) strides[k - 1] = strides[k] * shape[k];
-  return make(*dtype, shape.data(), strides.data(), shape.size());
+  if (!known() || bytes_of(dtype, shape.data(), shape.size()) < kLarge) return nb::none();
+  return make(dtype, shape.data(), dense_strides(shape.data(), shape.size()).data(), shape.size());
 }
 
 }  // namespace
@@ -136,15 +139,29 @@ std::optional<dlpack::Tensor> view(PyObject* object, const DType& dtype) {
   return t;
 }
 
-bool is_dense(const dlpack::Tensor& t, std::initializer_list<Index> shape) {
-  if (t.ndim != static_cast<int>(shape.size())) return false;
+const DType& dtype_named(const std::string& name) {
+  for (const DType& dtype : kDTypes)
+    if (name == dtype.name) return dtype;
+  throw std::invalid_argument("dtype: expected float32, float64, bfloat16 or float16, got " + name);
+}
+
+const DType* dtype_of(const dlpack::Tensor& t) {
+  for (const DType& dtype : kDTypes)
+    if (dtype.code == t.dtype.code && dtype.bits == t.dtype.bits) return &dtype;
+  return nullptr;
+}
+
+bool is_dense(const dlpack::Tensor& t) {
   Index stride = 1;
   for (int k = t.ndim; k-- > 0;) {
-    const Index size = shape.begin()[k];
-    if (t.shape[k] != size || (size != 1 && t.strides[k] != stride)) return false;
-    stride *= size;
+    if (t.shape[k] != 1 && t.strides[k] != stride) return false;
+    stride *= t.shape[k];
   }
   return true;
+}
+
+bool is_dense(const dlpack::Tensor& t, std::initializer_list<Index> shape) {
+  return t.ndim == static_cast<int>(shape.size()) && std::equal(shape.begin(), shape.end(), t.shape) && is_dense(t);
 }
 
 bool is_negated(PyObject* tensor) {
@@ -152,6 +169,12 @@ bool is_negated(PyObject* tensor) {
   if (answer == nullptr) PyErr_Clear();
   Py_XDECREF(answer);
   return answer != Py_False;
+}
+
+Made::Made(const DType& dtype, const Index* shape, std::size_t dimensions)
+    : tensor(make(dtype, shape, dense_strides(shape, dimensions).data(), dimensions)) {
+  const auto made = view(tensor.ptr(), dtype);
+  data = made ? made->data : nullptr;
 }
 
 Made::Made(const DType& dtype, std::initializer_list<Index> shape, std::initializer_list<Index> strides)

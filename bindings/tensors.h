@@ -2,9 +2,11 @@
 #pragma once
 #include <nanobind/nanobind.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <initializer_list>
 #include <optional>
+#include <string>
 
 #include "dlpack.h"
 #include "fastlstm/engine.h"
@@ -23,6 +25,9 @@ inline constexpr DType kDTypes[] = {{"float32", dlpack::kFloat, 32, fastlstm::El
                                     {"bfloat16", dlpack::kBfloat, 16, fastlstm::Element::bfloat16},
                                     {"float16", dlpack::kFloat, 16, fastlstm::Element::float16}};
 
+// Throws std::invalid_argument.
+const DType& dtype_named(const std::string& name);
+
 // Whether `use_torch` has found a table: nothing else here may be called before.
 bool known();
 
@@ -32,7 +37,11 @@ std::optional<dlpack::Tensor> view(PyObject* object);
 // The same, of one dtype.
 std::optional<dlpack::Tensor> view(PyObject* object, const DType& dtype);
 
-// Whether the tensor has these sizes and its elements lie in the order of its indices.
+// What a tensor holds, if the engine takes that.
+const DType* dtype_of(const dlpack::Tensor& t);
+
+// Whether the tensor's elements lie in the order of its indices; and whether it has these sizes, too.
+bool is_dense(const dlpack::Tensor& t);
 bool is_dense(const dlpack::Tensor& t, std::initializer_list<std::int64_t> shape);
 
 // A lazy negation, of which memory knows nothing.
@@ -44,6 +53,7 @@ struct Made {
   void* data;
 
   Made(const DType& dtype, std::initializer_list<std::int64_t> shape, std::initializer_list<std::int64_t> strides);
+  Made(const DType& dtype, const std::int64_t* shape, std::size_t dimensions);  // dense
 };
 
 }  // namespace tensors

@@ -134,6 +134,28 @@ def backward(
     dsteps: Sequence[int] = (),  # gradients of what `trace` reads, in its order; 0: zeros; or empty, both: none
     dhidden: Sequence[int] = (),
 ) -> None: ...
+def dense(
+    problem: Problem,  # of a dense batch
+    state: Sequence[int],  # what stands before the features in the shapes of h_n and c_n
+    inputs: Sequence[
+        Tensor | None
+    ],  # x, h_0, c_0 (None: zeros), then the parameters in their order; of shapes that fit
+    saved: int,  # address of saved_reals reals, written; 0 at inference
+    threads: int,
+) -> tuple[Tensor, Tensor, Tensor] | None:
+    """output, h_n, c_n: `forward`, for torch tensors, in one crossing. None, nothing done, where one is not plain and dense."""
+
+def dense_backward(
+    problem: Problem,
+    inputs: Sequence[Tensor | None],  # as `dense` took them
+    output: Tensor | None,  # as it made it; None in 16 bits
+    saved: int,
+    gradients: Sequence[Tensor | None],  # of output, h_n, c_n; None: zeros
+    wanted: Sequence[bool],  # of `inputs`
+    threads: int,
+) -> list[Tensor | None] | None:
+    """The gradients of `inputs`, None where not wanted: `backward`, likewise."""
+
 def trace(
     problem: Problem,
     saved: int,  # as forward wrote it
@@ -154,8 +176,8 @@ def use_openmp(gomp_parallel: int, omp_get_thread_num: int, omp_get_num_threads:
     """Run parallel work on the caller's OpenMP runtime (torch's own libgomp), given three function addresses."""
 
 def use_torch(torch: ModuleType) -> bool:
-    """Prepare `infer`, `infer_cell` and `empty` for tensors of this torch; False, and they will return None, where it has no
-    DLPack exchange table."""
+    """Prepare what takes and makes tensors for those of this torch; False, and it will return None, where this has no DLPack
+    exchange table."""
 
 def empty(shape: Sequence[int], dtype: str) -> Tensor | None:
     """An uninitialised torch tensor in memory of the pool that `Workspace` is from, to which it goes back when torch is done

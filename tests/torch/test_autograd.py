@@ -18,25 +18,42 @@ uses_jit = pytest.mark.filterwarnings("ignore:`torch.jit")  # deprecated, and us
 
 
 class Spy:
-    """The engine, with a list of what it was asked."""
+    """The engine, with a list of what it was asked: where to save, and which gradients it was given and is to make."""
 
-    def __init__(self) -> None:
-        self.forwards: list[tuple[Any, ...]] = []
-        self.backwards: list[tuple[Any, ...]] = []
-        self.Problem, self.Workspace = _engine.Problem, _engine.Workspace
+    def __init__(self, *, takes_tensors: bool) -> None:
+        self.saved: list[int] = []
+        self.given: list[list[bool]] = []  # of output, h_n, c_n
+        self.asked: list[list[bool]] = []  # of x, h_0, c_0, the weights in the engine's or torch's order
+        self.takes_tensors = takes_tensors
+        self.Problem, self.Workspace, self.empty = _engine.Problem, _engine.Workspace, _engine.empty
+
+    def dense(self, *arguments: Any) -> Any:
+        if not self.takes_tensors:
+            return None
+        self.saved.append(arguments[3])
+        return _engine.dense(*arguments)
 
     def forward(self, *arguments: Any) -> None:
-        self.forwards.append(arguments)
+        self.saved.append(arguments[9])
         _engine.forward(*arguments)
 
+    def dense_backward(self, *arguments: Any) -> Any:
+        if not self.takes_tensors:
+            return None
+        self.given.append([d is not None for d in arguments[4]])
+        self.asked.append(list(arguments[5]))
+        return _engine.dense_backward(*arguments)
+
     def backward(self, *arguments: Any) -> None:
-        self.backwards.append(arguments)
+        dx, dh_0, dc_0, dweights = arguments[11:15]
+        self.given.append([bool(d) for d in arguments[8:11]])
+        self.asked.append([bool(d) for d in (dx, dh_0, dc_0, *dweights)])
         _engine.backward(*arguments)
 
 
-@pytest.fixture
-def spy(monkeypatch):
-    watching = Spy()
+@pytest.fixture(params=[True, False], ids=["tensors", "addresses"])
+def spy(request, monkeypatch):
+    watching = Spy(takes_tensors=request.param)
     monkeypatch.setattr(autograd, "_engine", watching)
     return watching
 
@@ -62,7 +79,7 @@ def test_gradcheck(options, N, spy):
 
     inputs = [t.requires_grad_() for t in (call.x, *call.hx)]
     assert torch.autograd.gradcheck(run, (*inputs, *lstm.parameters()))
-    assert len(spy.backwards) >= 3, "the engine was not asked"
+    assert len(spy.asked) >= 3, "the engine was not asked"
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (3,)], ids=["batched", "unbatched"])
@@ -76,20 +93,20 @@ def test_gradcheck_of_a_cell(bias, shape, spy):
         return torch.func.functional_call(cell, dict(zip(names, weights, strict=True)), (x, (h, c)))
 
     assert torch.autograd.gradcheck(run, (x, h, c, *cell.parameters()))
-    assert spy.backwards
+    assert spy.asked
 
 
 def test_without_gradients_nothing_is_saved(spy):
     lstm, x = LSTM(3, 4), torch.randn(5, 2, 3)
     with torch.no_grad():
         assert not lstm(x)[0].requires_grad
-    assert spy.forwards == []  # `infer` took it, which has nowhere to save to
+    assert spy.saved == []  # `infer` took it, which has nowhere to save to
     lstm.requires_grad_(False)
     assert not lstm(x)[0].requires_grad
-    assert [arguments[9] for arguments in spy.forwards] == [0]
+    assert spy.saved == [0]
     lstm.bias_hh_l0.requires_grad_()
     assert lstm(x)[0].requires_grad
-    assert spy.forwards[1][9] != 0
+    assert spy.saved[1] != 0
 
 
 WEIGHTS = ["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0", "weight_hr_l0"]
@@ -99,7 +116,7 @@ WEIGHTS = ["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0", "weight_h
     "wanted", [{"x"}, {"h_0"}, {"c_0"}, *({name} for name in WEIGHTS), {"x", "bias_hh_l0"}], ids=str
 )
 def test_only_what_requires_grad_is_computed(wanted, spy):
-    """The engine gets an address for each gradient that is asked for, and for no other; the numbers are the same."""
+    """The engine makes each gradient that is asked for, and no other; the numbers are the same."""
     lstm = double(proj_size=2)
     call = draw(lstm, 4, 2)
     everything = evaluate(lstm, call)
@@ -109,9 +126,8 @@ def test_only_what_requires_grad_is_computed(wanted, spy):
         tensor.requires_grad_(name in wanted)
     output, (h_n, c_n) = lstm(call.x, call.hx)
     torch.autograd.backward((output, h_n, c_n), call.cotangents)
-    dx, dh_0, dc_0, dweights = spy.backwards[-1][11:15]
-    asked = dict(zip(["x", "h_0", "c_0", *WEIGHTS], [dx, dh_0, dc_0, *dweights], strict=True))
-    assert {name for name, address in asked.items() if address} == wanted
+    asked = zip(["x", "h_0", "c_0", *WEIGHTS], spy.asked[-1], strict=True)
+    assert {name for name, is_asked in asked if is_asked} == wanted
     for name, tensor in tensors.items():
         assert (tensor.grad is not None) == (name in wanted)
         if tensor.grad is not None:
@@ -123,7 +139,30 @@ def test_a_result_that_no_one_uses_costs_no_zeros(used, spy):
     lstm, x = LSTM(3, 4), torch.randn(5, 2, 3)
     output, (h_n, c_n) = lstm(x)
     sum((output, h_n, c_n)[k].sum() for k in used).backward()
-    assert tuple(k for k, address in enumerate(spy.backwards[0][8:11]) if address) == used
+    assert tuple(k for k, is_given in enumerate(spy.given[0]) if is_given) == used
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"bias": False, "batch_first": True}, {"proj_size": 2, "num_layers": 2, "bidirectional": True}],
+    ids=str,
+)
+@pytest.mark.parametrize("N", [None, 1, 5], ids=["unbatched", "one", "batched"])
+def test_tensors_and_addresses_give_the_same_bits(N, options, dtype, monkeypatch):
+    lstm = LSTM(3, 4, dtype=dtype, **options)
+    call = draw(lstm, 6, N)
+    made = []
+    for takes_tensors in (True, False):
+        spy = Spy(takes_tensors=takes_tensors)
+        monkeypatch.setattr(autograd, "_engine", spy)
+        made.append(evaluate(lstm, call))
+        assert len(spy.asked) == 1
+        lstm.zero_grad()
+    tensors, addresses = made
+    assert tensors.keys() == addresses.keys()
+    for name, t in tensors.items():
+        assert torch.equal(t, addresses[name]), name
 
 
 def test_retain_graph_and_its_end():

@@ -41,6 +41,9 @@ def runs(monkeypatch):
             counted.append(threading.get_ident())
             return _engine.forward(*arguments)
 
+        def dense(self, *arguments):
+            return self.unless_none(_engine.dense(*arguments))
+
         def infer(self, *arguments):
             return self.unless_none(_engine.infer(*arguments))
 

@@ -243,8 +243,8 @@ WRONG = {
 @pytest.mark.parametrize("wrong", WRONG)
 def test_a_wrong_length_or_reset_is_refused_before_anything_runs(wrong, monkeypatch):
     x, arguments, kind, message = WRONG[wrong]
-    monkeypatch.setattr(_engine, "forward", None)
-    monkeypatch.setattr(_engine, "infer", None)
+    for run in ("forward", "dense", "infer"):
+        monkeypatch.setattr(_engine, run, None)
     assert outcome(lambda: LSTM(I, H)(x, **arguments)) == (kind, message)
 
 

@@ -124,5 +124,5 @@ def test_empty() -> None:
     assert made is not None
     assert (made.shape, made.stride(), made.dtype) == ((256, 512, 2), (1024, 2, 1), torch.float64)
     assert made.data_ptr() % 64 == 0
-    with pytest.raises(ValueError, match="expected a dtype of the engine, got int8"):
+    with pytest.raises(ValueError, match="expected float32, float64, bfloat16 or float16, got int8"):
         _engine.empty((1 << 20,), "int8")

@@ -63,6 +63,10 @@ def forward(
     """output, h_n, c_n. `saved`: the address of what `backward` will need, 0 at inference."""
     sizes = call.sizes
     segments = call.segments
+    if segments is None and call.batch_sizes is None and not masks:
+        at_once = _engine.dense(problem, call.state, (x, h_0, c_0, *weights), saved, torch.get_num_threads())
+        if at_once is not None:
+            return at_once
     if segments is None or segments.fills:
         output = _new(x, (*x.shape[:-1], sizes.D * sizes.out))
     else:
@@ -109,11 +113,15 @@ def backward(
 
     dsteps, dhidden: the gradients of what `_engine.trace` reads, in its order; empty, both: none.
     """
-    x, h_0, c_0, *weights = map(address, inputs)
     # Held until the engine is done.
     gradients, dsteps, dhidden = (
         [None if d is None else d.contiguous() for d in given] for given in (gradients, dsteps, dhidden)
     )
+    if call.segments is None and call.batch_sizes is None and not (masks or dsteps or dhidden):
+        at_once = _engine.dense_backward(problem, inputs, output, saved, gradients, wanted, torch.get_num_threads())
+        if at_once is not None:
+            return at_once
+    x, h_0, c_0, *weights = map(address, inputs)
     made = [_new(t, t.shape) if want and t is not None else None for t, want in zip(inputs, wanted, strict=True)]
     if call.segments is not None:  # not all of x, h_0 and c_0 is read
         for d in made[:3]:
