@@ -92,6 +92,21 @@ def test_its_results_have_the_bits_of_forward(grad, arguments):
     assert trace.output.requires_grad == grad
 
 
+def test_so_much_that_threads_share_the_copying():
+    lstm = LSTM(I, 100, 2, bidirectional=True)
+    x = torch.randn(40, 33, I)  # 10 MiB of steps: a thread copies half a MiB
+    threads = torch.get_num_threads()
+    try:
+        traces = []
+        for count in (1, 5):
+            torch.set_num_threads(count)
+            with torch.no_grad():
+                traces.append(leaves(lstm.trace(x)))
+    finally:
+        torch.set_num_threads(threads)
+    assert_bits(*traces)
+
+
 def test_its_gradients_are_those_of_forward_where_only_results_are_used():
     lstm = LSTM(I, H, 2, proj_size=2)
     call = draw(lstm, T, N)
