@@ -110,7 +110,8 @@ void trace(const Problem& problem, const Target<Real>& output, const Real* saved
   } data{kernels<Real>(), {problem, output, saved, steps, hidden}};
   // Nothing but copies: a thread that has less to write than this, in 20 us, is not worth waking.
   constexpr std::int64_t worth = std::int64_t{512} << 10;
-  const std::int64_t bytes = problem.rows() * problem.layers * problem.D * 5 * problem.H * static_cast<std::int64_t>(sizeof(Real));
+  const std::int64_t bytes =
+      problem.rows() * problem.layers * problem.D * 5 * problem.H * static_cast<std::int64_t>(sizeof(Real));
   run_team(
       static_cast<int>(std::clamp<std::int64_t>(bytes / worth, 1, threads)),
       [](void* p, const Member& member) {
