@@ -1,7 +1,7 @@
-// As infer.cpp, for calls that are checked already and may keep what backward reads, and for that backward: addresses and new
-// tensors took a Python call each: 20 of the 143 us of a training step at one step of one row, H 64.
+// As infer.cpp, for calls that may keep what backward reads, and for that backward: addresses and new tensors took a Python call
+// each, 20 of the 143 us of a training step at one step of one row, H 64.
 //
-// It takes only what it understands at a glance, and returns None for all else: autograd.py goes on with addresses.
+// It takes only what it understands at a glance, and returns None for all else: autograd.py goes on, with addresses and errors.
 #include "dense.h"
 
 #include <nanobind/stl/vector.h>
@@ -22,28 +22,6 @@ namespace {
 
 using Index = std::int64_t;
 
-// From arrays of x, h_0, c_0 and then the parameters in their order: five of these a layer and direction. `is_count` said that so
-// many there are.
-template <class Five, class Array>
-std::vector<Five> fives(const PyProblem& problem, const std::vector<void*>& arrays) {
-  const std::size_t each = (arrays.size() - 3) / problem.cells();
-  const bool bias = each >= 4;
-  std::vector<Five> made;
-  for (std::size_t k = 3; k < arrays.size(); k += each) {
-    const auto array = [&](std::size_t n) { return Array(arrays[k + n], problem.dtype.element); };
-    Five five{array(0), array(1), {}, {}, {}};
-    if (bias) five.b_ih = array(2), five.b_hh = array(3);
-    if (problem.P > 0) five.w_hr = array(each - 1);
-    made.push_back(five);
-  }
-  return made;
-}
-
-bool is_count(const PyProblem& problem, std::size_t arrays) {
-  const std::size_t without_bias = problem.cells() * (problem.P > 0 ? 3 : 2);
-  return arrays == without_bias || arrays == without_bias + 2 * problem.cells();
-}
-
 // The items of a list or a tuple.
 struct Items {
   nb::object held;
@@ -55,117 +33,157 @@ struct Items {
   PyObject* operator[](std::size_t k) const { return PySequence_Fast_GET_ITEM(held.ptr(), static_cast<Py_ssize_t>(k)); }
 };
 
-// The memory of a dense tensor of this dtype; that of None is nullptr. Nothing: it is neither.
-std::optional<void*> memory(PyObject* object, const DType& dtype) {
-  if (object == Py_None) return nullptr;
-  const auto t = view(object, dtype);
-  if (!t || !is_dense(*t)) return {};
-  return t->data;
-}
+// What a dense tensor has; of None: nullptr.
+struct Array {
+  void* data = nullptr;
+  std::vector<Index> shape;
+};
 
-// Those of all items.
-bool memories(const Items& items, const DType& dtype, std::vector<void*>& to) {
-  to.resize(items.size());
-  for (std::size_t k = 0; k < to.size(); ++k) {
-    const auto data = memory(items[k], dtype);
-    if (!data) return false;
-    to[k] = *data;
-  }
+// Into `to`, where the object is None, or dense, of the problem's dtype, and of so many rows, whatever its dimensions, of so many
+// features.
+bool read(const PyProblem& problem, PyObject* object, Index rows, Index features, Array& to) {
+  if (object == Py_None) return true;
+  const auto t = view(object, problem.dtype);
+  if (!t || !is_dense(*t) || t->ndim == 0 || t->shape[t->ndim - 1] != features) return false;
+  Index count = 1;
+  for (int k = 0; k + 1 < t->ndim; ++k) count *= t->shape[k];
+  if (count != rows) return false;
+  to = {t->data, {t->shape, t->shape + t->ndim}};
   return true;
 }
 
-// arrays: of x, h_0, c_0 and the weights.
-template <class Real>
-fastlstm::Inputs<Real> inputs_of(const PyProblem& problem, const std::vector<void*>& arrays,
-                                 const std::vector<fastlstm::Weights<Real>>& weights) {
-  return {problem.source<Real>(arrays[0]), problem.source<Real>(arrays[1]), problem.source<Real>(arrays[2]), weights.data(),
-          nullptr};
-}
-
-template <class Real>
-void run(const PyProblem& problem, const std::vector<void*>& arrays, const Made& output, const Made& h_n, const Made& c_n,
-         Address saved, int threads) {
-  const auto weights = fives<fastlstm::Weights<Real>, fastlstm::Source<Real>>(problem, arrays);
-  const auto inputs = inputs_of(problem, arrays, weights);
-  const fastlstm::Outputs<Real> outputs{problem.target<Real>(output.data), problem.target<Real>(h_n.data),
-                                        problem.target<Real>(c_n.data)};
-  const nb::gil_scoped_release release;
-  fastlstm::forward<Real>(problem, inputs, outputs, reinterpret_cast<Real*>(saved), threads);
-}
-
-nb::object dense(const PyProblem& problem, const std::vector<Index>& state, nb::handle inputs, Address saved, int threads) {
-  const Items items(inputs);
-  std::vector<void*> arrays;
-  if (!known() || items.size() < 3 || !is_count(problem, items.size() - 3) || !memories(items, problem.dtype, arrays) ||
-      arrays[0] == nullptr)
-    return nb::none();
-  const dlpack::Tensor x = *view(items[0]);
-  std::vector<Index> shape(x.shape, x.shape + x.ndim);
-  shape.back() = problem.D * problem.out();
-  const Made output(problem.dtype, shape.data(), shape.size());
-  shape = state;
-  shape.push_back(problem.out());
-  const Made h_n(problem.dtype, shape.data(), shape.size());
-  shape.back() = problem.H;
-  const Made c_n(problem.dtype, shape.data(), shape.size());
-  if (output.data == nullptr || h_n.data == nullptr || c_n.data == nullptr) return nb::none();
-  if (problem.is_double()) {
-    run<double>(problem, arrays, output, h_n, c_n, saved, threads);
-  } else {
-    run<float>(problem, arrays, output, h_n, c_n, saved, threads);
+// x, h_0, c_0 and the parameters, in their order.
+bool read_inputs(const PyProblem& problem, const Items& items, std::vector<Array>& arrays) {
+  const std::size_t without_bias = problem.cells() * (problem.P > 0 ? 3 : 2);
+  const bool bias = items.size() == 3 + without_bias + 2 * problem.cells();
+  if (!bias && items.size() != 3 + without_bias) return false;
+  arrays.resize(items.size());
+  std::size_t next = 0;
+  const auto fits = [&](Index rows, Index features) {
+    const std::size_t k = next++;
+    return read(problem, items[k], rows, features, arrays[k]);
+  };
+  const auto states = static_cast<Index>(problem.cells()) * problem.N;
+  if (!fits(problem.rows(), problem.I) || !fits(states, problem.out()) || !fits(states, problem.H)) return false;
+  for (Index cell = 0; cell < problem.layers * problem.D; ++cell) {
+    if (!fits(4 * problem.H, problem.layer_input(cell / problem.D)) || !fits(4 * problem.H, problem.out())) return false;
+    if (bias && (!fits(1, 4 * problem.H) || !fits(1, 4 * problem.H))) return false;
+    if (problem.P > 0 && !fits(problem.P, problem.H)) return false;
   }
-  return nb::make_tuple(output.tensor, h_n.tensor, c_n.tensor);
+  return arrays[0].data != nullptr;
 }
 
-// given: gradients of output, h_n and c_n; made: those to write, in the order of arrays.
+// output, h_n and c_n, or their gradients.
+bool read_results(const PyProblem& problem, PyObject* output, PyObject* h_n, PyObject* c_n, std::vector<Array>& arrays) {
+  arrays.resize(3);
+  const auto states = static_cast<Index>(problem.cells()) * problem.N;
+  return read(problem, output, problem.rows(), problem.D * problem.out(), arrays[0]) &&
+         read(problem, h_n, states, problem.out(), arrays[1]) && read(problem, c_n, states, problem.H, arrays[2]);
+}
+
+// From arrays as `read_inputs` has them: five weights, or gradients of them, a layer and direction.
+template <class Five, class From>
+std::vector<Five> fives(const PyProblem& problem, const std::vector<Array>& arrays) {
+  const std::size_t each = (arrays.size() - 3) / problem.cells();
+  const bool bias = each >= 4;
+  std::vector<Five> made;
+  for (std::size_t k = 3; k < arrays.size(); k += each) {
+    const auto array = [&](std::size_t n) { return From(arrays[k + n].data, problem.dtype.element); };
+    Five five{array(0), array(1), {}, {}, {}};
+    if (bias) {
+      five.b_ih = array(2);
+      five.b_hh = array(3);
+    }
+    if (problem.P > 0) five.w_hr = array(each - 1);
+    made.push_back(five);
+  }
+  return made;
+}
+
 template <class Real>
-void run_backward(const PyProblem& problem, const std::vector<void*>& arrays, void* output, const std::vector<void*>& given,
-                  const std::vector<void*>& made, Address saved, int threads) {
-  const auto weights = fives<fastlstm::Weights<Real>, fastlstm::Source<Real>>(problem, arrays);
+fastlstm::Inputs<Real> inputs_of(const PyProblem& problem, const std::vector<Array>& arrays,
+                                 const std::vector<fastlstm::Weights<Real>>& weights) {
+  return {problem.source<Real>(arrays[0].data), problem.source<Real>(arrays[1].data), problem.source<Real>(arrays[2].data),
+          weights.data(), nullptr};
+}
+
+// One array of the engine's pool or of torch's memory, of this shape.
+bool make(const PyProblem& problem, std::vector<Index> shape, nb::object& tensor, Array& array) {
+  const Made made(problem.dtype, shape.data(), shape.size());
+  tensor = made.tensor;
+  array = {made.data, std::move(shape)};
+  return made.data != nullptr;
+}
+
+template <class Real>
+void run(const PyProblem& problem, const std::vector<Array>& inputs, const Array (&results)[3], Address saved, int threads) {
+  const auto weights = fives<fastlstm::Weights<Real>, fastlstm::Source<Real>>(problem, inputs);
+  const fastlstm::Outputs<Real> outputs{problem.target<Real>(results[0].data), problem.target<Real>(results[1].data),
+                                        problem.target<Real>(results[2].data)};
+  const nb::gil_scoped_release release;
+  fastlstm::forward<Real>(problem, inputs_of(problem, inputs, weights), outputs, reinterpret_cast<Real*>(saved), threads);
+}
+
+nb::object dense(const PyProblem& problem, std::vector<Index> state, nb::handle given, Address saved, int threads) {
+  std::vector<Array> inputs;
+  if (!known() || !read_inputs(problem, Items(given), inputs)) return nb::none();
+  std::vector<Index> shape = inputs[0].shape;
+  shape.back() = problem.D * problem.out();
+  state.push_back(problem.out());
+  nb::object tensors[3];
+  Array results[3];
+  if (!make(problem, shape, tensors[0], results[0]) || !make(problem, state, tensors[1], results[1])) return nb::none();
+  state.back() = problem.H;
+  if (!make(problem, state, tensors[2], results[2])) return nb::none();
+  if (problem.is_double()) {
+    run<double>(problem, inputs, results, saved, threads);
+  } else {
+    run<float>(problem, inputs, results, saved, threads);
+  }
+  return nb::make_tuple(tensors[0], tensors[1], tensors[2]);
+}
+
+// results: their gradients; made: those of the inputs.
+template <class Real>
+void run_backward(const PyProblem& problem, const std::vector<Array>& inputs, const Array& output,
+                  const std::vector<Array>& results, const std::vector<Array>& made, Address saved, int threads) {
+  const auto weights = fives<fastlstm::Weights<Real>, fastlstm::Source<Real>>(problem, inputs);
   const auto dweights = fives<fastlstm::WeightGradients<Real>, fastlstm::Target<Real>>(problem, made);
-  const auto inputs = inputs_of(problem, arrays, weights);
-  const fastlstm::Outputs<Real> outputs{problem.target<Real>(output), {}, {}};
-  const fastlstm::Gradients<Real> gradients{problem.source<Real>(given[0]),
-                                            problem.source<Real>(given[1]),
-                                            problem.source<Real>(given[2]),
-                                            problem.target<Real>(made[0]),
-                                            problem.target<Real>(made[1]),
-                                            problem.target<Real>(made[2]),
+  const fastlstm::Gradients<Real> gradients{problem.source<Real>(results[0].data),
+                                            problem.source<Real>(results[1].data),
+                                            problem.source<Real>(results[2].data),
+                                            problem.target<Real>(made[0].data),
+                                            problem.target<Real>(made[1].data),
+                                            problem.target<Real>(made[2].data),
                                             dweights.data()};
   const nb::gil_scoped_release release;
-  fastlstm::backward<Real>(problem, inputs, outputs, reinterpret_cast<const Real*>(saved), gradients, threads);
+  fastlstm::backward<Real>(problem, inputs_of(problem, inputs, weights), {problem.target<Real>(output.data), {}, {}},
+                           reinterpret_cast<const Real*>(saved), gradients, threads);
 }
 
-nb::object dense_backward(const PyProblem& problem, nb::handle inputs, nb::handle output, Address saved, nb::handle gradients,
+nb::object dense_backward(const PyProblem& problem, nb::handle given, nb::handle output, Address saved, nb::handle gradients,
                           nb::handle wanted, int threads) {
-  const Items items(inputs);
-  const Items given(gradients);
+  const Items d(gradients);
   const Items wants(wanted);
-  std::vector<void*> arrays;
-  std::vector<void*> given_arrays;
-  const auto output_array = memory(output.ptr(), problem.dtype);
-  if (!known() || items.size() < 3 || !is_count(problem, items.size() - 3) || wants.size() != items.size() || given.size() != 3 ||
-      !output_array || !memories(items, problem.dtype, arrays) || !memories(given, problem.dtype, given_arrays))
+  std::vector<Array> inputs;
+  std::vector<Array> outputs;
+  std::vector<Array> results;
+  if (!known() || !read_inputs(problem, Items(given), inputs) || wants.size() != inputs.size() || d.size() != 3 ||
+      !read_results(problem, output.ptr(), Py_None, Py_None, outputs) || !read_results(problem, d[0], d[1], d[2], results))
     return nb::none();
-  nb::list made;
-  std::vector<void*> made_arrays(items.size(), nullptr);
-  for (std::size_t k = 0; k < items.size(); ++k) {
-    if (items[k] == Py_None || wants[k] != Py_True) {
-      made.append(nb::none());
-      continue;
-    }
-    const dlpack::Tensor like = *view(items[k]);
-    const Made gradient(problem.dtype, like.shape, static_cast<std::size_t>(like.ndim));
-    if (gradient.data == nullptr) return nb::none();
-    made_arrays[k] = gradient.data;
-    made.append(gradient.tensor);
+  nb::list tensors;
+  std::vector<Array> made(inputs.size());
+  for (std::size_t k = 0; k < inputs.size(); ++k) {
+    nb::object tensor = nb::none();
+    if (inputs[k].data != nullptr && wants[k] == Py_True && !make(problem, inputs[k].shape, tensor, made[k])) return nb::none();
+    tensors.append(tensor);
   }
   if (problem.is_double()) {
-    run_backward<double>(problem, arrays, *output_array, given_arrays, made_arrays, saved, threads);
+    run_backward<double>(problem, inputs, outputs[0], results, made, saved, threads);
   } else {
-    run_backward<float>(problem, arrays, *output_array, given_arrays, made_arrays, saved, threads);
+    run_backward<float>(problem, inputs, outputs[0], results, made, saved, threads);
   }
-  return std::move(made);
+  return std::move(tensors);
 }
 
 }  // namespace

@@ -165,6 +165,39 @@ def test_tensors_and_addresses_give_the_same_bits(N, options, dtype, monkeypatch
         assert torch.equal(t, addresses[name]), name
 
 
+def freed(tensor: Tensor) -> None:
+    tensor.untyped_storage().resize_(0)
+
+
+CHANGED = {
+    "another dtype": lambda lstm, y, d: setattr(lstm.weight_hh_l0, "data", lstm.weight_hh_l0.data.double()),
+    "another shape": lambda lstm, y, d: setattr(lstm.weight_hh_l0, "data", torch.zeros(1, 1)),
+    "nothing left of a weight": lambda lstm, y, d: setattr(lstm.weight_hh_l0, "data", torch.empty(0)),
+    "no memory of the input": lambda lstm, y, d: freed(y),
+    "no memory of a gradient": lambda lstm, y, d: freed(d),
+}
+
+
+@pytest.mark.parametrize("change", CHANGED)
+def test_what_lost_its_data_after_forward_is_refused(change, spy):
+    lstm, x = LSTM(8, 8), torch.randn(5, 2, 8, requires_grad=True)
+    y = x * 1.5
+    output, _ = lstm(y)
+    d = torch.randn_like(output)
+    CHANGED[change](lstm, y, d)
+    with pytest.raises(RuntimeError, match="has other data than it had in forward"):
+        output.backward(d)
+
+
+def test_what_lies_otherwise_in_memory_since_forward_gives_the_same_gradients(spy):
+    lstm, x = LSTM(8, 8), torch.randn(5, 2, 8, requires_grad=True)
+    (expected,) = torch.autograd.grad(lstm(x)[0].sum(), x)
+    output, _ = lstm(x)
+    lstm.weight_hh_l0.data = lstm.weight_hh_l0.data.t().contiguous().t()
+    (dx,) = torch.autograd.grad(output.sum(), x)
+    assert torch.equal(dx, expected)
+
+
 def test_retain_graph_and_its_end():
     lstm, x = LSTM(3, 4), torch.randn(5, 2, 3)
     loss = lstm(x)[0].square().sum()

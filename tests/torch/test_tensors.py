@@ -44,7 +44,8 @@ def test_a_large_output_that_is_held_is_nobody_elses_and_its_memory_comes_again(
     assert call(lstm, x).data_ptr() != place  # a view holds it, too
     assert torch.equal(view, expected[3:5])
     del view
-    assert call(lstm, x).data_ptr() == place
+    held = [call(lstm, x) for _ in range(20)]  # the pool may have other blocks to give first
+    assert place in [t.data_ptr() for t in held]
 
 
 def test_large_gradients_are_added_up_and_stay() -> None:

@@ -99,24 +99,41 @@ inline __attribute__((always_inline)) void fetch_gates(const Real* at, Index pan
     for (Index k = 0; k < kPanel<Real>; k += line) __builtin_prefetch(at + half * panel_stride + k, 0, 2);
 }
 
-// The gate gradients of one run of rows and the blocks of units [blocks).
+// The rows of the sequence that the steps of a block have; of a block that is none, none.
+struct BlockRows {
+  Index first;
+  Index count;
+
+  BlockRows(const Problem& problem, Index block) : first(0), count(0) {
+    if (block < 0 || block >= problem.blocks()) return;
+    first = problem.row(problem.block(block));
+    count = problem.row(problem.block(block + 1)) - first;
+  }
+  bool has(Index row) const { return row >= first && row < first + count; }
+};
+
+// The gate gradients of one run of rows and the blocks of units [blocks); `next`: the block whose turn comes after this one.
 template <class Real>
-void gate_gradients(const LayerBackward<Real>& layer, const Run& run, Range blocks, Index first_row, Index block_rows) {
+void gate_gradients(const LayerBackward<Real>& layer, const Run& run, Range blocks, const BlockRows& here,
+                    const BlockRows& next) {
   constexpr Index lanes = kLanes<Real>;
   const Problem& problem = *layer.problem;
   const Index H = problem.H;
   const Index Hp = layer.Hp();
   const Index ld_output = problem.D * problem.out();
-  const Index stride = block_rows * kPanel<Real>;
-  const Index row0 = run.row - first_row;
-  const Real* const gates = layer.gates + first_row * 4 * Hp;
-  // What the next step will read, where that is in this block, comes meanwhile; of cells, this one has read c_prev for it.
-  const bool fetch = run.previous >= first_row && run.previous < first_row + block_rows;
-  const Index step = run.previous - run.row;
-  const Index next = run.previous + step;
-  const Real* const fetched_c = layer.c + (fetch && next >= 0 && next < problem.rows() ? next : run.row) * Hp;
+  const Index stride = here.count * kPanel<Real>;
+  const Index row0 = run.row - here.first;
+  const Real* const gates = layer.gates + here.first * 4 * Hp;
+  // What the next step will read comes meanwhile; of cells, this one has read c_prev for it. Where batch sizes differ, the row of
+  // the cells after that is a guess.
+  const bool fetch = run.previous >= 0;
+  const BlockRows& from = fetch && !here.has(run.previous) ? next : here;
+  const Index fetched_stride = from.count * kPanel<Real>;
+  const Real* const fetched_gates = layer.gates + from.first * 4 * Hp + (run.previous - from.first) * kPanel<Real>;
+  const Index after = 2 * run.previous - run.row;
+  const Real* const fetched_c = layer.c + (after >= 0 && after < problem.rows() ? after : run.row) * Hp;
   const Real* const fetched_doutput =
-      layer.doutput == nullptr ? fetched_c : layer.doutput + (fetch ? run.previous : run.row) * ld_output;
+      problem.P > 0 || layer.doutput == nullptr ? nullptr : layer.doutput + run.previous * ld_output;
   for (Index u = blocks.first; u < blocks.last; ++u) {
     const Index unit = u * lanes;
     const Index columns = H - unit;
@@ -125,9 +142,9 @@ void gate_gradients(const LayerBackward<Real>& layer, const Run& run, Range bloc
       const Index row = run.row + r;
       const Index at = u * kHalves * stride + (row0 + r) * kPanel<Real>;
       if (fetch) {
-        fetch_gates(gates + at + step * kPanel<Real>, stride);
+        fetch_gates(fetched_gates + u * kHalves * fetched_stride + r * kPanel<Real>, fetched_stride);
         __builtin_prefetch(fetched_c + r * Hp + unit, 0, 2);
-        __builtin_prefetch(fetched_doutput + r * ld_output + unit, 0, 2);
+        if (fetched_doutput != nullptr) __builtin_prefetch(fetched_doutput + r * ld_output + unit, 0, 2);
       }
       const Gates<Real> kept = load_gates(gates + at, stride);
       const Vec<Real> tanh_c = tanh(load(layer.c + row * Hp + unit));
@@ -141,7 +158,7 @@ void gate_gradients(const LayerBackward<Real>& layer, const Run& run, Range bloc
       if (problem.P > 0) {
         dh = load(layer.dh_full + n * Hp + unit);
         const Index panel = unit / kPanel<Real>;
-        store(layer.h_full + (panel * block_rows + row0 + r) * kPanel<Real> + unit % kPanel<Real>, kept.o * tanh_c);
+        store(layer.h_full + (panel * here.count + row0 + r) * kPanel<Real> + unit % kPanel<Real>, kept.o * tanh_c);
       } else {
         dh = load(layer.dh + n * layer.out_padded() + unit);
         if (layer.doutput != nullptr) dh = dh + load_columns(layer.doutput + row * ld_output + unit, columns);
@@ -199,18 +216,18 @@ struct Part {
 // One step of a member's part. in_step() waits for the others to have finished theirs, and may change the part: false ends the
 // step.
 template <class Real, class InStep>
-void backward_step(const LayerBackward<Real>& layer, Index t, const Part& part, const InStep& in_step, Index first_row,
-                   Index block_rows, bool last_step) {
+void backward_step(const LayerBackward<Real>& layer, Index t, const Part& part, const InStep& in_step, const BlockRows& block,
+                   const BlockRows& next, bool last_step) {
   const Problem& problem = *layer.problem;
   const Range& rows = part.rows;
   const Range& blocks = part.blocks;
   const Range& columns = part.columns;
   const Index Hp = layer.Hp();
   const Range here{rows.first, rows.last < problem.batch(t) ? rows.last : problem.batch(t)};
-  const Index row0 = problem.row(t) + here.first - first_row;
+  const Index row0 = problem.row(t) + here.first - block.first;
   if (problem.P > 0) {
     const Index last_column = columns.last * kPanel<Real> < problem.P ? columns.last * kPanel<Real> : problem.P;
-    projected_gradients(layer, t, here, {columns.first * kPanel<Real>, last_column}, first_row);
+    projected_gradients(layer, t, here, {columns.first * kPanel<Real>, last_column}, block.first);
     if (!in_step()) return;
     const Product<Real> product{{layer.dh_projected + row0 * problem.P, problem.P, problem.P, 0, 1},
                                 layer.hr_panels,
@@ -223,10 +240,10 @@ void backward_step(const LayerBackward<Real>& layer, Index t, const Part& part, 
   }
   Run runs[2];
   const int count = step_runs(problem, layer.direction, t, here, runs);
-  for (int k = 0; k < count; ++k) gate_gradients(layer, runs[k], blocks, first_row, block_rows);
+  for (int k = 0; k < count; ++k) gate_gradients(layer, runs[k], blocks, block, next);
   if constexpr (kTiled<Real>) {
     if (layer.plan.tiled) {
-      split_gates(layer, row0, here.last - here.first, blocks, block_rows);
+      split_gates(layer, row0, here.last - here.first, blocks, block.count);
     }
     if (layer.plan.tiled && tiled_recurrence(problem)) {
       if (last_step && layer.dh_0 == nullptr) return;
@@ -239,7 +256,7 @@ void backward_step(const LayerBackward<Real>& layer, Index t, const Part& part, 
   }
   if (last_step && layer.dh_0 == nullptr) return;  // nothing asks for the gradient of h_0
   if (!in_step()) return;
-  const Product<Real> recurrence{gate_rows(layer, row0, block_rows),         layer.hh_panels,
+  const Product<Real> recurrence{gate_rows(layer, row0, block.count),        layer.hh_panels,
                                  layer.dh + here.first * layer.out_padded(), layer.out_padded(),
                                  rounded_up(problem.out(), kLanes<Real>),    false};
   recurrence.run(here.last - here.first, columns.first, columns.last);
@@ -329,25 +346,25 @@ void backward_direction(LayerBackward<Real> layer, const Group& group) {
     const Index block = layer.direction == 0 ? problem.blocks() - 1 - b : b;
     const Index t0 = problem.block(block);
     const Index t1 = problem.block(block + 1);
-    const Index first_row = problem.row(t0);
-    const Index block_rows = problem.row(t1) - first_row;
+    const BlockRows here(problem, block);
+    const BlockRows next(problem, layer.direction == 0 ? block - 1 : block + 1);
     const Range own = share_rows(problem, t0, t1, group.rank, group.size);
     if (!by_unit) part.rows = own;
     if (layer.bring_x.data != nullptr) {  // complete before block_gradients
       bring_steps(layer.bring_x, layer.brought_x, problem, layer.in, t0, t1, own);
-      layer.x = layer.brought_x - first_row * layer.in;
+      layer.x = layer.brought_x - here.first * layer.in;
     }
     if (layer.bring_doutput.data != nullptr) {
       bring_steps(layer.bring_doutput, layer.brought_doutput, problem, problem.out(), t0, t1, own);
-      layer.doutput = layer.brought_doutput - first_row * problem.out();
+      layer.doutput = layer.brought_doutput - here.first * problem.out();
       if (by_unit) group.barrier->wait();
     }
     Real* const dx = layer.dx;
-    if (layer.send_dx.data != nullptr) layer.dx = dx - first_row * layer.in;
+    if (layer.send_dx.data != nullptr) layer.dx = dx - here.first * layer.in;
     for (Index s = 0; s < t1 - t0 && !(alone && group.rank > 0); ++s) {
       const Index t = layer.direction == 0 ? t1 - 1 - s : t0 + s;
       const bool last_step = t == (layer.direction == 0 ? 0 : problem.T - 1);
-      backward_step(layer, t, part, in_step, first_row, block_rows, last_step);
+      backward_step(layer, t, part, in_step, here, next, last_step);
     }
     group.barrier->wait();
     block_gradients(layer, t0, t1, group);

@@ -78,7 +78,7 @@ struct LayerForward {
   Target<Real> send;
 
   Index Hp() const { return unit_blocks<Real>(problem->H) * kLanes<Real>; }
-  // Whether saved gates go past the caches: so many will have left them before backward comes, and no step reads them.
+  // Whether saved gates go past the caches: so many will have left most of these before backward comes, and no step reads them.
   bool streams() const {
     constexpr Index many = Index{16} << 20;
     return gates != nullptr && !plan.project && !is_cut(in + problem->out()) &&

@@ -121,6 +121,10 @@ def backward(
         at_once = _engine.dense_backward(problem, inputs, output, saved, gradients, wanted, torch.get_num_threads())
         if at_once is not None:
             return at_once
+    output, *inputs = (_as_it_was(t, inputs[0]) for t in (output, *inputs))
+    gradients, dsteps, dhidden = ([_as_it_was(d, inputs[0]) for d in given] for given in (gradients, dsteps, dhidden))
+    if any(w is not None and w.shape != shape for w, shape in zip(inputs[3:], call.sizes.shapes, strict=True)):
+        raise RuntimeError(_CHANGED)
     x, h_0, c_0, *weights = map(address, inputs)
     made = [_new(t, t.shape) if want and t is not None else None for t, want in zip(inputs, wanted, strict=True)]
     if call.segments is not None:  # not all of x, h_0 and c_0 is read
@@ -150,6 +154,20 @@ def backward(
         [address(d) for d in dhidden],
     )
     return made
+
+
+_CHANGED = (
+    "a tensor that backward reads has other data than it had in forward, or none: the gradients can't be computed"
+)
+
+
+def _as_it_was(tensor: Tensor | None, like: Tensor | None) -> Tensor | None:
+    """A tensor as the engine reads it. RuntimeError where it lost its memory or its dtype, which `.data` can do to it."""
+    if tensor is None:
+        return None
+    if like is None or tensor.dtype is not like.dtype or (tensor.numel() and not tensor.data_ptr()):
+        raise RuntimeError(_CHANGED)
+    return tensor.contiguous()
 
 
 def differentiate(

@@ -68,9 +68,11 @@ def trace(
 
 def _steps(sizes: Sizes, output: Tensor, rest: Sequence[Tensor]) -> list[Steps]:
     """rest: five arrays a layer and direction, then the outputs of the layers but the last."""
-    outputs = [*rest[5 * sizes.cells :], output]
-    hidden = outputs if sizes.D == 1 else [h for both in outputs for h in both.chunk(2, -1)]
-    return [Steps(h, *rest[5 * k : 5 * k + 5]) for k, h in enumerate(hidden)]
+    hidden = [*rest[5 * sizes.cells :], output]
+    return [
+        Steps(hidden[k // sizes.D].chunk(sizes.D, -1)[k % sizes.D], *rest[5 * k : 5 * k + 5])
+        for k in range(sizes.cells)
+    ]
 
 
 def _composite(
