@@ -315,13 +315,12 @@ TEST_CASE_TEMPLATE("any number of threads gives the same bits, gradients too", R
   }
 }
 
-TEST_CASE_TEMPLATE("gates so many that they go past the caches, which they can only at a multiple of 64 bytes, are the same",
-                   Real, float, double) {
-  const std::int64_t T = 2048 / static_cast<std::int64_t>(sizeof(Real)) / 2;
+TEST_CASE("gates so many that they go past the caches, which they can only at a multiple of 64 bytes, are the same") {
   for (const std::string& isa : fastlstm::isas()) {
+    if (isa == "generic" || isa == "neon") continue;  // have no such stores
     fastlstm::use_isa(isa);
     CAPTURE(isa);
-    Call<Real> call(Sizes{T, 257, 1, 16, 0, 2, 1, true, true, false, {}}, 5);
+    Call<float> call(Sizes{256, 257, 1, 16, 0, 2, 1, true, true, false, {}}, 5);
     call.past_line = 1;
     call.forward(2);
     call.backward(2);
