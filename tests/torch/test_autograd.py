@@ -169,12 +169,18 @@ def freed(tensor: Tensor) -> None:
     tensor.untyped_storage().resize_(0)
 
 
+def laid_otherwise(tensor: Tensor) -> Tensor:
+    tensor.data = tensor.data.transpose(0, 1).contiguous().transpose(0, 1)
+    return tensor
+
+
 CHANGED = {
     "another dtype": lambda lstm, y, d: setattr(lstm.weight_hh_l0, "data", lstm.weight_hh_l0.data.double()),
     "another shape": lambda lstm, y, d: setattr(lstm.weight_hh_l0, "data", torch.zeros(1, 1)),
     "nothing left of a weight": lambda lstm, y, d: setattr(lstm.weight_hh_l0, "data", torch.empty(0)),
     "no memory of the input": lambda lstm, y, d: freed(y),
     "no memory of a gradient": lambda lstm, y, d: freed(d),
+    "no memory of one that lies otherwise": lambda lstm, y, d: freed(laid_otherwise(d)),
 }
 
 

@@ -40,21 +40,20 @@ inline Gates<Real> load_gates(const Real* at, Index panel_stride) {
   const Real* const second = kHalves == 1 ? at + 2 * lanes : at + panel_stride;
   return {load(at), load(at + lanes), load(second), load(second + lanes)};
 }
-template <class Real>
-inline void stream_gates(Real* at, Index panel_stride, const Gates<Real>& gates) {
+template <class Real, class Put>
+inline __attribute__((always_inline)) void put_gates(Real* at, Index panel_stride, const Gates<Real>& gates, const Put& put) {
   constexpr Index lanes = kLanes<Real>;
   Real* const second = kHalves == 1 ? at + 2 * lanes : at + panel_stride;
-  stream(at, gates.i);
-  stream(at + lanes, gates.f);
-  stream(second, gates.g);
-  stream(second + lanes, gates.o);
+  put(at, gates.i);
+  put(at + lanes, gates.f);
+  put(second, gates.g);
+  put(second + lanes, gates.o);
 }
 template <class Real>
 inline void store_gates(Real* at, Index panel_stride, const Gates<Real>& gates) {
-  constexpr Index lanes = kLanes<Real>;
-  Real* const second = kHalves == 1 ? at + 2 * lanes : at + panel_stride;
-  store(at, gates.i);
-  store(at + lanes, gates.f);
-  store(second, gates.g);
-  store(second + lanes, gates.o);
+  put_gates(at, panel_stride, gates, [](Real* to, Vec<Real> a) { store(to, a); });
+}
+template <class Real>
+inline void stream_gates(Real* at, Index panel_stride, const Gates<Real>& gates) {
+  put_gates(at, panel_stride, gates, [](Real* to, Vec<Real> a) { stream(to, a); });
 }

@@ -114,15 +114,12 @@ def backward(
     dsteps, dhidden: the gradients of what `_engine.trace` reads, in its order; empty, both: none.
     """
     # Held until the engine is done.
-    gradients, dsteps, dhidden = (
-        [None if d is None else d.contiguous() for d in given] for given in (gradients, dsteps, dhidden)
-    )
+    gradients, dsteps, dhidden = ([_as_it_was(d, inputs[0]) for d in given] for given in (gradients, dsteps, dhidden))
     if call.segments is None and call.batch_sizes is None and not (masks or dsteps or dhidden):
         at_once = _engine.dense_backward(problem, inputs, output, saved, gradients, wanted, torch.get_num_threads())
         if at_once is not None:
             return at_once
     output, *inputs = (_as_it_was(t, inputs[0]) for t in (output, *inputs))
-    gradients, dsteps, dhidden = ([_as_it_was(d, inputs[0]) for d in given] for given in (gradients, dsteps, dhidden))
     if any(w is not None and w.shape != shape for w, shape in zip(inputs[3:], call.sizes.shapes, strict=True)):
         raise RuntimeError(_CHANGED)
     x, h_0, c_0, *weights = map(address, inputs)
