@@ -16,7 +16,8 @@ extern const Isa isa;
 #ifndef FASTLSTM_WITHOUT_AVX512  // as some builds for a sanitizer are: see CMakeLists.txt
 namespace avx512 {
 extern const Isa isa;
-}
+extern const Isa isa_with_pairs;
+}  // namespace avx512
 #endif
 #ifndef FASTLSTM_WITHOUT_AMX
 namespace amx {
@@ -37,7 +38,7 @@ const Isa* const built[] = {
 #if defined(__x86_64__)
     &avx2::isa,
 #ifndef FASTLSTM_WITHOUT_AVX512
-    &avx512::isa,
+    &avx512::isa,  &avx512::isa_with_pairs,
 #endif
 #ifndef FASTLSTM_WITHOUT_AMX
     &amx::isa,

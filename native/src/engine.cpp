@@ -21,6 +21,15 @@ void expect_write(const Target<Real>& array, std::int64_t count) {
   advise_huge_pages(array.data, static_cast<std::size_t>(count) * each);
 }
 
+template <class Real>
+const Kernels<Real>& kernels_for(const Problem& problem, const Inputs<Real>& inputs) {
+  if constexpr (sizeof(Real) == sizeof(float)) {
+    const Isa& isa = current_isa();
+    if (isa.pairs != nullptr && is_paired(problem, inputs)) return *isa.pairs;
+  }
+  return kernels<Real>();
+}
+
 }  // namespace
 
 Problem::Problem(std::int64_t T, std::int64_t N, std::int64_t I, std::int64_t H, std::int64_t P, std::int64_t layers,
@@ -54,7 +63,7 @@ std::int64_t saved_size(const Problem& problem, const Target<Real>& output) {
 template <class Real>
 void forward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<Real>& outputs, Real* saved, int threads) {
   if (problem.N == 0) return;
-  const Kernels<Real>& k = kernels<Real>();
+  const Kernels<Real>& k = kernels_for(problem, inputs);
   ForwardCall<Real> call{problem, inputs, outputs, saved, nullptr, useful_threads(problem, threads, false, k.machine())};
   const Workspace scratch(k.forward_scratch(call), Workspace::Use::scratch);
   call.scratch = scratch.data();
@@ -76,7 +85,7 @@ void forward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<R
 template <class Real>
 void backward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<Real>& outputs, const Real* saved,
               const Gradients<Real>& gradients, int threads) {
-  const Kernels<Real>& k = kernels<Real>();
+  const Kernels<Real>& k = kernels_for(problem, inputs);
   BackwardCall<Real> call{
       problem, inputs, outputs, saved, gradients, nullptr, useful_threads(problem, threads, true, k.machine())};
   const Workspace scratch(k.backward_scratch(call), Workspace::Use::scratch);

@@ -21,8 +21,8 @@ constexpr double kStreamBytesPerMicrosecond = 30e3;  // what does not stay in L2
 // The time of one step for one thread that has `rows` rows and `1 / parts` of the units. Of weights a little too large for L2 (or
 // for three quarters of it: there are gates and states, too) every other step finds a part (Step::backwards).
 double step_microseconds(double rows, double parts, double weights, const Machine& machine) {
-  const double each = weights * static_cast<double>(machine.real_bytes) / parts;
-  const double flops = 2 * rows * weights / parts / kPeakFlopsPerMicrosecond;
+  const double each = weights * static_cast<double>(machine.weight_bytes) / parts;
+  const double flops = 2 * rows * weights / parts / (machine.products * kPeakFlopsPerMicrosecond);
   const double read = std::ceil(rows / 6) * each / kL2BytesPerMicrosecond;
   const double missing = std::clamp(2 * (each - 0.75 * static_cast<double>(machine.l2_bytes)), 0.0, each);
   return std::max(flops, read) + missing / kStreamBytesPerMicrosecond;
@@ -47,6 +47,14 @@ Plan plan_layer(const Problem& problem, Index in, int threads, const Machine& ma
   // Whose own rows would not fill tiles, but those of all steps of a block do. Not by rows: they stand apart in the block.
   plan.project = plan.tiled || (problem.T > 1 && N < 12 && (plan.by_unit || team == 1));
   return plan;
+}
+
+bool is_paired(const Problem& problem, const Inputs<float>& inputs) {
+  const bool fits = problem.T > 1 && problem.P == 0 && problem.H >= kPairedSize && problem.H % 2 == 0;
+  if (!fits || inputs.x.element != Element::bfloat16) return false;
+  for (Index l = 0; l < problem.layers * problem.D; ++l)
+    if (inputs.weights[l].w_ih.element != Element::bfloat16 || inputs.weights[l].w_hh.element != Element::bfloat16) return false;
+  return true;
 }
 
 int useful_threads(const Problem& problem, int threads, bool training, const Machine& machine) {

@@ -69,7 +69,7 @@ TEST_CASE("the rows of a packed batch are shared by their work, not by their num
 }
 
 namespace {
-const fastlstm::Machine kMachine{4, false, 512 << 10};
+const fastlstm::Machine kMachine{4, 1, false, 512 << 10};
 }
 
 TEST_CASE("the plan: rows where there are many, units where there are few, directions where there are two") {
@@ -85,15 +85,15 @@ TEST_CASE("the plan: rows where there are many, units where there are few, direc
 
 TEST_CASE("the plan: weights that stay in a larger L2 are no reason to split units") {
   const Problem problem(128, 16, 64, 256, 0, 1, 1);
-  CHECK(plan_layer(problem, 64, 2, {4, false, 512 << 10}).by_unit);
-  CHECK_FALSE(plan_layer(problem, 64, 2, {4, false, 2048 << 10}).by_unit);
+  CHECK(plan_layer(problem, 64, 2, {4, 1, false, 512 << 10}).by_unit);
+  CHECK_FALSE(plan_layer(problem, 64, 2, {4, 1, false, 2048 << 10}).by_unit);
 }
 
 TEST_CASE("the plan: matrix tiles where the instruction set has them, whatever the number of rows") {
   for (const std::int64_t N : {1, 3, 100}) {
-    CHECK(plan_layer(Problem(2, N, 256, 256, 0, 1, 1), 256, 2, {4, true, 512 << 10}).tiled);
-    CHECK_FALSE(plan_layer(Problem(2, N, 255, 256, 0, 1, 1), 255, 2, {4, true, 512 << 10}).tiled);
-    CHECK_FALSE(plan_layer(Problem(1, N, 256, 256, 0, 1, 1), 256, 2, {4, true, 512 << 10}).tiled);
+    CHECK(plan_layer(Problem(2, N, 256, 256, 0, 1, 1), 256, 2, {4, 1, true, 512 << 10}).tiled);
+    CHECK_FALSE(plan_layer(Problem(2, N, 255, 256, 0, 1, 1), 255, 2, {4, 1, true, 512 << 10}).tiled);
+    CHECK_FALSE(plan_layer(Problem(1, N, 256, 256, 0, 1, 1), 256, 2, {4, 1, true, 512 << 10}).tiled);
   }
 }
 

@@ -164,7 +164,7 @@ def trace(
     threads: int,
 ) -> None: ...
 def isa() -> str:
-    """The instruction set in use ('generic', 'avx2', 'avx512', 'amx', 'neon')."""
+    """The instruction set in use ('generic', 'avx2', 'avx512', 'avx512_bf16', 'amx', 'neon')."""
 
 def isas() -> list[str]:
     """Every instruction set this build has and this processor can run, slowest first."""

@@ -35,8 +35,8 @@ def test_the_native_engine_runs_real_cpu_tensors(module, dtype):
 @pytest.mark.parametrize(
     ("dtype", "name", "words"),
     [
-        (torch.float16, "native", "computes in float32 and rounds to float16"),
-        (torch.bfloat16, "native", "computes in float32 and rounds to bfloat16"),
+        (torch.float16, "native", "adds up in float32 and rounds to float16"),
+        (torch.bfloat16, "native", "adds up in float32 and rounds to bfloat16"),
         (torch.complex64, "composite", "no complex64"),
         (torch.complex128, "composite", "no complex128"),
     ],

@@ -3,6 +3,7 @@
 #define FASTLSTM_ISA avx512
 #include "isa/avx512.h"
 //
+#define FASTLSTM_PAIRS "isa/avx512_bf16.h"
 #include "kernels/kernels.inl"
 
 namespace fastlstm::avx512 {
@@ -12,7 +13,9 @@ bool supported() {
   return __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512vl") != 0 &&
          __builtin_cpu_supports("avx512bw") != 0 && __builtin_cpu_supports("avx512dq") != 0;
 }
+bool supported_with_pairs() { return supported() && __builtin_cpu_supports("avx512bf16") != 0; }
 constexpr Kernels<float> float32 = kernels<float>();
+constexpr Kernels<float> pairs = kernels<Pair>();
 
 }  // namespace
 
@@ -21,5 +24,7 @@ const Kernels<double> float64 = kernels<double>();
 
 extern const Isa isa;
 const Isa isa{"avx512", supported, float32, float64};
+extern const Isa isa_with_pairs;
+const Isa isa_with_pairs{"avx512_bf16", supported_with_pairs, float32, float64, &pairs};
 
 }  // namespace fastlstm::avx512

@@ -14,8 +14,9 @@ struct BackwardTiles {
   int x_parts;          // how many parts the numbers of x have
 };
 
-template <class Real>
+template <class Term>
 struct LayerBackward {
+  using Real = RealOf<Term>;
   const Problem* problem;
   Plan plan;
   int direction;
@@ -38,14 +39,15 @@ struct LayerBackward {
   Steps<const Real*> dsteps;  // (rows, H), each or nullptr
   bool any_dsteps;
   // Scratch.
-  Real* hh_panels;           // (panels of out)[4 Hp][kPanel]
-  Real* ih_panels;           // (panels of in)[4 Hp][kPanel]
+  Term* hh_panels;           // (panels of out)[terms of 4 Hp][kPanel]
+  Term* ih_panels;           // (panels of in)[terms of 4 Hp][kPanel]
   Real* hr_panels;           // (panels of Hp)[P][kPanel]
   Real* dh;                  // (N, out padded to panels): gradient of h_{t-1} through the recurrence
   Real* dc;                  // (N, Hp)
-  Real* dgates;              // (panels of gates)[rows of the block][kPanel]
+  ElementOf<Term>* dgates;   // (panels of gates)[rows of the block][kPanel]
+  Term* dgate_pairs;         // where terms are pairs: (panels of gates)[pairs of rows of the block][kPanel]
   Real* dsums;               // (features, 4 Hp): gradients of the weights, transposed, summed block after block
-  Real* features;            // packed by tiles of kTileRows: [x; h_{t-1}; 1] of the block's rows
+  Term* features;            // packed by tiles of kTileRows: [x; h_{t-1}; 1] of the block's rows
   Real* dh_projected;        // (rows of the block, P): gradient of h_t, for dW_hr
   Real* dh_full;             // (N, Hp): gradient of o tanh(c_t)
   Real* h_full;              // (panels of Hp)[rows of the block][kPanel]: o tanh(c_t)
@@ -60,6 +62,14 @@ struct LayerBackward {
   Target<Real> send_dx;
 
   Index Hp() const { return unit_blocks<Real>(problem->H) * kLanes<Real>; }
+  // The gate gradients of a block with its rows as terms.
+  const Term* dgate_panels() const {
+    if constexpr (kNumbers<Term> > 1) {
+      return dgate_pairs;
+    } else {
+      return dgates;
+    }
+  }
   Index out_padded() const { return rounded_up(problem->out(), kPanel<Real>); }
   Index H_padded() const { return rounded_up(problem->H, kPanel<Real>); }
   bool wants_bias() const { return dweights.b_ih != nullptr || dweights.b_hh != nullptr; }
@@ -113,9 +123,10 @@ struct BlockRows {
 };
 
 // The gate gradients of one run of rows and the blocks of units [blocks); `next`: the block whose turn comes after this one.
-template <class Real>
-void gate_gradients(const LayerBackward<Real>& layer, const Run& run, Range blocks, const BlockRows& here,
+template <class Term>
+void gate_gradients(const LayerBackward<Term>& layer, const Run& run, Range blocks, const BlockRows& here,
                     const BlockRows& next) {
+  using Real = RealOf<Term>;
   constexpr Index lanes = kLanes<Real>;
   const Problem& problem = *layer.problem;
   const Index H = problem.H;
@@ -168,38 +179,31 @@ void gate_gradients(const LayerBackward<Real>& layer, const Run& run, Range bloc
       Gates<Real> d = cell_backward(kept, c_prev, tanh_c, dh, dc);
       if (layer.any_dsteps) add_step_gradients(layer.dsteps, kept, row * H + unit, columns, d);
       store(layer.dc + n * Hp + unit, dc);
-      Real* const to = layer.dgates + at;
-      if (columns >= lanes) {
-        store_gates(to, stride, d);
-      } else {  // the lanes past H may hold NaN (0 * inf): they would spread through the products
-        const int count = static_cast<int>(columns);
-        store_gates(to, stride, {broadcast(Real(0)), broadcast(Real(0)), broadcast(Real(0)), broadcast(Real(0))});
-        Real* const second = kHalves == 1 ? to + 2 * lanes : to + stride;
-        store_first(to, d.i, count);
-        store_first(to + lanes, d.f, count);
-        store_first(second, d.g, count);
-        store_first(second + lanes, d.o, count);
-      }
+      put_gates(layer.dgates + at, stride, d, [&](ElementOf<Term>* to, Vec<Real> a) {
+        // The lanes past H may hold NaN (0 * inf): they would spread through the products.
+        if (columns < lanes) store_elements(to, broadcast(Real(0)), lanes);
+        store_elements(to, a, columns);
+      });
     }
   }
 }
 
 // The left operand whose rows are gate gradients: one segment a panel.
-template <class Real>
-inline Left<Real> gate_rows(const LayerBackward<Real>& layer, Index row, Index block_rows) {
-  return {layer.dgates + row * kPanel<Real>, kPanel<Real>, kPanel<Real>, block_rows * kPanel<Real>,
-          4 * layer.Hp() / kPanel<Real>};
+template <class Term>
+inline Left<Term> gate_rows(const LayerBackward<Term>& layer, Index row, Index block_rows) {
+  constexpr Index width = kPanel<Term> / kNumbers<Term>;
+  return {as_terms<Term>(layer.dgates) + row * width, width, width, block_rows * width, 4 * layer.Hp() / kPanel<Term>};
 }
 
 // dh_projected of the rows [rows) at step t: what arrives at h_t after its projection.
-template <class Real>
-void projected_gradients(const LayerBackward<Real>& layer, Index t, Range rows, Range columns, Index first_row) {
+template <class Term>
+void projected_gradients(const LayerBackward<Term>& layer, Index t, Range rows, Range columns, Index first_row) {
   const Problem& problem = *layer.problem;
   const Index P = problem.P;
   for (Index n = rows.first; n < rows.last; ++n) {
     const Index row = problem.row(t) + n;
     for (Index j = columns.first; j < columns.last; ++j) {
-      Real d = layer.dh[n * layer.out_padded() + j];
+      RealOf<Term> d = layer.dh[n * layer.out_padded() + j];
       if (layer.doutput != nullptr) d += layer.doutput[row * problem.D * P + j];
       layer.dh_projected[(row - first_row) * P + j] = d;
     }
@@ -215,9 +219,10 @@ struct Part {
 
 // One step of a member's part. in_step() waits for the others to have finished theirs, and may change the part: false ends the
 // step.
-template <class Real, class InStep>
-void backward_step(const LayerBackward<Real>& layer, Index t, const Part& part, const InStep& in_step, const BlockRows& block,
+template <class Term, class InStep>
+void backward_step(const LayerBackward<Term>& layer, Index t, const Part& part, const InStep& in_step, const BlockRows& block,
                    const BlockRows& next, bool last_step) {
+  using Real = RealOf<Term>;
   const Problem& problem = *layer.problem;
   const Range& rows = part.rows;
   const Range& blocks = part.blocks;
@@ -241,7 +246,7 @@ void backward_step(const LayerBackward<Real>& layer, Index t, const Part& part, 
   Run runs[2];
   const int count = step_runs(problem, layer.direction, t, here, runs);
   for (int k = 0; k < count; ++k) gate_gradients(layer, runs[k], blocks, block, next);
-  if constexpr (kTiled<Real>) {
+  if constexpr (kTiled<Term>) {
     if (layer.plan.tiled) {
       split_gates(layer, row0, here.last - here.first, blocks, block.count);
     }
@@ -256,7 +261,7 @@ void backward_step(const LayerBackward<Real>& layer, Index t, const Part& part, 
   }
   if (last_step && layer.dh_0 == nullptr) return;  // nothing asks for the gradient of h_0
   if (!in_step()) return;
-  const Product<Real> recurrence{gate_rows(layer, row0, block.count),        layer.hh_panels,
+  const Product<Term> recurrence{gate_rows(layer, row0, block.count),        layer.hh_panels,
                                  layer.dh + here.first * layer.out_padded(), layer.out_padded(),
                                  rounded_up(problem.out(), kLanes<Real>),    false};
   recurrence.run(here.last - here.first, columns.first, columns.last);
@@ -268,11 +273,11 @@ inline void fill_zero(Real* p, Index count) {
 }
 
 // A member's share of the weights, packed.
-template <class Real>
-void pack_backward(const LayerBackward<Real>& layer, const Group& group) {
+template <class Term>
+void pack_backward(const LayerBackward<Term>& layer, const Group& group) {
   const Index H = layer.problem->H;
   const Index out = layer.problem->out();
-  const auto panels = [&](Index columns) { return share((columns + kPanel<Real> - 1) / kPanel<Real>, group.rank, group.size); };
+  const auto panels = [&](Index columns) { return share((columns + kPanel<Term> - 1) / kPanel<Term>, group.rank, group.size); };
   const Range hh = panels(out);
   pack_gate_rows(layer.weights.w_hh, H, out, layer.hh_panels, hh.first, hh.last);
   if (layer.dx != nullptr) {
@@ -282,14 +287,15 @@ void pack_backward(const LayerBackward<Real>& layer, const Group& group) {
 }
 
 // Packed weights, zeroed sums, and the states' gradients that come from h_n and c_n: a thread's share.
-template <class Real>
-void prepare_backward(const LayerBackward<Real>& layer, const Group& group) {
+template <class Term>
+void prepare_backward(const LayerBackward<Term>& layer, const Group& group) {
+  using Real = RealOf<Term>;
   const Problem& problem = *layer.problem;
   const Index H = problem.H;
   const Index out = problem.out();
   const Index ld = 4 * layer.Hp();
   const auto panels = [&](Index columns) { return share((columns + kPanel<Real> - 1) / kPanel<Real>, group.rank, group.size); };
-  if constexpr (kTiled<Real>) {
+  if constexpr (kTiled<Term>) {
     if (layer.plan.tiled) prepare_tiles(layer, group);
   }
   if (!layer.plan.tiled) pack_backward(layer, group);
@@ -311,12 +317,13 @@ void prepare_backward(const LayerBackward<Real>& layer, const Group& group) {
 }
 
 // All steps, last to first, by the members of a group together.
-template <class Real>
-void backward_direction(LayerBackward<Real> layer, const Group& group) {
+template <class Term>
+void backward_direction(LayerBackward<Term> layer, const Group& group) {
+  using Real = RealOf<Term>;
   const Problem& problem = *layer.problem;
   prepare_backward(layer, group);
   group.barrier->wait();
-  if constexpr (kTiled<Real>) {
+  if constexpr (kTiled<Term>) {
     if (layer.plan.tiled && !tiles_hold_all(layer, group)) {
       layer.plan.tiled = false;
       pack_backward(layer, group);
@@ -351,11 +358,11 @@ void backward_direction(LayerBackward<Real> layer, const Group& group) {
     const Range own = share_rows(problem, t0, t1, group.rank, group.size);
     if (!by_unit) part.rows = own;
     if (layer.bring_x.data != nullptr) {  // complete before block_gradients
-      bring_steps(layer.bring_x, layer.brought_x, problem, layer.in, t0, t1, own);
+      bring_steps(layer.bring_x, layer.brought_x, layer.in, problem, layer.in, t0, t1, own);
       layer.x = layer.brought_x - here.first * layer.in;
     }
     if (layer.bring_doutput.data != nullptr) {
-      bring_steps(layer.bring_doutput, layer.brought_doutput, problem, problem.out(), t0, t1, own);
+      bring_steps(layer.bring_doutput, layer.brought_doutput, problem.out(), problem, problem.out(), t0, t1, own);
       layer.doutput = layer.brought_doutput - here.first * problem.out();
       if (by_unit) group.barrier->wait();
     }

@@ -40,10 +40,10 @@ inline Gates<Real> load_gates(const Real* at, Index panel_stride) {
   const Real* const second = kHalves == 1 ? at + 2 * lanes : at + panel_stride;
   return {load(at), load(at + lanes), load(second), load(second + lanes)};
 }
-template <class Real, class Put>
-inline __attribute__((always_inline)) void put_gates(Real* at, Index panel_stride, const Gates<Real>& gates, const Put& put) {
+template <class Element, class Real, class Put>
+inline __attribute__((always_inline)) void put_gates(Element* at, Index panel_stride, const Gates<Real>& gates, const Put& put) {
   constexpr Index lanes = kLanes<Real>;
-  Real* const second = kHalves == 1 ? at + 2 * lanes : at + panel_stride;
+  Element* const second = kHalves == 1 ? at + 2 * lanes : at + panel_stride;
   put(at, gates.i);
   put(at + lanes, gates.f);
   put(second, gates.g);

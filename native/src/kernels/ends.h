@@ -37,6 +37,12 @@ inline void convert(const float* from, Narrow* to, Index count) {
   narrow(from, to, count);
 }
 
+template <class From, class To>
+  requires(sizeof(From) == 2 && sizeof(To) == 2)
+inline void convert(const From* from, To* to, Index count) {
+  for (Index k = 0; k < count; k += kLanes<float>) store_columns(to + k, load_columns(from + k, count - k), count - k);
+}
+
 // An array's row k, brought here or sent there; the row that comes four later is fetched meanwhile, as rows stand anywhere
 // (copying 1.1 MB from L3: 1.3x).
 template <class Element>
@@ -47,18 +53,16 @@ inline void fetch_ahead(const Element* array, const Index* rows, Index k, const 
   const Index bytes = shape.width * static_cast<Index>(sizeof(Element));
   for (Index at = 0; at < bytes; at += 64) __builtin_prefetch(row + at);
 }
-template <class Element, class Real>
-inline void bring_row(const Element* from, const Index* rows, Index k, const Shape& shape, Real* own) {
-  fetch_ahead(from, rows, k, shape);
-  Real* const to = own + k * shape.width;
-  if (rows[k] < 0) {
-    for (Index j = 0; j < shape.width; ++j) to[j] = Real(0);
-  } else {
-    convert(from + rows[k] * shape.width, to, shape.width);
-  }
+// Where its own width is larger, zeros follow.
+template <class Element, class Own>
+inline void bring_row(const Element* from, const Index* rows, Index k, const Shape& shape, Own* to, Index own_width) {
+  if (rows != nullptr) fetch_ahead(from, rows, k, shape);
+  const Index row = rows == nullptr ? k : rows[k];
+  if (row >= 0) convert(from + row * shape.width, to, shape.width);
+  for (Index j = row < 0 ? 0 : shape.width; j < own_width; ++j) to[j] = Own{};
 }
-template <class Element, class Real>
-inline void send_row(const Real* own, const Index* rows, Index k, const Shape& shape, Element* to) {
+template <class Element, class Own>
+inline void send_row(const Own* own, const Index* rows, Index k, const Shape& shape, Element* to) {
   fetch_ahead(to, rows, k, shape);
   if (rows[k] >= 0) convert(own + k * shape.width, to + rows[k] * shape.width, shape.width);
 }
@@ -77,21 +81,21 @@ inline void for_steps(const Problem& problem, Index t0, Index t1, const Range& r
 inline bool block_by_block(const Problem& problem, const Index* rows) {
   return rows != nullptr && problem.D == 1 && problem.T > 1;
 }
-// The rows [rows) of the steps [t0, t1); `own` begins with step t0.
-template <class Real>
-inline void bring_steps(const Source<Real>& array, Real* own, const Problem& problem, Index width, Index t0, Index t1,
+// The rows [rows) of the steps [t0, t1); `own` begins with step t0, its rows `ld` apart.
+template <class Real, class Own>
+inline void bring_steps(const Source<Real>& array, Own* own, Index ld, const Problem& problem, Index width, Index t0, Index t1,
                         const Range& rows) {
   const Shape shape{problem.rows(), width};
-  Real* const base = own - problem.row(t0) * width;
   visit(array, [&](const auto* from) {
-    for_steps(problem, t0, t1, rows, [&](Index k) { bring_row(from, array.rows, k, shape, base); });
+    for_steps(problem, t0, t1, rows,
+              [&](Index k) { bring_row(from, array.rows, k, shape, own + (k - problem.row(t0)) * ld, ld); });
   });
 }
-template <class Real>
-inline void send_steps(const Real* own, const Target<Real>& array, const Problem& problem, Index width, Index t0, Index t1,
+template <class Real, class Own>
+inline void send_steps(const Own* own, const Target<Real>& array, const Problem& problem, Index width, Index t0, Index t1,
                        const Range& rows) {
   const Shape shape{problem.rows(), width};
-  const Real* const base = own - problem.row(t0) * width;
+  const Own* const base = own - problem.row(t0) * width;
   visit(array, [&](auto* to) { for_steps(problem, t0, t1, rows, [&](Index k) { send_row(base, array.rows, k, shape, to); }); });
 }
 
@@ -117,9 +121,26 @@ inline const Real* brought(const Source<Real>& array, Real* own, const Shape& sh
       return;
     }
     const Range mine = share(shape.rows, member.rank, member.size);
-    for (Index k = mine.first; k < mine.last; ++k) bring_row(from, array.rows, k, shape, own);
+    for (Index k = mine.first; k < mine.last; ++k) bring_row(from, array.rows, k, shape, own + k * shape.width, shape.width);
   });
   return own;
+}
+
+// The same as elements of terms, whose own rows may be wider.
+template <class Term, class Real>
+inline const ElementOf<Term>* brought_as(const Source<Real>& array, ElementOf<Term>* own, const Shape& shape,
+                                         const Member& member) {
+  if constexpr (kNumbers<Term> == 1) {
+    return brought(array, own, shape, member);
+  } else {
+    if (own == nullptr) return static_cast<const ElementOf<Term>*>(array.data);
+    visit(array, [&](const auto* from) {
+      const Range mine = share(shape.rows, member.rank, member.size);
+      const Index width = padded<Term>(shape.width);
+      for (Index k = mine.first; k < mine.last; ++k) bring_row(from, array.rows, k, shape, own + k * width, width);
+    });
+    return own;
+  }
 }
 
 // to += an array, a member's share of it.
@@ -145,8 +166,8 @@ template <class Real>
 inline Real* own_or_there(const Target<Real>& array, Real* own) {
   return own == nullptr ? static_cast<Real*>(array.data) : own;
 }
-template <class Real>
-inline void send_share(const Real* own, const Target<Real>& array, const Shape& shape, const Member& member) {
+template <class Real, class Own>
+inline void send_share(const Own* own, const Target<Real>& array, const Shape& shape, const Member& member) {
   if (own == nullptr || array == nullptr || own == array.data) return;
   visit(array, [&](auto* to) {
     if (array.rows == nullptr) {
@@ -159,16 +180,29 @@ inline void send_share(const Real* own, const Target<Real>& array, const Shape& 
   });
 }
 
+// Room for an array as elements of terms, where it is not rows of them already.
+template <class Term, class Real>
+inline ElementOf<Term>* take_own_as(Arena& arena, const Source<Real>& array, const Shape& shape) {
+  if constexpr (kNumbers<Term> == 1) {
+    return take_own<Real>(arena, array, shape);
+  } else {
+    const Index width = padded<Term>(shape.width);
+    const bool as_they_are = array.element == Element::bfloat16 && array.rows == nullptr && width == shape.width;
+    return array == nullptr || as_they_are ? nullptr : arena.take<ElementOf<Term>>(shape.rows * width);
+  }
+}
+
 // x, h_0 and c_0: room for those that must be brought.
-template <class Real>
+template <class Term>
 struct OwnInputs {
-  Real* x;
-  Real* h_0;
+  using Real = RealOf<Term>;
+  ElementOf<Term>* x;
+  ElementOf<Term>* h_0;
   Real* c_0;
 
   OwnInputs(Arena& arena, const Inputs<Real>& inputs, const Shape& x, const Ends& ends)
-      : x(take_own<Real>(arena, inputs.x, x)),
-        h_0(take_own<Real>(arena, inputs.h_0, ends.h)),
+      : x(take_own_as<Term>(arena, inputs.x, x)),
+        h_0(take_own_as<Term>(arena, inputs.h_0, ends.h)),
         c_0(take_own<Real>(arena, inputs.c_0, ends.c)) {}
   bool any() const { return x != nullptr || h_0 != nullptr || c_0 != nullptr; }
 };

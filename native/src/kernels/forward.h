@@ -50,22 +50,25 @@ struct ForwardTiles {
 };
 
 // A direction of a layer: its arrays, and the scratch it shares with its group.
-template <class Real>
+template <class Term>
 struct LayerForward {
+  using Real = RealOf<Term>;
+  using Element = ElementOf<Term>;
   const Problem* problem;
   Plan plan;
   int direction;
   Index in;
-  const Real* x;    // (rows, in)
-  const Real* h_0;  // (N, out) or nullptr
-  const Real* c_0;  // (N, H) or nullptr
+  const Element* x;    // (rows, in), rows ld_x() apart
+  const Element* h_0;  // (N, out) or nullptr
+  const Real* c_0;     // (N, H) or nullptr
   Weights<Real> weights;
-  Real* output;         // (rows, D * out), at this direction's columns
+  Element* output;      // (rows, D * out), at this direction's columns
+  Real* exact_output;   // where elements are rounded: the same before that; or nullptr
   Real* h_n;            // (N, out)
   Real* c_n;            // (N, H)
   Real* gates;          // saved: blocks of [panel][row of the block][kPanel]; nullptr at inference
   Real* c;              // saved: (rows, Hp); nullptr at inference
-  Real* panels;         // (panels of gates)[in + out][kPanel]
+  Term* panels;         // (panels of gates)[terms of in, and of out][kPanel]
   Real* bias;           // 4 Hp, in gate order
   Real* hr_panels;      // (panels of P)[H][kPanel]
   Real* c_state;        // (N, Hp): c_0, and at inference c_t
@@ -74,34 +77,39 @@ struct LayerForward {
   ForwardTiles tiles;
   // Block by block, where there is data: x from where its rows stand, and output to there.
   Source<Real> bring;
-  Real* brought;  // (members, rows of the largest block, in)
+  Element* brought;  // (members, rows of the largest block, ld_x())
   Target<Real> send;
 
+  Index ld_x() const { return padded<Term>(in); }
+  Index K() const { return terms<Term>(in) + terms<Term>(problem->out()); }
   Index Hp() const { return unit_blocks<Real>(problem->H) * kLanes<Real>; }
   // Whether saved gates go past the caches: so many will have left most of these before backward comes, and no step reads them.
   bool streams() const {
     constexpr Index many = Index{16} << 20;
-    return gates != nullptr && !plan.project && !is_cut(in + problem->out()) &&
+    return gates != nullptr && !plan.project && !is_cut(K()) &&
            problem->rows() * 4 * Hp() * static_cast<Index>(sizeof(Real)) >= many &&
            reinterpret_cast<std::uintptr_t>(gates) % 64 == 0;
   }
 };
 
 // The input projection b + W x of rows [rows) of a block of steps, into its gate buffer.
-template <class Real>
-void project_rows(const LayerForward<Real>& layer, Index first_row, Index block_rows, Real* gates, Range rows, Range blocks) {
+template <class Term>
+void project_rows(const LayerForward<Term>& layer, Index first_row, Index block_rows, RealOf<Term>* gates, Range rows,
+                  Range blocks) {
+  using Real = RealOf<Term>;
   if (rows.first >= rows.last) return;
-  if constexpr (kTiled<Real>) {
+  if constexpr (kTiled<Term>) {
     if (layer.plan.tiled) {
       project_tiles(layer, first_row, block_rows, gates, rows.first, rows.last - rows.first, nullptr, blocks);
       return;
     }
   }
-  Step<Real> step{};
+  Step<Term> step{};
   step.panels = layer.panels;
   step.bias = layer.bias;
-  step.K = layer.in + layer.problem->out();
-  step.segments[0] = {layer.x + (first_row + rows.first) * layer.in, layer.in, 0, layer.in};
+  step.K = layer.K();
+  const Index in = terms<Term>(layer.in);
+  step.segments[0] = {as_terms<Term>(layer.x) + (first_row + rows.first) * in, in, 0, in};
   step.segment_count = 1;
   step.to_buffer = true;
   step.gates = gates + rows.first * kPanel<Real>;
@@ -119,13 +127,13 @@ inline bool same_shape(const Problem& problem, Index t0, Index t1, int direction
 }
 
 // The input projection of a block of steps: of a member's units, or, for all units, of its rows.
-template <class Real>
-void project_block(const LayerForward<Real>& layer, Index t0, Index t1, Real* gates, Range rows, Range blocks, const Group& group,
-                   bool together) {
+template <class Term>
+void project_block(const LayerForward<Term>& layer, Index t0, Index t1, RealOf<Term>* gates, Range rows, Range blocks,
+                   const Group& group, bool together) {
   const Problem& problem = *layer.problem;
   const Index first_row = problem.row(t0);
   const Range all{0, problem.row(t1) - first_row};
-  if constexpr (kTiled<Real>) {
+  if constexpr (kTiled<Term>) {
     if (layer.plan.tiled) {
       if (!layer.plan.by_unit && group.size > 1) {
         project_own_rows(layer, t0, t1, gates, rows);
@@ -147,33 +155,36 @@ void project_block(const LayerForward<Real>& layer, Index t0, Index t1, Real* ga
 }
 
 // One step of a thread's rows and units.
-template <class Real>
-void forward_step(const LayerForward<Real>& layer, Index t, Range rows, Range blocks, Index first_row, Index block_rows,
-                  Real* gates) {
+template <class Term>
+void forward_step(const LayerForward<Term>& layer, Index t, Range rows, Range blocks, Index first_row, Index block_rows,
+                  RealOf<Term>* gates) {
+  using Real = RealOf<Term>;
   const Problem& problem = *layer.problem;
-  const Index out = problem.out();
-  const Index ld_output = problem.D * out;
+  const Index in = terms<Term>(layer.in);
+  const Index out = terms<Term>(problem.out());
+  const Index ld_output = problem.D * problem.out();
   const Index Hp = layer.Hp();
   Run runs[2];
   const int count = step_runs(problem, layer.direction, t, rows, runs);
   for (int k = 0; k < count; ++k) {
     const Run& run = runs[k];
-    Step<Real> step{};
+    Step<Term> step{};
     step.panels = layer.panels;
     step.bias = layer.bias;
-    step.K = layer.in + out;
-    if (!layer.plan.project) step.segments[step.segment_count++] = {layer.x + run.row * layer.in, layer.in, 0, layer.in};
+    step.K = layer.K();
+    if (!layer.plan.project) step.segments[step.segment_count++] = {as_terms<Term>(layer.x) + run.row * in, in, 0, in};
     if (run.previous >= 0) {
-      step.segments[step.segment_count++] = {layer.output + run.previous * ld_output, ld_output, layer.in, out};
+      const Index ld = ld_output / kNumbers<Term>;
+      step.segments[step.segment_count++] = {as_terms<Term>(layer.output) + run.previous * ld, ld, in, out};
     } else if (layer.h_0 != nullptr) {
-      step.segments[step.segment_count++] = {layer.h_0 + run.first * out, out, layer.in, out};
+      step.segments[step.segment_count++] = {as_terms<Term>(layer.h_0) + run.first * out, out, in, out};
     }
     step.from_buffer = layer.plan.project;
     // Every other step goes the other way: of weights that do not fit in L2, what the step before read last is still there.
     step.backwards = t % 2 == 1;
     step.gates = gates == nullptr ? nullptr : gates + (run.row - first_row) * kPanel<Real>;
     step.gates_panel_stride = block_rows * kPanel<Real>;
-    if (layer.gates != nullptr) step.keep_gates = layer.streams() ? Step<Real>::Keep::streamed : Step<Real>::Keep::stored;
+    if (layer.gates != nullptr) step.keep_gates = layer.streams() ? Step<Term>::Keep::streamed : Step<Term>::Keep::stored;
     Real* const state = layer.c_state + run.first * Hp;
     step.c = layer.c == nullptr ? state : layer.c + run.row * Hp;
     if (run.previous < 0) {
@@ -183,15 +194,23 @@ void forward_step(const LayerForward<Real>& layer, Index t, Range rows, Range bl
     }
     step.Hp = Hp;
     step.H = problem.H;
-    step.h = problem.P > 0 ? layer.h_full + run.first * Hp : layer.output + run.row * ld_output;
-    step.ldh = problem.P > 0 ? Hp : ld_output;
+    step.h = layer.output + run.row * ld_output;
+    step.ldh = ld_output;
+    if (layer.exact_output != nullptr) step.exact_h = layer.exact_output + run.row * ld_output;
+    if constexpr (kNumbers<Term> == 1) {
+      if (problem.P > 0) {
+        step.h = layer.h_full + run.first * Hp;
+        step.ldh = Hp;
+      }
+    }
     step.run_cut(run.last - run.first, blocks, gates != nullptr);
   }
 }
 
 // h_n and c_n of the rows [rows): a row's state after its own last step.
-template <class Real>
-void final_state(const LayerForward<Real>& layer, Range rows) {
+template <class Term>
+void final_state(const LayerForward<Term>& layer, Range rows) {
+  using Real = RealOf<Term>;
   const Problem& problem = *layer.problem;
   const Index out = problem.out();
   const Index Hp = layer.Hp();
@@ -200,28 +219,28 @@ void final_state(const LayerForward<Real>& layer, Range rows) {
     if (layer.direction == 0)
       while (t + 1 < problem.T && problem.batch(t + 1) > n) ++t;
     const Index row = problem.row(t) + n;
-    const Real* const h = layer.output + row * problem.D * out;
     const Real* const c = layer.c == nullptr ? layer.c_state + n * Hp : layer.c + row * Hp;
-    for (Index j = 0; j < out; ++j) layer.h_n[n * out + j] = h[j];
+    convert(layer.output + row * problem.D * out, layer.h_n + n * out, out);
     for (Index j = 0; j < problem.H; ++j) layer.c_n[n * problem.H + j] = c[j];
   }
 }
 
 // All steps, by the members of a group together.
-template <class Real>
-void forward_direction(LayerForward<Real> layer, const Group& group) {
+template <class Term>
+void forward_direction(LayerForward<Term> layer, const Group& group) {
+  using Real = RealOf<Term>;
   const Problem& problem = *layer.problem;
   const Index H = problem.H;
   const Index Hp = layer.Hp();
   const Index out = problem.out();
-  const Index K = layer.in + out;
+  const Index in = terms<Term>(layer.in);
   const Index unit_groups = unit_blocks<Real>(H);
   const Range packed = share(unit_groups, group.rank, group.size);
-  if constexpr (kTiled<Real>) {
+  if constexpr (kTiled<Term>) {
     if (layer.plan.tiled) pack_input_tiles(layer, group);
   }
-  if (!layer.plan.tiled) pack_gates(layer.weights.w_ih, H, layer.in, layer.panels, 0, K, packed.first, packed.last);
-  pack_gates(layer.weights.w_hh, H, out, layer.panels, layer.in, K, packed.first, packed.last);
+  if (!layer.plan.tiled) pack_gates(layer.weights.w_ih, H, layer.in, layer.panels, 0, layer.K(), packed.first, packed.last);
+  pack_gates(layer.weights.w_hh, H, out, layer.panels, in, layer.K(), packed.first, packed.last);
   pack_bias(layer.weights, H, layer.bias, packed.first, packed.last);
   const Index out_panels = (out + kPanel<Real> - 1) / kPanel<Real>;
   if (problem.P > 0) {
@@ -234,10 +253,10 @@ void forward_direction(LayerForward<Real> layer, const Group& group) {
       for (Index j = 0; j < Hp; ++j) layer.c_state[n * Hp + j] = j < H ? layer.c_0[n * H + j] : Real(0);
   }
   group.barrier->wait();
-  if constexpr (kTiled<Real>) {
+  if constexpr (kTiled<Term>) {
     if (layer.plan.tiled && !tiles_hold_weights(layer, group)) {
       layer.plan.tiled = false;
-      pack_gates(layer.weights.w_ih, H, layer.in, layer.panels, 0, K, packed.first, packed.last);
+      pack_gates(layer.weights.w_ih, H, layer.in, layer.panels, 0, layer.K(), packed.first, packed.last);
       group.barrier->wait();
     }
   }
@@ -273,10 +292,10 @@ void forward_direction(LayerForward<Real> layer, const Group& group) {
     }
     if (layer.bring.data != nullptr) {  // by rows each needs its own; by units all need all
       const bool together = by_unit && !alone;
-      Real* const own = layer.brought + (by_unit ? 0 : group.rank * largest_block(problem) * layer.in);
-      bring_steps(layer.bring, own, problem, layer.in, t0, t1,
+      ElementOf<Term>* const own = layer.brought + (by_unit ? 0 : group.rank * largest_block(problem) * layer.ld_x());
+      bring_steps(layer.bring, own, layer.ld_x(), problem, layer.in, t0, t1,
                   together ? share_rows(problem, t0, t1, group.rank, group.size) : rows);
-      layer.x = own - first_row * layer.in;
+      layer.x = own - first_row * layer.ld_x();
       if (together) group.barrier->wait();
     }
     if (layer.plan.project) project_block(layer, t0, t1, gates, rows, blocks, group, by_unit && !alone);
@@ -291,13 +310,15 @@ void forward_direction(LayerForward<Real> layer, const Group& group) {
         goes_on = in_step();
         if (!goes_on) break;
         const Index last = rows.last < problem.batch(t) ? rows.last : problem.batch(t);
-        const Product<Real> projection{{layer.h_full + rows.first * Hp, Hp, H, 0, 1},
-                                       layer.hr_panels,
-                                       layer.output + (problem.row(t) + rows.first) * problem.D * out,
-                                       problem.D * out,
-                                       out,
-                                       false};
-        projection.run(last - rows.first, columns.first, columns.last);
+        if constexpr (kNumbers<Term> == 1) {
+          const Product<Real> projection{{layer.h_full + rows.first * Hp, Hp, H, 0, 1},
+                                         layer.hr_panels,
+                                         layer.output + (problem.row(t) + rows.first) * problem.D * out,
+                                         problem.D * out,
+                                         out,
+                                         false};
+          projection.run(last - rows.first, columns.first, columns.last);
+        }
       }
       goes_on = in_step();
     }

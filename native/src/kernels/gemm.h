@@ -1,7 +1,8 @@
 // The micro-kernel: R rows x (P panels of kVectors vectors), and products built from it. Included inside an ISA's namespace.
 //
 // A panel is [K][kPanel]: kPanel consecutive columns of the right operand for every k. Every element of a result is added up over
-// k in order, one fused multiply-add a term, whatever the tile it falls in: the bits do not depend on how rows are grouped.
+// k in order, one fused multiply-add a term, whatever the tile it falls in: the bits do not depend on how rows are grouped. What
+// a Term is: terms.h.
 
 // Gates side by side in a panel: 6 rows x 2 vectors fill 16 registers, 6 x 4 fill 32 (12 or 24 sums, the weights, one broadcast).
 inline constexpr int kVectors = kRegisters >= 32 ? 4 : 2;
@@ -31,19 +32,19 @@ struct Sums {
 };
 
 // sums[r][.] += sum over k < K of a[r * lda + k * STEP] * b[k][.]
-template <int STEP, class Real, int R, int P, int V>
-inline __attribute__((always_inline)) void accumulate(Sums<Real, R, P, V>& sums, const Real* a, Index lda, const Real* b,
+template <int STEP, class Term, class Real, int R, int P, int V>
+inline __attribute__((always_inline)) void accumulate(Sums<Real, R, P, V>& sums, const Term* a, Index lda, const Term* b,
                                                       Index panel_stride, Index K) {
 #pragma GCC unroll 2  // 1.08x sooner at K = 64 to 256: half the loop, and its end is foreseen
   for (Index k = 0; k < K; ++k) {
-    Vec<Real> w[P * V];
+    Vec<Term> w[P * V];
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p)
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) w[p * V + v] = load(b + p * panel_stride + v * kLanes<Real>);
 #pragma GCC unroll 6
     for (int r = 0; r < R; ++r) {
-      const Vec<Real> a_r = broadcast(a[r * lda + k * STEP]);
+      const Vec<Term> a_r = broadcast(a[r * lda + k * STEP]);
 #pragma GCC unroll 16
       for (int v = 0; v < P * V; ++v) sums.at[r][v] = fma(a_r, w[v], sums.at[r][v]);
     }
@@ -94,10 +95,16 @@ inline void store_columns(Element* p, Vec<Real> a, Index columns) {
   }
 }
 
-// The left operand of a product, row-major within each segment of k: a[r][k] = base[k / length * stride + r * lda + k % length].
+// Numbers as elements of terms: as they are. Pairs have their own (isa/avx512_bf16.h).
 template <class Real>
+inline void store_elements(Real* p, Vec<Real> a, Index columns) {
+  store_columns(p, a, columns);
+}
+
+// The left operand of a product, row-major within each segment of k: a[r][k] = base[k / length * stride + r * lda + k % length].
+template <class Term>
 struct Left {
-  const Real* base;
+  const Term* base;
   Index lda;
   Index length;
   Index stride;
@@ -106,10 +113,11 @@ struct Left {
 
 // c[r][j] (+)= sum over k of a[r][k] * panels[j / kPanel][k][j % kPanel], for rows r < rows and panels [p0, p1); only columns
 // j < columns of c are touched.
-template <class Real>
+template <class Term>
 struct Product {
-  Left<Real> a;
-  const Real* panels;
+  using Real = RealOf<Term>;
+  Left<Term> a;
+  const Term* panels;
   Real* c;
   Index ldc;
   Index columns;
@@ -125,7 +133,7 @@ struct Product {
     template <int R, int P, int V = kVectors>
     inline void columns(Index row, Index first_panel) const {
       static_assert(P == 1 || V == kVectors);
-      const Left<Real>& a = product.a;
+      const Left<Term>& a = product.a;
       const Index K = a.length * a.segments;
       Sums<Real, R, P, V> sums;
       for (int r = 0; r < R; ++r)

@@ -3,6 +3,11 @@
 
 namespace fastlstm::FASTLSTM_ISA {
 
+#include "kernels/terms.h"
+#ifdef FASTLSTM_PAIRS
+#include FASTLSTM_PAIRS
+#endif
+//
 #include "kernels/activations.h"
 #include "kernels/gemm.h"
 //
@@ -12,13 +17,16 @@ namespace fastlstm::FASTLSTM_ISA {
 #include "kernels/ends.h"
 //
 #include "kernels/pack.h"
+#ifdef FASTLSTM_PAIRS
+#include "kernels/pairs.h"
+#endif
 //
 #ifdef FASTLSTM_TILES
 #include FASTLSTM_TILES
 //
 #include "kernels/tiles.h"
 #else
-template <class Real>
+template <class Term>
 inline constexpr bool kTiled = false;  // products on matrix tiles
 struct Tiles {
   explicit Tiles(bool /*on*/) {}
@@ -45,6 +53,9 @@ struct Tiles {
 //
 #include "kernels/layers.h"
 //
+#include "kernels/backward_layers.h"
+#include "kernels/forward_layers.h"
+//
 #include "kernels/trace.h"
 
 template <class Real, Vec<Real> (*f)(Vec<Real>)>
@@ -52,10 +63,11 @@ void map(const Real* x, Real* y, Index count) {
   for (Index k = 0; k < count; k += kLanes<Real>) store_columns(y + k, f(load_columns(x + k, count - k)), count - k);
 }
 
-template <class Real>
-constexpr Kernels<Real> kernels() {
-  return {saved_size<Real>,   forward_scratch<Real>,    forward_layers<Real>,  backward_scratch<Real>, backward_layers<Real>,
-          trace_layers<Real>, map<Real, sigmoid<Real>>, map<Real, tanh<Real>>, machine<Real>};
+template <class Term>
+constexpr Kernels<RealOf<Term>> kernels() {
+  using Real = RealOf<Term>;
+  return {saved_size<Real>,   forward_scratch<Term>,    forward_layers<Term>,  backward_scratch<Term>, backward_layers<Term>,
+          trace_layers<Real>, map<Real, sigmoid<Real>>, map<Real, tanh<Real>>, machine<Term>};
 }
 
 }  // namespace fastlstm::FASTLSTM_ISA

@@ -1,13 +1,14 @@
 // A step's sums of the gates and its cells, for some rows and units. Included inside an ISA's namespace.
 
 // A tile of a step: the sums of the gates for R rows and U blocks of units, and then the cell.
-template <class Real>
+template <class Term>
 struct Step {
-  const Real* panels;  // of all gates
+  using Real = RealOf<Term>;
+  const Term* panels;  // of all gates
   const Real* bias;
-  Index K;  // their depth
-  struct Segment {
-    const Real* a;
+  Index K;          // their depth
+  struct Segment {  // of the sum over k
+    const Term* a;
     Index lda;
     Index k0;
     Index K;
@@ -22,8 +23,9 @@ struct Step {
   const Real* c_prev;  // (., Hp) or nullptr: zeros
   Real* c;             // (., Hp)
   Index Hp;
-  Real* h;  // h_t, rows ldh apart, `H` columns
+  ElementOf<Term>* h;  // h_t, rows ldh apart, `H` columns
   Index ldh;
+  Real* exact_h;  // where h is rounded: h_t before that, as far apart; or nullptr
   Index H;
 
   struct Tile {
@@ -36,7 +38,7 @@ struct Step {
       constexpr int all = U * kHalves;
       constexpr int P = R * all * kVectors <= (kRegisters >= 32 ? 24 : 8) ? all : 1;
       Real parked[R][U * 4 * lanes];
-      const Real* const panels = step.panels + block * kHalves * step.K * kPanel<Real>;
+      const Term* const panels = step.panels + block * kHalves * step.K * kPanel<Real>;
       Real* const gates =
           step.gates == nullptr ? nullptr : step.gates + block * kHalves * step.gates_panel_stride + row * kPanel<Real>;
       for (int p = 0; p < all; p += P) {
@@ -95,7 +97,10 @@ struct Step {
   }
   // h_t = o tanh(c_t)
   inline __attribute__((always_inline)) void to_h(Vec<Real> o, Index row, Index unit) const {
-    store_columns(h + row * ldh + unit, o * tanh(load(c + row * Hp + unit)), H - unit);
+    const Vec<Real> h_t = o * tanh(load(c + row * Hp + unit));
+    store_elements(h + row * ldh + unit, h_t, H - unit);
+    if constexpr (kNumbers<Term> > 1)
+      if (exact_h != nullptr) store_columns(exact_h + row * ldh + unit, h_t, H - unit);
   }
 
   void run(Index rows, Range blocks) const {

@@ -12,14 +12,26 @@ inline void pack_tile(const Real* source, Index ld, Index rows, Index count, Rea
     for (Index j = 0; j < kTileRows; ++j) tile[r * kTileRows + j] = source != nullptr && j < count ? source[r * ld + j] : Real(0);
 }
 
-// sums[feature][gate order] += features^T dgates over the rows of a block, for the panels of one tile of features.
+// The feature of the biases, 1, which a tile has once.
 template <class Real>
+inline void pack_ones(Real* tile, Index rows) {
+  for (Index k = 0; k < rows * kTileRows; ++k) tile[k] = Real(1);
+}
+// pack_tile of the rows [row0, row0 + rows) of a block, into the whole block's tile.
+template <class Real>
+inline void pack_tile(const Real* source, Index ld, Index row0, Index rows, Index count, Real* tile) {
+  pack_tile(source, ld, rows, count, tile + row0 * kTileRows);
+}
+
+// sums[feature][gate order] += features^T dgates over the rows of a block, for the panels of one tile of features.
+template <class Term>
 struct FeatureTile {
-  const Real* features;  // [rows][kTileRows]
-  const Real* right;     // panels: [rows][kPanel]
+  using Real = RealOf<Term>;
+  const Term* features;  // [rows][kTileRows]
+  const Term* right;     // panels: [rows][kPanel]
   Real* sums;            // at the tile's first feature
   Index ld;
-  Index rows;
+  Index rows;  // in terms
 
   template <int R>
   inline void run(Index /*first row: a tile is one by itself*/) const {
@@ -38,19 +50,19 @@ struct FeatureTile {
 };
 
 // Adds a block to the gradients of the weights, for the tiles of features [mine).
-template <class Real>
-void weight_gradients(const LayerBackward<Real>& layer, Index t0, Index t1, Range mine) {
+template <class Term>
+void weight_gradients(const LayerBackward<Term>& layer, Index t0, Index t1, Range mine) {
   const Problem& problem = *layer.problem;
   const Index first_row = problem.row(t0);
   const Index rows = problem.row(t1) - first_row;
   const Index out = problem.out();
-  const Index tile_size = rows * kTileRows;
+  const Index tile_size = terms<Term>(rows) * kTileRows;
   const Index ones = layer.x_tiles() + layer.h_tiles();
   for (Index m = mine.first; m < mine.last; ++m) {
-    Real* const tile = layer.features + m * tile_size;
+    Term* const tile = layer.features + m * tile_size;
     if (m < layer.x_tiles()) {
       const Index j = m * kTileRows;
-      pack_tile(layer.x + first_row * layer.in + j, layer.in, rows, layer.in - j, tile);
+      pack_tile(layer.x + first_row * layer.in + j, layer.in, 0, rows, layer.in - j, tile);
     } else if (m < ones) {
       const Index j = (m - layer.x_tiles()) * kTileRows;
       for (Index t = t0; t < t1; ++t) {
@@ -58,16 +70,17 @@ void weight_gradients(const LayerBackward<Real>& layer, Index t0, Index t1, Rang
         const int count = step_runs(problem, layer.direction, t, {0, problem.N}, runs);
         for (int k = 0; k < count; ++k) {
           const Run& run = runs[k];
-          Real* const to = tile + (run.row - first_row) * kTileRows;
+          const Index row0 = run.row - first_row;
+          const Index here = run.last - run.first;
           if (run.previous >= 0) {
-            pack_tile(layer.output + run.previous * problem.D * out + j, problem.D * out, run.last - run.first, out - j, to);
+            pack_tile(layer.output + run.previous * problem.D * out + j, problem.D * out, row0, here, out - j, tile);
           } else {
-            pack_tile(layer.h_0 == nullptr ? nullptr : layer.h_0 + run.first * out + j, out, run.last - run.first, out - j, to);
+            pack_tile(layer.h_0 == nullptr ? layer.h_0 : layer.h_0 + run.first * out + j, out, row0, here, out - j, tile);
           }
         }
       }
     } else {
-      for (Index k = 0; k < tile_size; ++k) tile[k] = Real(1);
+      pack_ones(tile, rows);
     }
   }
   const Index ld = 4 * layer.Hp();
@@ -85,24 +98,25 @@ void weight_gradients(const LayerBackward<Real>& layer, Index t0, Index t1, Rang
       feature = layer.in + out;
       count = 1;
     }
-    const FeatureTile<Real> tile{layer.features + m * tile_size, layer.dgates + p * rows * kPanel<Real>,
-                                 layer.dsums + feature * ld + p * kPanel<Real>, ld, rows};
+    const FeatureTile<Term> tile{layer.features + m * tile_size, layer.dgate_panels() + p * terms<Term>(rows) * kPanel<Term>,
+                                 layer.dsums + feature * ld + p * kPanel<Term>, ld, terms<Term>(rows)};
     for_tiles(count < kTileRows ? count : kTileRows, tile);
   };
   // As many tiles of features as half an L2 of 512 KiB holds meet every panel of gate gradients before the next ones come.
-  const Index tile_bytes = tile_size * static_cast<Index>(sizeof(Real));
+  const Index tile_bytes = tile_size * static_cast<Index>(sizeof(Term));
   const Index half_l2 = Index{256} << 10;
   const Index at_once = tile_bytes > 0 && tile_bytes < half_l2 ? half_l2 / tile_bytes : 1;
   for (Index m0 = mine.first; m0 < mine.last; m0 += at_once) {
     const Index m1 = m0 + at_once < mine.last ? m0 + at_once : mine.last;
-    for (Index p = 0; p < ld / kPanel<Real>; ++p)
+    for (Index p = 0; p < ld / kPanel<Term>; ++p)
       for (Index m = m0; m < m1; ++m) add_tile(p, m);
   }
 }
 
 // dW_hr += dh_projected^T h_full over a block, for the tiles of P [mine).
-template <class Real>
-void projection_gradients(const LayerBackward<Real>& layer, Index rows, Range mine) {
+template <class Term>
+void projection_gradients(const LayerBackward<Term>& layer, Index rows, Range mine) {
+  using Real = RealOf<Term>;
   const Index P = layer.problem->P;
   for (Index m = mine.first; m < mine.last; ++m) {
     Real* const tile = layer.projected_features + m * rows * kTileRows;
@@ -117,8 +131,8 @@ void projection_gradients(const LayerBackward<Real>& layer, Index rows, Range mi
 }
 
 // dx of a member's rows of the block, to where they stand.
-template <class Real>
-void send_dx(const LayerBackward<Real>& layer, Index first_row, const Range& mine) {
+template <class Term>
+void send_dx(const LayerBackward<Term>& layer, Index first_row, const Range& mine) {
   if (layer.send_dx.data == nullptr) return;
   const Shape shape{layer.problem->rows(), layer.in};
   visit(layer.send_dx, [&](auto* to) {
@@ -127,46 +141,52 @@ void send_dx(const LayerBackward<Real>& layer, Index first_row, const Range& min
 }
 
 // What a block of steps, its gate gradients complete, gives to dx and the weights: a thread's share of it.
-template <class Real>
-void block_gradients(const LayerBackward<Real>& layer, Index t0, Index t1, const Group& group) {
+template <class Term>
+void block_gradients(const LayerBackward<Term>& layer, Index t0, Index t1, const Group& group) {
   const Problem& problem = *layer.problem;
   const Index first_row = problem.row(t0);
   const Index rows = problem.row(t1) - first_row;
   bool tiled = false;
-  if constexpr (kTiled<Real>) {
+  if constexpr (kTiled<Term>) {
     tiled = layer.plan.tiled;
     if (tiled) {
-      pair_gates(layer, rows, share(unit_blocks<Real>(problem.H), group.rank, group.size));
+      pair_gates(layer, rows, share(unit_blocks<RealOf<Term>>(problem.H), group.rank, group.size));
       if (layer.dx != nullptr) {
         const Range mine = share(rows, group.rank, group.size);
         gates_times(layer, mine.first, layer.tiles.ih_panels, layer.weights.w_ih.element,
                     layer.dx + (first_row + mine.first) * layer.in, layer.in, layer.in, layer.add_dx)
-            .run(mine.last - mine.first, 0, (layer.in + kPanel<Real> - 1) / kPanel<Real>);
+            .run(mine.last - mine.first, 0, (layer.in + kPanel<Term> - 1) / kPanel<Term>);
         send_dx(layer, first_row, mine);
       }
       group.barrier->wait();
       weight_gradients_by_tiles(layer, t0, t1, group);
     }
   }
+  if constexpr (kNumbers<Term> > 1) {
+    const Range mine = share(4 * layer.Hp() / kPanel<Term>, group.rank, group.size);
+    pair_rows(layer.dgates, rows, layer.dgate_pairs, mine.first, mine.last);
+  }
   if (!tiled && layer.dx != nullptr) {
     const Range mine = share(rows, group.rank, group.size);
-    const Product<Real> product{gate_rows(layer, mine.first, rows),
+    const Product<Term> product{gate_rows(layer, mine.first, rows),
                                 layer.ih_panels,
                                 layer.dx + (first_row + mine.first) * layer.in,
                                 layer.in,
                                 layer.in,
                                 layer.add_dx};
-    product.run(mine.last - mine.first, 0, (layer.in + kPanel<Real> - 1) / kPanel<Real>);
+    product.run(mine.last - mine.first, 0, (layer.in + kPanel<Term> - 1) / kPanel<Term>);
     send_dx(layer, first_row, mine);
   }
+  if constexpr (kNumbers<Term> > 1) group.barrier->wait();
   if (!tiled) weight_gradients(layer, t0, t1, share(layer.tile_count(), group.rank, group.size));
   if (layer.dweights.w_hr != nullptr)
     projection_gradients(layer, rows, share((problem.P + kTileRows - 1) / kTileRows, group.rank, group.size));
 }
 
 // The summed gradients into the caller's arrays, and the states' gradients.
-template <class Real>
-void write_gradients(const LayerBackward<Real>& layer, const Group& group) {
+template <class Term>
+void write_gradients(const LayerBackward<Term>& layer, const Group& group) {
+  using Real = RealOf<Term>;
   const Problem& problem = *layer.problem;
   const Index H = problem.H;
   const Index out = problem.out();

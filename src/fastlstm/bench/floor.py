@@ -21,22 +21,30 @@ class Floor(NamedTuple):
     def seconds(self, work: Work) -> float:
         """No engine bound to torch.mm's units and to memory can do `work` in less.
 
-        An engine can be below it: with matrix units that torch.mm leaves alone in float32 (AMX in bfloat16), or where
-        everything stays in a cache, whose bandwidth is many times that of memory.
+        An engine can be below it: in float32 with matrix units that torch.mm leaves alone there (AMX), or where everything
+        stays in a cache, whose bandwidth is many times that of memory.
         """
         return max(work.flops / self.flops, work.bytes / self.bandwidth)
 
 
+# The products that a call in a dtype could be made of: the faster one is its peak. Not every processor has units for bfloat16.
+PRODUCTS = {"bfloat16": (torch.bfloat16, torch.float32), "float32": (torch.float32,), "float64": (torch.float64,)}
+
+
 def measure_floor(dtype: str) -> Floor:
-    """With as many threads as torch uses now. float64 has a peak of its own; what is narrower computes in float32."""
-    a = torch.ones(EDGE, EDGE, dtype=torch.float64 if dtype == "float64" else torch.float32)
-    product = torch.empty_like(a)
+    """Of a dtype of the grid, with as many threads as torch uses now."""
     source = torch.ones(COPIED, dtype=torch.uint8)
     target = torch.ones_like(source)  # its pages exist before the clock runs
     return Floor(
-        flops=2 * EDGE**3 / _fastest(lambda: torch.mm(a, a, out=product), 30),
+        flops=max(_flops(product) for product in PRODUCTS[dtype]),
         bandwidth=2 * COPIED / _fastest(lambda: target.copy_(source), 10),
     )
+
+
+def _flops(dtype: torch.dtype) -> float:
+    a = torch.ones(EDGE, EDGE, dtype=dtype)
+    product = torch.empty_like(a)
+    return 2 * EDGE**3 / _fastest(lambda: torch.mm(a, a, out=product), 30)
 
 
 def _fastest(call: Callable[[], object], count: int) -> float:

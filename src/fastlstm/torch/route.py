@@ -61,7 +61,7 @@ def choose(device: torch.device, dtype: torch.dtype) -> Engine:
     if dtype in REAL:
         return Engine("native", f"the CPU engine computes in {str(dtype).removeprefix('torch.')}")
     if dtype in HALF:
-        return Engine("native", f"the CPU engine computes in float32 and rounds to {str(dtype).removeprefix('torch.')}")
+        return Engine("native", f"the CPU engine adds up in float32 and rounds to {str(dtype).removeprefix('torch.')}")
     return Engine("composite", f"the CPU engine has no {str(dtype).removeprefix('torch.')}")
 
 
