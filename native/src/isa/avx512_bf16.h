@@ -45,3 +45,21 @@ inline Vec<Pair> zip(const BFloat16* first_row, const BFloat16* second_row, Inde
   const auto row = [&](const BFloat16* p) { return p == nullptr ? _mm256_setzero_si256() : _mm256_maskz_loadu_epi16(mask, p); };
   return zip(row(first_row), row(second_row));
 }
+// The same of two Vecs' columns, all there, to `to`.
+inline void zip_two(const BFloat16* first_row, const BFloat16* second_row, Pair* to) {
+  alignas(64) static constexpr std::uint16_t order[2][32] = {
+      {0, 32, 1, 33, 2, 34, 3, 35, 4, 36, 5, 37, 6, 38, 7, 39, 8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47},
+      {16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53, 22, 54, 23, 55,
+       24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63}};
+  const __m512i a = _mm512_loadu_si512(first_row);
+  const __m512i b = second_row == nullptr ? _mm512_setzero_si512() : _mm512_loadu_si512(second_row);
+  _mm512_storeu_si512(to, _mm512_permutex2var_epi16(a, _mm512_load_si512(order[0]), b));
+  _mm512_storeu_si512(to + 16, _mm512_permutex2var_epi16(a, _mm512_load_si512(order[1]), b));
+}
+// And of eight numbers of each row, rounded.
+inline void zip_few(const float* first_row, const float* second_row, Pair* to) {
+  const auto a = reinterpret_cast<__m128i>(_mm256_cvtneps_pbh(_mm256_loadu_ps(first_row)));
+  const auto b = reinterpret_cast<__m128i>(_mm256_cvtneps_pbh(_mm256_loadu_ps(second_row)));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_unpacklo_epi16(a, b));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 4), _mm_unpackhi_epi16(a, b));
+}

@@ -267,11 +267,6 @@ void backward_step(const LayerBackward<Term>& layer, Index t, const Part& part, 
   recurrence.run(here.last - here.first, columns.first, columns.last);
 }
 
-template <class Real>
-inline void fill_zero(Real* p, Index count) {
-  for (Index k = 0; k < count; ++k) p[k] = Real(0);
-}
-
 // A member's share of the weights, packed.
 template <class Term>
 void pack_backward(const LayerBackward<Term>& layer, const Group& group) {
@@ -286,14 +281,13 @@ void pack_backward(const LayerBackward<Term>& layer, const Group& group) {
   }
 }
 
-// Packed weights, zeroed sums, and the states' gradients that come from h_n and c_n: a thread's share.
+// Packed weights, and the states' gradients that come from h_n and c_n: a thread's share.
 template <class Term>
 void prepare_backward(const LayerBackward<Term>& layer, const Group& group) {
   using Real = RealOf<Term>;
   const Problem& problem = *layer.problem;
   const Index H = problem.H;
   const Index out = problem.out();
-  const Index ld = 4 * layer.Hp();
   const auto panels = [&](Index columns) { return share((columns + kPanel<Real> - 1) / kPanel<Real>, group.rank, group.size); };
   if constexpr (kTiled<Term>) {
     if (layer.plan.tiled) prepare_tiles(layer, group);
@@ -302,11 +296,7 @@ void prepare_backward(const LayerBackward<Term>& layer, const Group& group) {
   if (problem.P > 0) {
     const Range hr = panels(H);
     pack_columns(layer.weights.w_hr, problem.P, H, layer.hr_panels, hr.first, hr.last);
-    const Range mine = share(problem.P, group.rank, group.size);
-    fill_zero(layer.dhr_sums + mine.first * layer.H_padded(), (mine.last - mine.first) * layer.H_padded());
   }
-  const Range features = share(layer.in + out + 1, group.rank, group.size);
-  fill_zero(layer.dsums + features.first * ld, (features.last - features.first) * ld);
   const Range rows = share(problem.N, group.rank, group.size);
   for (Index n = rows.first; n < rows.last; ++n) {
     for (Index j = 0; j < layer.out_padded(); ++j)
@@ -374,7 +364,7 @@ void backward_direction(LayerBackward<Term> layer, const Group& group) {
       backward_step(layer, t, part, in_step, here, next, last_step);
     }
     group.barrier->wait();
-    block_gradients(layer, t0, t1, group);
+    block_gradients(layer, t0, t1, group, b > 0);
     layer.dx = dx;
     group.barrier->wait();
   }

@@ -168,7 +168,7 @@ inline void pack_feature_tile(const LayerBackward<float>& layer, Index m, Index 
 }
 
 // Adds a block to the gradients of the weights: a member's share of the features.
-inline void weight_gradients_by_tiles(const LayerBackward<float>& layer, Index t0, Index t1, const Group& group) {
+inline void weight_gradients_by_tiles(const LayerBackward<float>& layer, Index t0, Index t1, const Group& group, bool add_to) {
   const Problem& problem = *layer.problem;
   const Index rows = problem.row(t1) - problem.row(t0);
   const Index out = problem.out();
@@ -196,7 +196,7 @@ inline void weight_gradients_by_tiles(const LayerBackward<float>& layer, Index t
                                 ld,
                                 kPanel<float>,
                                 kPanel<float>,
-                                true,
+                                add_to,
                                 nullptr,
                                 parts,
                                 kParts};

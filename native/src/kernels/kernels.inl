@@ -17,9 +17,6 @@ namespace fastlstm::FASTLSTM_ISA {
 #include "kernels/ends.h"
 //
 #include "kernels/pack.h"
-#ifdef FASTLSTM_PAIRS
-#include "kernels/pairs.h"
-#endif
 //
 #ifdef FASTLSTM_TILES
 #include FASTLSTM_TILES
@@ -40,6 +37,9 @@ struct Tiles {
 #include "kernels/backward.h"
 //
 #include "kernels/weight_gradients.h"
+#ifdef FASTLSTM_PAIRS
+#include "kernels/pairs.h"
+#endif
 //
 #include "kernels/single.h"
 //

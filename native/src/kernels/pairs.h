@@ -54,27 +54,32 @@ inline void pair_rows(const BFloat16* dgates, Index rows, Pair* panels, Index p0
     for (Index r = 0; r < rows; r += 2) {
       const BFloat16* const row = dgates + (p * rows + r) * kPanel<Pair>;
       Pair* const to = panels + (p * terms<Pair>(rows) + r / 2) * kPanel<Pair>;
-      for (Index j = 0; j < kPanel<Pair>; j += kLanes<Pair>)
-        store(to + j, zip(row + j, r + 1 < rows ? row + kPanel<Pair> + j : nullptr, kLanes<Pair>));
+      for (Index j = 0; j < kPanel<Pair>; j += 2 * kLanes<Pair>)
+        zip_two(row + j, r + 1 < rows ? row + kPanel<Pair> + j : nullptr, to + j);
     }
 }
 
-// pack_tile of the rows [row0, row0 + rows) of a block, into the whole block's tile of [pair of rows][feature]. Rows come in
-// their order: an odd one finds the row before it there.
-inline void pack_tile(const float* source, Index ld, Index row0, Index rows, Index count, Pair* tile) {
-  const Index features = count < kTileRows ? count : kTileRows;
-  const auto row = [&](Index r) {
-    return source == nullptr || r < 0 || r >= rows ? broadcast(0.0F) : load_first(source + r * ld, static_cast<int>(features));
-  };
-  Index r = 0;
-  if (row0 % 2 == 1) {
-    Pair* const to = tile + row0 / 2 * kTileRows;
-    BFloat16 second[kLanes<Pair>];
-    store_elements(second, row(0), kLanes<Pair>);
-    for (Index j = 0; j < kTileRows; ++j) to[j].second = second[j];
-    r = 1;
-  }
-  for (; r < rows; r += 2) store_first(tile + (row0 + r) / 2 * kTileRows, zip(row(r), row(r + 1)), kTileRows);
+// pack_features: an odd row finds the one before it there.
+inline void pack_features(const float* source, Index ld, Index row0, Index rows, Index features, const FeatureTiles<Pair>& to) {
+  for (Index r = row0 % 2 == 1 ? -1 : 0; r < rows; r += 2)
+    for (Index m = 0; m < to.count; ++m) {
+      const Index left = source == nullptr ? 0 : features - m * kTileRows;
+      const float* const from = source == nullptr ? source : source + r * ld + m * kTileRows;
+      Pair* const at = to.first + m * to.size + (row0 + r) / 2 * kTileRows;
+      const auto row = [&](Index k) {
+        const Index count = r + k < 0 || r + k >= rows ? 0 : left < kTileRows ? left : Index{kTileRows};
+        return load_first(from + k * ld, count > 0 ? static_cast<int>(count) : 0);
+      };
+      if (r < 0) {
+        BFloat16 second[kLanes<Pair>];
+        store_elements(second, row(1), kLanes<Pair>);
+        for (Index j = 0; j < kTileRows; ++j) at[j].second = second[j];
+      } else if (left >= kMoved && r + 1 < rows && row0 + r + 2 < to.rows) {
+        zip_few(from, from + ld, at);
+      } else {
+        store_first(at, zip(row(0), row(1)), kTileRows);
+      }
+    }
 }
 
 // pack_ones

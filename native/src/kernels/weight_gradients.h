@@ -1,26 +1,38 @@
 // What a block of steps gives to dx and the gradients of the weights, once its gate gradients are complete. Included inside an
 // ISA's namespace.
 
-// Packs kTileRows features of `rows` rows that stand ld apart, as [row][feature]; a null source gives zeros.
-template <class Real>
-inline void pack_tile(const Real* source, Index ld, Index rows, Index count, Real* tile) {
-  Index r = 0;
-  if (kLanes<Real> >= kTileRows && source != nullptr &&
-      count >= kLanes<Real>)  // what is stored past a row, the next one overwrites
-    for (; r * kTileRows + kLanes<Real> <= rows * kTileRows; ++r) store(tile + r * kTileRows, load(source + r * ld));
-  for (; r < rows; ++r)
-    for (Index j = 0; j < kTileRows; ++j) tile[r * kTileRows + j] = source != nullptr && j < count ? source[r * ld + j] : Real(0);
-}
+// Tiles of kTileRows features, [term of rows][feature] each, `size` terms apart. A row of one moves as so many numbers, since
+// registers have no six: what stands past it, the next row overwrites; the last row has none.
+inline constexpr Index kMoved = 8;
 
+template <class Term>
+struct FeatureTiles {
+  Term* first;
+  Index size;
+  Index count;
+  Index rows;
+};
+
+// The features of the rows [row0, row0 + rows) of a block, which stand ld apart in `source`, `features` of them, into tiles. A
+// null source gives zeros. Rows come in their order. Row by row: tile by tile, every row's lines came once for each.
+template <class Real>
+inline void pack_features(const Real* source, Index ld, Index row0, Index rows, Index features, const FeatureTiles<Real>& to) {
+  for (Index r = 0; r < rows; ++r)
+    for (Index m = 0; m < to.count; ++m) {
+      const Index left = source == nullptr ? 0 : features - m * kTileRows;
+      const Real* const from = source == nullptr ? source : source + r * ld + m * kTileRows;
+      Real* const at = to.first + m * to.size + (row0 + r) * kTileRows;
+      if (left >= kMoved && row0 + r + 1 < to.rows) {
+        std::memcpy(at, from, kMoved * sizeof(Real));
+      } else {
+        for (Index j = 0; j < kTileRows; ++j) at[j] = j < left ? from[j] : Real(0);
+      }
+    }
+}
 // The feature of the biases, 1, which a tile has once.
 template <class Real>
 inline void pack_ones(Real* tile, Index rows) {
   for (Index k = 0; k < rows * kTileRows; ++k) tile[k] = Real(1);
-}
-// pack_tile of the rows [row0, row0 + rows) of a block, into the whole block's tile.
-template <class Real>
-inline void pack_tile(const Real* source, Index ld, Index row0, Index rows, Index count, Real* tile) {
-  pack_tile(source, ld, rows, count, tile + row0 * kTileRows);
 }
 
 // sums[feature][gate order] += features^T dgates over the rows of a block, for the panels of one tile of features.
@@ -32,6 +44,7 @@ struct FeatureTile {
   Real* sums;            // at the tile's first feature
   Index ld;
   Index rows;  // in terms
+  bool add;    // else there is nothing yet to add to
 
   template <int R>
   inline void run(Index /*first row: a tile is one by itself*/) const {
@@ -44,45 +57,43 @@ struct FeatureTile {
     for (int r = 0; r < R; ++r)
       for (int v = 0; v < kVectors; ++v) {
         Real* const to = sums + r * ld + v * kLanes<Real>;
-        store(to, load(to) + block.at[r][v]);
+        store(to, add ? load(to) + block.at[r][v] : block.at[r][v]);
       }
   }
 };
 
 // Adds a block to the gradients of the weights, for the tiles of features [mine).
 template <class Term>
-void weight_gradients(const LayerBackward<Term>& layer, Index t0, Index t1, Range mine) {
+void weight_gradients(const LayerBackward<Term>& layer, Index t0, Index t1, Range mine, bool add) {
   const Problem& problem = *layer.problem;
   const Index first_row = problem.row(t0);
   const Index rows = problem.row(t1) - first_row;
   const Index out = problem.out();
   const Index tile_size = terms<Term>(rows) * kTileRows;
   const Index ones = layer.x_tiles() + layer.h_tiles();
-  for (Index m = mine.first; m < mine.last; ++m) {
-    Term* const tile = layer.features + m * tile_size;
-    if (m < layer.x_tiles()) {
-      const Index j = m * kTileRows;
-      pack_tile(layer.x + first_row * layer.in + j, layer.in, 0, rows, layer.in - j, tile);
-    } else if (m < ones) {
-      const Index j = (m - layer.x_tiles()) * kTileRows;
-      for (Index t = t0; t < t1; ++t) {
-        Run runs[2];
-        const int count = step_runs(problem, layer.direction, t, {0, problem.N}, runs);
-        for (int k = 0; k < count; ++k) {
-          const Run& run = runs[k];
-          const Index row0 = run.row - first_row;
-          const Index here = run.last - run.first;
-          if (run.previous >= 0) {
-            pack_tile(layer.output + run.previous * problem.D * out + j, problem.D * out, row0, here, out - j, tile);
-          } else {
-            pack_tile(layer.h_0 == nullptr ? layer.h_0 : layer.h_0 + run.first * out + j, out, row0, here, out - j, tile);
-          }
-        }
+  // A member's share of a source's tiles, [first, last), and which of the source's features is the first of them.
+  const auto tiles = [&](Index first, Index last, Index& feature) -> FeatureTiles<Term> {
+    const Index from = first > mine.first ? first : mine.first;
+    const Index to = last < mine.last ? last : mine.last;
+    feature = (from - first) * kTileRows;
+    return {layer.features + from * tile_size, tile_size, to > from ? to - from : 0, rows};
+  };
+  Index j;
+  if (const auto to = tiles(0, layer.x_tiles(), j); to.count > 0)
+    pack_features(layer.x + first_row * layer.in + j, layer.in, 0, rows, layer.in - j, to);
+  if (const auto to = tiles(layer.x_tiles(), ones, j); to.count > 0) {
+    for (Index t = t0; t < t1; ++t) {
+      Run runs[2];
+      const int count = step_runs(problem, layer.direction, t, {0, problem.N}, runs);
+      for (int k = 0; k < count; ++k) {
+        const Run& run = runs[k];
+        const RealOf<Term>* h = layer.h_0 == nullptr ? layer.h_0 : layer.h_0 + run.first * out + j;
+        if (run.previous >= 0) h = layer.output + run.previous * problem.D * out + j;
+        pack_features(h, run.previous >= 0 ? problem.D * out : out, run.row - first_row, run.last - run.first, out - j, to);
       }
-    } else {
-      pack_ones(tile, rows);
     }
   }
+  if (const auto to = tiles(ones, layer.tile_count(), j); to.count > 0) pack_ones(to.first, rows);
   const Index ld = 4 * layer.Hp();
   const auto add_tile = [&](Index p, Index m) {
     Index feature;
@@ -98,8 +109,12 @@ void weight_gradients(const LayerBackward<Term>& layer, Index t0, Index t1, Rang
       feature = layer.in + out;
       count = 1;
     }
-    const FeatureTile<Term> tile{layer.features + m * tile_size, layer.dgate_panels() + p * terms<Term>(rows) * kPanel<Term>,
-                                 layer.dsums + feature * ld + p * kPanel<Term>, ld, terms<Term>(rows)};
+    const FeatureTile<Term> tile{layer.features + m * tile_size,
+                                 layer.dgate_panels() + p * terms<Term>(rows) * kPanel<Term>,
+                                 layer.dsums + feature * ld + p * kPanel<Term>,
+                                 ld,
+                                 terms<Term>(rows),
+                                 add};
     for_tiles(count < kTileRows ? count : kTileRows, tile);
   };
   // As many tiles of features as half an L2 of 512 KiB holds meet every panel of gate gradients before the next ones come.
@@ -115,16 +130,19 @@ void weight_gradients(const LayerBackward<Term>& layer, Index t0, Index t1, Rang
 
 // dW_hr += dh_projected^T h_full over a block, for the tiles of P [mine).
 template <class Term>
-void projection_gradients(const LayerBackward<Term>& layer, Index rows, Range mine) {
+void projection_gradients(const LayerBackward<Term>& layer, Index rows, Range mine, bool add) {
   using Real = RealOf<Term>;
   const Index P = layer.problem->P;
   for (Index m = mine.first; m < mine.last; ++m) {
     Real* const tile = layer.projected_features + m * rows * kTileRows;
-    pack_tile(layer.dh_projected + m * kTileRows, P, rows, P - m * kTileRows, tile);
+    pack_features(layer.dh_projected + m * kTileRows, P, 0, rows, P - m * kTileRows, FeatureTiles<Real>{tile, 0, 1, rows});
     for (Index p = 0; p < layer.H_padded() / kPanel<Real>; ++p) {
-      const FeatureTile<Real> product{tile, layer.h_full + p * rows * kPanel<Real>,
-                                      layer.dhr_sums + m * kTileRows * layer.H_padded() + p * kPanel<Real>, layer.H_padded(),
-                                      rows};
+      const FeatureTile<Real> product{tile,
+                                      layer.h_full + p * rows * kPanel<Real>,
+                                      layer.dhr_sums + m * kTileRows * layer.H_padded() + p * kPanel<Real>,
+                                      layer.H_padded(),
+                                      rows,
+                                      add};
       for_tiles(P - m * kTileRows < kTileRows ? P - m * kTileRows : kTileRows, product);
     }
   }
@@ -142,7 +160,7 @@ void send_dx(const LayerBackward<Term>& layer, Index first_row, const Range& min
 
 // What a block of steps, its gate gradients complete, gives to dx and the weights: a thread's share of it.
 template <class Term>
-void block_gradients(const LayerBackward<Term>& layer, Index t0, Index t1, const Group& group) {
+void block_gradients(const LayerBackward<Term>& layer, Index t0, Index t1, const Group& group, bool add) {
   const Problem& problem = *layer.problem;
   const Index first_row = problem.row(t0);
   const Index rows = problem.row(t1) - first_row;
@@ -159,7 +177,7 @@ void block_gradients(const LayerBackward<Term>& layer, Index t0, Index t1, const
         send_dx(layer, first_row, mine);
       }
       group.barrier->wait();
-      weight_gradients_by_tiles(layer, t0, t1, group);
+      weight_gradients_by_tiles(layer, t0, t1, group, add);
     }
   }
   if constexpr (kNumbers<Term> > 1) {
@@ -178,9 +196,9 @@ void block_gradients(const LayerBackward<Term>& layer, Index t0, Index t1, const
     send_dx(layer, first_row, mine);
   }
   if constexpr (kNumbers<Term> > 1) group.barrier->wait();
-  if (!tiled) weight_gradients(layer, t0, t1, share(layer.tile_count(), group.rank, group.size));
+  if (!tiled) weight_gradients(layer, t0, t1, share(layer.tile_count(), group.rank, group.size), add);
   if (layer.dweights.w_hr != nullptr)
-    projection_gradients(layer, rows, share((problem.P + kTileRows - 1) / kTileRows, group.rank, group.size));
+    projection_gradients(layer, rows, share((problem.P + kTileRows - 1) / kTileRows, group.rank, group.size), add);
 }
 
 // The summed gradients into the caller's arrays, and the states' gradients.
