@@ -68,11 +68,9 @@ def trace(
 
 def _steps(sizes: Sizes, output: Tensor, rest: Sequence[Tensor]) -> list[Steps]:
     """rest: five arrays a layer and direction, then the outputs of the layers but the last."""
-    hidden = [*rest[5 * sizes.cells :], output]
-    return [
-        Steps(hidden[k // sizes.D].chunk(sizes.D, -1)[k % sizes.D], *rest[5 * k : 5 * k + 5])
-        for k in range(sizes.cells)
-    ]
+    outputs = [*rest[5 * sizes.cells :], output]
+    hidden = outputs if sizes.D == 1 else [half for both in outputs for half in both.chunk(2, -1)]
+    return [Steps(h, *rest[5 * k : 5 * k + 5]) for k, h in enumerate(hidden)]
 
 
 def _composite(
@@ -117,9 +115,11 @@ class _Traced(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         sizes, (h_0, c_0, *rest) = call.sizes, tensors
         made = autograd.forward(call, problem, x, h_0, c_0, rest[masks:], rest[:masks], workspace.address)
-        new = x.new_empty if call.segments is None or call.segments.fills else x.new_zeros
-        steps = [new((*x.shape[:-1], sizes.H)) for _ in range(5 * sizes.cells)]
-        hidden = [new((*x.shape[:-1], sizes.D * sizes.out)) for _ in range(sizes.layers - 1)]
+        written = call.segments is None or call.segments.fills
+        new = torch.empty_like if written else torch.zeros_like
+        like_a_step = x.new_empty((*x.shape[:-1], sizes.H))
+        steps = [new(like_a_step) for _ in range(5 * sizes.cells)]
+        hidden = [new(made[0]) for _ in range(sizes.layers - 1)]
         at_steps, at_hidden = [t.data_ptr() for t in steps], [t.data_ptr() for t in hidden]
         _engine.trace(problem, workspace.address, at_steps, at_hidden, torch.get_num_threads())
         return (*made, *steps, *hidden)
