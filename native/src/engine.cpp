@@ -22,10 +22,10 @@ void expect_write(const Target<Real>& array, std::int64_t count) {
 }
 
 template <class Real>
-const Kernels<Real>& kernels_for(const Problem& problem, const Inputs<Real>& inputs) {
+const Kernels<Real>& kernels_for(const Problem& problem, const Inputs<Real>& inputs, const Outputs<Real>& outputs) {
   if constexpr (sizeof(Real) == sizeof(float)) {
     const Isa& isa = current_isa();
-    if (isa.pairs != nullptr && is_paired(problem, inputs)) return *isa.pairs;
+    if (isa.pairs != nullptr && is_paired(problem, inputs, outputs.output)) return *isa.pairs;
   }
   return kernels<Real>();
 }
@@ -63,7 +63,7 @@ std::int64_t saved_size(const Problem& problem, const Target<Real>& output) {
 template <class Real>
 void forward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<Real>& outputs, Real* saved, int threads) {
   if (problem.N == 0) return;
-  const Kernels<Real>& k = kernels_for(problem, inputs);
+  const Kernels<Real>& k = kernels_for(problem, inputs, outputs);
   ForwardCall<Real> call{problem, inputs, outputs, saved, nullptr, useful_threads(problem, threads, false, k.machine())};
   const Workspace scratch(k.forward_scratch(call), Workspace::Use::scratch);
   call.scratch = scratch.data();
@@ -85,7 +85,7 @@ void forward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<R
 template <class Real>
 void backward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<Real>& outputs, const Real* saved,
               const Gradients<Real>& gradients, int threads) {
-  const Kernels<Real>& k = kernels_for(problem, inputs);
+  const Kernels<Real>& k = kernels_for(problem, inputs, outputs);
   BackwardCall<Real> call{
       problem, inputs, outputs, saved, gradients, nullptr, useful_threads(problem, threads, true, k.machine())};
   const Workspace scratch(k.backward_scratch(call), Workspace::Use::scratch);

@@ -49,11 +49,12 @@ Plan plan_layer(const Problem& problem, Index in, int threads, const Machine& ma
   return plan;
 }
 
-bool is_paired(const Problem& problem, const Inputs<float>& inputs) {
+bool is_paired(const Problem& problem, const Inputs<float>& inputs, const Target<float>& output) {
+  const auto narrow = [](const auto& array) { return array.element == Element::bfloat16; };
   const bool fits = problem.T > 1 && problem.P == 0 && problem.H >= kPairedSize && problem.H % 2 == 0;
-  if (!fits || inputs.x.element != Element::bfloat16) return false;
+  if (!fits || !narrow(inputs.x) || !narrow(output) || !(inputs.h_0 == nullptr || narrow(inputs.h_0))) return false;
   for (Index l = 0; l < problem.layers * problem.D; ++l)
-    if (inputs.weights[l].w_ih.element != Element::bfloat16 || inputs.weights[l].w_hh.element != Element::bfloat16) return false;
+    if (!narrow(inputs.weights[l].w_ih) || !narrow(inputs.weights[l].w_hh)) return false;
   return true;
 }
 

@@ -30,10 +30,10 @@ inline constexpr std::int64_t kTiledSize = 256;
 inline constexpr std::int64_t kTiledRows = 16;  // of a tile: as many cost what one does
 
 // Whether a call's products may be of pairs of bfloat16 numbers, as what it multiplies are such numbers anyway: all but the
-// hidden states and the gradients of the gates, which are rounded for it. Against float64, gradients are then off by 0.25% of
-// their norm (float32's, rounded to bfloat16: 0.17%; nn.LSTM's: 0.4%). Few units leave little to average: up to 1.7% at two. Not
-// a single step: it waits for its weights, not for products.
-bool is_paired(const Problem& problem, const Inputs<float>& inputs);
+// hidden states, of which the caller gets such numbers too, and the gradients of the gates. Those are rounded for it. Against
+// float64, gradients are then off by 0.25% of their norm (float32's, rounded to bfloat16: 0.17%; nn.LSTM's: 0.4%). Few units
+// leave little to average: up to 1.7% at two. Not a single step: it waits for its weights, not for products.
+bool is_paired(const Problem& problem, const Inputs<float>& inputs, const Target<float>& output);
 inline constexpr std::int64_t kPairedSize = 32;
 
 // How many threads a call is worth.

@@ -16,8 +16,8 @@ class Problem:
     """The sizes of one call, in the alphabet of the project, and how many rows each step has.
 
     Rows are stored step after step: a dense batch has T * N rows; a packed one has `sum(batch_sizes)`.
-    P = 0 means no projection. `dtype`, of every array: 'float32', 'float64', or 'bfloat16' and 'float16', which are computed in
-    float32 and rounded once. `batch_sizes` (non-increasing, the first is N) is for a packed batch only.
+    P = 0 means no projection. `dtype`, of every array: 'float32', 'float64', or 'bfloat16' and 'float16', which are added up in
+    float32 and rounded. `batch_sizes` (non-increasing, the first is N) is for a packed batch only.
     """
 
     @overload

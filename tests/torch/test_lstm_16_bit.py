@@ -9,6 +9,8 @@ import pytest
 import torch
 from conftest import assert_bits, assert_close, draw, evaluate, twin
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
 
 from fastlstm import LSTM, LSTMCell, _engine
 from fastlstm.torch import functional
@@ -27,6 +29,7 @@ SIZES = [  # I, H, T, N
     (70, 66, 1, 20),
     (130, 96, 12, 9),  # to matrix tiles, where there are some
 ]
+each_width = pytest.mark.parametrize("H", [17, 34])  # in products of pairs, where there are some: even, 32 or more
 each_dtype = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 
 
@@ -174,8 +177,9 @@ def test_infer_takes_16_bits_in_one_crossing(dtype):
 
 
 @each_dtype
-def test_only_what_requires_grad_is_computed(dtype):
-    ours = LSTM(9, 17, 2, dtype=dtype)
+@each_width
+def test_only_what_requires_grad_is_computed(H, dtype):
+    ours = LSTM(9, H, 2, dtype=dtype)
     everything = evaluate(ours, draw(ours, 6, 5))
     for frozen in ("weight_ih_l0", "weight_hh_l1", "bias_ih_l0"):
         some = copy.deepcopy(ours)
@@ -186,8 +190,9 @@ def test_only_what_requires_grad_is_computed(dtype):
 
 
 @each_dtype
-def test_strides_and_negations_change_nothing(dtype):
-    ours = LSTM(9, 17, dtype=dtype)
+@each_width
+def test_strides_and_negations_change_nothing(H, dtype):
+    ours = LSTM(9, H, dtype=dtype)
     call = draw(ours, 6, 5)
     expected = evaluate(ours, call)
     strange = copy.deepcopy(ours)
@@ -237,9 +242,10 @@ def test_rounding_overflows_as_torch_does(dtype):
 
 
 @each_dtype
-def test_the_output_may_be_changed_in_place_before_backward(dtype):
+@each_width
+def test_the_output_may_be_changed_in_place_before_backward(H, dtype):
     """What backward reads is the output before it was rounded, in memory of its own."""
-    ours = LSTM(9, 17, dtype=dtype)
+    ours = LSTM(9, H, dtype=dtype)
     x = torch.randn(6, 5, 9, dtype=dtype)
     gradients = []
     for change in (lambda t: t.mul_(2.0), lambda t: t * 2.0):
@@ -264,11 +270,34 @@ def test_gradients_of_gradients_compute_in_float32(dtype):
     assert_close(penalty(ours, call.x), penalty(twin(ours, torch.float64), call.x.double()), dtype)
 
 
+class Checkpointed(LSTM):
+    def forward(self, *arguments):
+        return checkpoint(super().forward, *arguments, use_reentrant=False)
+
+
 @each_dtype
-def test_saved_tensor_hooks_still_work(dtype, monkeypatch):
-    monkeypatch.undo()  # what a hook watches goes through torch's operators
-    ours = LSTM(9, 17, dtype=dtype)
+@each_width
+def test_who_watches_changes_no_bit(H, dtype):
+    """Saved-tensor hooks, a dispatch mode, torch.compile, checkpointing: the recorded op computes as the direct call does."""
+    ours = LSTM(9, H, 2, dtype=dtype)
     call = draw(ours, 6, 5)
     expected = evaluate(ours, call)
     with torch.autograd.graph.save_on_cpu():
         assert_bits(evaluate(ours, call), expected)
+    with FlopCounterMode(display=False):
+        assert_bits(evaluate(ours, call), expected)
+    again = Checkpointed(9, H, 2, dtype=dtype)
+    again.load_state_dict(ours.state_dict())
+    assert_bits(evaluate(again, call), expected)
+    ours.compile(fullgraph=True, backend="aot_eager")
+    assert_bits(evaluate(ours, call), expected)
+
+
+@each_dtype
+@each_width
+def test_recorded_lengths_have_the_same_bits(H, dtype):
+    ours = LSTM(9, H, dtype=dtype)
+    call, lengths = draw(ours, 6, 5, hx=False), torch.tensor([3, 6, 0, 1, 5])
+    expected = evaluate(ours, call, lengths=lengths)
+    ours.compile(fullgraph=True, backend="aot_eager")
+    assert_bits(evaluate(ours, call, lengths=lengths), expected)

@@ -52,7 +52,7 @@ def test_the_operators_keep_torchs_rules(options, save):
     weights = [p.detach().requires_grad_(save) for p in lstm.parameters()]
     x = torch.randn(4, 2, 3, dtype=torch.float64, requires_grad=save)
     masks = [torch.ones(4, 2, sizes.D * sizes.out, dtype=torch.float64)] * (sizes.layers - 1)
-    per_row = recorded.saved_reals(*sizes.numbers[:5], True) if save else 0
+    per_row = recorded.saved_reals(*sizes.numbers[:5], "float64") if save else 0
     arguments = (x, *call.hx, weights, masks, None, sizes.numbers, per_row)
     torch.library.opcheck(recorded.lstm, arguments)
     packed = torch.tensor([2, 2, 2, 1])

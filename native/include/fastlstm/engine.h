@@ -104,9 +104,10 @@ enum class Element : unsigned char { real, bfloat16, float16 };
 
 // An array that a call reads (Source) or writes (Target). Its elements are the call's Real or, where that is float, 16-bit
 // numbers: widened as they are read, rounded once, to the nearest, ties to even, as they are written. Each array of a call has
-// its own.
-// The rows of x, h_0, c_0, output, h_n, c_n, of what `trace` reads and of their gradients may stand elsewhere: row k is row
-// rows[k] of the array; -1: nowhere, zeros are read, nothing is written. nullptr: one after the other.
+// its own. Where x, h_0, output and the matrices of the weights are bfloat16, and the processor multiplies such numbers, every
+// h_t is rounded before it is read again, and the gradients of the gates before they are multiplied (plan.h, is_paired). The rows
+// of x, h_0, c_0, output, h_n, c_n, of what `trace` reads and of their gradients may stand elsewhere: row k is row rows[k] of the
+// array; -1: nowhere, zeros are read, nothing is written. nullptr: one after the other.
 template <class Real>
 struct Source {
   const void* data = nullptr;

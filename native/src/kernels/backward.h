@@ -14,6 +14,13 @@ struct BackwardTiles {
   int x_parts;          // how many parts the numbers of x have
 };
 
+// What a tile of kTileRows features of so many rows takes: a line more than they are, or 256 rows of several tiles would all
+// stand in the same few sets of L1 (packing 128 features: 12 us, and 3.7 with it).
+template <class Term>
+inline Index feature_tile_size(Index rows) {
+  return terms<Term>(rows) * kTileRows + 64 / static_cast<Index>(sizeof(Term));
+}
+
 template <class Term>
 struct LayerBackward {
   using Real = RealOf<Term>;

@@ -57,7 +57,7 @@ struct BackwardScratch {
     a.dgates = arena.take<ElementOf<Term>>(block * 4 * Hp);
     if (kNumbers<Term> > 1) a.dgate_pairs = arena.take<Term>(terms<Term>(block) * 4 * Hp);
     a.dsums = arena.take<Real>((in + out + 1) * 4 * Hp);
-    a.features = arena.take<Term>((in + 2 * kTileRows + out + kTileRows) * terms<Term>(block));
+    a.features = arena.take<Term>((in / kTileRows + out / kTileRows + 3) * feature_tile_size<Term>(block));
     if (problem.P > 0) {
       a.hr_panels = arena.take<Real>(H_padded * problem.P);
       a.dh_projected = arena.take<Real>(block * problem.P);

@@ -40,7 +40,11 @@ inline void convert(const float* from, Narrow* to, Index count) {
 template <class From, class To>
   requires(sizeof(From) == 2 && sizeof(To) == 2)
 inline void convert(const From* from, To* to, Index count) {
-  for (Index k = 0; k < count; k += kLanes<float>) store_columns(to + k, load_columns(from + k, count - k), count - k);
+  if constexpr (std::is_same_v<From, To>) {
+    std::memcpy(to, from, static_cast<std::size_t>(count) * sizeof(From));
+  } else {
+    for (Index k = 0; k < count; k += kLanes<float>) store_columns(to + k, load_columns(from + k, count - k), count - k);
+  }
 }
 
 // An array's row k, brought here or sent there; the row that comes four later is fetched meanwhile, as rows stand anywhere

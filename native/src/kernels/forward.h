@@ -53,31 +53,30 @@ struct ForwardTiles {
 template <class Term>
 struct LayerForward {
   using Real = RealOf<Term>;
-  using Element = ElementOf<Term>;
   const Problem* problem;
   Plan plan;
   int direction;
   Index in;
-  const Element* x;    // (rows, in), rows ld_x() apart
-  const Element* h_0;  // (N, out) or nullptr
-  const Real* c_0;     // (N, H) or nullptr
+  const ElementOf<Term>* x;    // (rows, in), rows ld_x() apart
+  const ElementOf<Term>* h_0;  // (N, out) or nullptr
+  const Real* c_0;             // (N, H) or nullptr
   Weights<Real> weights;
-  Element* output;      // (rows, D * out), at this direction's columns
-  Real* exact_output;   // where elements are rounded: the same before that; or nullptr
-  Real* h_n;            // (N, out)
-  Real* c_n;            // (N, H)
-  Real* gates;          // saved: blocks of [panel][row of the block][kPanel]; nullptr at inference
-  Real* c;              // saved: (rows, Hp); nullptr at inference
-  Term* panels;         // (panels of gates)[terms of in, and of out][kPanel]
-  Real* bias;           // 4 Hp, in gate order
-  Real* hr_panels;      // (panels of P)[H][kPanel]
-  Real* c_state;        // (N, Hp): c_0, and at inference c_t
-  Real* h_full;         // (N, Hp): o tanh(c_t) before its projection
-  Real* preactivation;  // at inference: a gate buffer, for the rows of a block where the plan projects or cuts
+  ElementOf<Term>* output;  // (rows, D * out), at this direction's columns
+  Real* exact_output;       // where elements are rounded: the same before that; or nullptr
+  Real* h_n;                // (N, out)
+  Real* c_n;                // (N, H)
+  Real* gates;              // saved: blocks of [panel][row of the block][kPanel]; nullptr at inference
+  Real* c;                  // saved: (rows, Hp); nullptr at inference
+  Term* panels;             // (panels of gates)[terms of in, and of out][kPanel]
+  Real* bias;               // 4 Hp, in gate order
+  Real* hr_panels;          // (panels of P)[H][kPanel]
+  Real* c_state;            // (N, Hp): c_0, and at inference c_t
+  Real* h_full;             // (N, Hp): o tanh(c_t) before its projection
+  Real* preactivation;      // at inference: a gate buffer, for the rows of a block where the plan projects or cuts
   ForwardTiles tiles;
   // Block by block, where there is data: x from where its rows stand, and output to there.
   Source<Real> bring;
-  Element* brought;  // (members, rows of the largest block, ld_x())
+  ElementOf<Term>* brought;  // (members, rows of the largest block, ld_x())
   Target<Real> send;
 
   Index ld_x() const { return padded<Term>(in); }

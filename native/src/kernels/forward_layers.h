@@ -4,22 +4,21 @@
 template <class Term>
 struct ForwardScratch {
   using Real = RealOf<Term>;
-  using Element = ElementOf<Term>;
   Term* panels[2];
   Real* bias[2];
   Real* hr_panels[2];
   Real* c_state[2];
   Real* h_full[2];
   Real* preactivation[2];
-  Element* outputs[2];  // of the layers in between, in turn, where they are not saved
-  Element* masked;      // the input of a layer behind dropout
+  ElementOf<Term>* outputs[2];  // of the layers in between, in turn, where they are not saved
+  ElementOf<Term>* masked;      // the input of a layer behind dropout
   ForwardTiles tiles[2];
   Arena arena;
   Ends ends;
   OwnInputs<Term> inputs;
-  Real* h_n;        // before they are sent
-  Real* c_n;        // likewise
-  Element* output;  // likewise, where `saved` does not keep it
+  Real* h_n;                // before they are sent
+  Real* c_n;                // likewise
+  ElementOf<Term>* output;  // likewise, where `saved` does not keep it
   std::size_t bytes;
 
   explicit ForwardScratch(const ForwardCall<Real>& call)
@@ -59,16 +58,16 @@ struct ForwardScratch {
       if (problem.P > 0) h_full[d] = arena.take<Real>(problem.N * Hp);
     }
     if (call.saved == nullptr || kNumbers<Term> > 1)
-      for (Index k = 0; k < 2 && k < problem.layers - 1; ++k) outputs[k] = arena.take<Element>(ends.output.count());
-    if (any_mask(problem, call.inputs)) masked = arena.take<Element>(ends.output.count());
+      for (Index k = 0; k < 2 && k < problem.layers - 1; ++k) outputs[k] = arena.take<ElementOf<Term>>(ends.output.count());
+    if (any_mask(problem, call.inputs)) masked = arena.take<ElementOf<Term>>(ends.output.count());
     bytes = arena.used();
   }
 
-  static Element* own_output(const ForwardCall<Real>& call, Arena& arena, const Shape& shape) {
+  static ElementOf<Term>* own_output(const ForwardCall<Real>& call, Arena& arena, const Shape& shape) {
     const Target<Real>& output = call.outputs.output;
     if constexpr (kNumbers<Term> > 1) {
-      const bool as_is = output.element == fastlstm::Element::bfloat16 && output.rows == nullptr;
-      return as_is ? nullptr : arena.take<Element>(shape.count());
+      const bool as_is = output.element == Element::bfloat16 && output.rows == nullptr;
+      return as_is ? nullptr : arena.take<ElementOf<Term>>(shape.count());
     } else {
       return call.saved != nullptr && !as_it_is(output) ? nullptr : take_own<Real>(arena, output, shape);
     }
@@ -83,7 +82,6 @@ std::size_t forward_scratch(const ForwardCall<RealOf<Term>>& call) {
 template <class Term>
 void forward_layers(const ForwardCall<RealOf<Term>>& call, const Member& member) {
   using Real = RealOf<Term>;
-  using Element = ElementOf<Term>;
   constexpr bool rounds = kNumbers<Term> > 1;  // h_t, for the next step and the next layer
   const Problem& problem = call.problem;
   const ForwardScratch<Term> scratch(call);
@@ -93,14 +91,14 @@ void forward_layers(const ForwardCall<RealOf<Term>>& call, const Member& member)
   const Index out = problem.out();
   const Ends& ends = scratch.ends;
   const bool by_block = block_by_block(problem, call.inputs.x.rows);
-  const Element* x = by_block ? scratch.inputs.x : brought_as<Term>(call.inputs.x, scratch.inputs.x, ends.x, member);
-  const Element* const h_0 = brought_as<Term>(call.inputs.h_0, scratch.inputs.h_0, ends.h, member);
+  const ElementOf<Term>* x = by_block ? scratch.inputs.x : brought_as<Term>(call.inputs.x, scratch.inputs.x, ends.x, member);
+  const ElementOf<Term>* const h_0 = brought_as<Term>(call.inputs.h_0, scratch.inputs.h_0, ends.h, member);
   const Real* const c_0 = brought(call.inputs.c_0, scratch.inputs.c_0, ends.c, member);
   Real* const h_n = own_or_there(call.outputs.h_n, scratch.h_n);
   Real* const c_n = own_or_there(call.outputs.c_n, scratch.c_n);
   const bool saves_last = kept_whole && call.saved != nullptr;
-  Element* last_output = scratch.output;
-  if (last_output == nullptr) last_output = static_cast<Element*>(call.outputs.output.data);
+  ElementOf<Term>* last_output = scratch.output;
+  if (last_output == nullptr) last_output = static_cast<ElementOf<Term>*>(call.outputs.output.data);
   if constexpr (!rounds)
     if (saves_last) last_output = saved.output(problem.layers - 1);
   if (scratch.inputs.any()) member.barrier->wait();
@@ -109,7 +107,7 @@ void forward_layers(const ForwardCall<RealOf<Term>>& call, const Member& member)
     const Plan plan = plan_layer(problem, in, member.size, machine<Term>());
     const bool is_last = k + 1 == problem.layers;
     const bool saves = is_last ? saves_last : call.saved != nullptr;
-    Element* output = is_last ? last_output : scratch.outputs[k % 2];
+    ElementOf<Term>* output = is_last ? last_output : scratch.outputs[k % 2];
     if constexpr (!rounds)
       if (saves) output = saved.output(k);
     for (Index d = 0; d < problem.D; ++d) {
@@ -146,7 +144,7 @@ void forward_layers(const ForwardCall<RealOf<Term>>& call, const Member& member)
       layer.h_full = scratch.h_full[d];
       layer.preactivation = scratch.preactivation[d];
       layer.tiles = scratch.tiles[d];
-      if constexpr (kTiled<Term>) layer.tiles.x_parts = parts_of(k == 0 ? call.inputs.x.element : fastlstm::Element::real);
+      if constexpr (kTiled<Term>) layer.tiles.x_parts = parts_of(k == 0 ? call.inputs.x.element : Element::real);
       const Group group = group_of(plan, member);
       if (problem.T == 1) {
         if constexpr (!rounds) forward_single(layer, group);  // no pairs in a single step

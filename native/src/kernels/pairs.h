@@ -1,5 +1,7 @@
 // Weights, gate gradients and features as pairs of bfloat16 (isa/avx512_bf16.h). Included inside an ISA's namespace.
 
+static_assert(kLanes<Pair> == kLanes<float>, "a pair stands where a float would: panels are as wide");
+
 // to[k][0 .. width) = the pairs k of the rows w[0 .. rows), K numbers each, and zeros from rows on: see pack_rows of numbers.
 inline void pack_rows(const BFloat16* w, Index rows, Index K, Pair* to, Index width) {
   constexpr Index height = kLanes<Pair>;
@@ -63,21 +65,21 @@ inline void pair_rows(const BFloat16* dgates, Index rows, Pair* panels, Index p0
 inline void pack_features(const float* source, Index ld, Index row0, Index rows, Index features, const FeatureTiles<Pair>& to) {
   for (Index r = row0 % 2 == 1 ? -1 : 0; r < rows; r += 2)
     for (Index m = 0; m < to.count; ++m) {
-      const Index left = source == nullptr ? 0 : features - m * kTileRows;
-      const float* const from = source == nullptr ? source : source + r * ld + m * kTileRows;
+      const Index left = features - m * kTileRows;
       Pair* const at = to.first + m * to.size + (row0 + r) / 2 * kTileRows;
       const auto row = [&](Index k) {
-        const Index count = r + k < 0 || r + k >= rows ? 0 : left < kTileRows ? left : Index{kTileRows};
-        return load_first(from + k * ld, count > 0 ? static_cast<int>(count) : 0);
+        if (source == nullptr || k < 0 || k >= rows || left <= 0) return broadcast(0.0F);
+        return load_first(source + k * ld + m * kTileRows, left < kTileRows ? static_cast<int>(left) : kTileRows);
       };
       if (r < 0) {
         BFloat16 second[kLanes<Pair>];
-        store_elements(second, row(1), kLanes<Pair>);
+        store_elements(second, row(0), kLanes<Pair>);
         for (Index j = 0; j < kTileRows; ++j) at[j].second = second[j];
-      } else if (left >= kMoved && r + 1 < rows && row0 + r + 2 < to.rows) {
+      } else if (source != nullptr && left >= kMoved && r + 1 < rows && row0 + r + 2 < to.rows) {
+        const float* const from = source + r * ld + m * kTileRows;
         zip_few(from, from + ld, at);
       } else {
-        store_first(at, zip(row(0), row(1)), kTileRows);
+        store_first(at, zip(row(r), row(r + 1)), kTileRows);
       }
     }
 }

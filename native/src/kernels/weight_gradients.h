@@ -69,7 +69,7 @@ void weight_gradients(const LayerBackward<Term>& layer, Index t0, Index t1, Rang
   const Index first_row = problem.row(t0);
   const Index rows = problem.row(t1) - first_row;
   const Index out = problem.out();
-  const Index tile_size = terms<Term>(rows) * kTileRows;
+  const Index tile_size = feature_tile_size<Term>(rows);
   const Index ones = layer.x_tiles() + layer.h_tiles();
   // A member's share of a source's tiles, [first, last), and which of the source's features is the first of them.
   const auto tiles = [&](Index first, Index last, Index& feature) -> FeatureTiles<Term> {
@@ -180,8 +180,9 @@ void block_gradients(const LayerBackward<Term>& layer, Index t0, Index t1, const
       weight_gradients_by_tiles(layer, t0, t1, group, add);
     }
   }
+  const bool paired = kNumbers<Term> > 1 && layer.tile_count() > 0;
   if constexpr (kNumbers<Term> > 1) {
-    const Range mine = share(4 * layer.Hp() / kPanel<Term>, group.rank, group.size);
+    const Range mine = paired ? share(4 * layer.Hp() / kPanel<Term>, group.rank, group.size) : Range{0, 0};
     pair_rows(layer.dgates, rows, layer.dgate_pairs, mine.first, mine.last);
   }
   if (!tiled && layer.dx != nullptr) {
@@ -195,7 +196,7 @@ void block_gradients(const LayerBackward<Term>& layer, Index t0, Index t1, const
     product.run(mine.last - mine.first, 0, (layer.in + kPanel<Term> - 1) / kPanel<Term>);
     send_dx(layer, first_row, mine);
   }
-  if constexpr (kNumbers<Term> > 1) group.barrier->wait();
+  if (paired) group.barrier->wait();
   if (!tiled) weight_gradients(layer, t0, t1, share(layer.tile_count(), group.rank, group.size), add);
   if (layer.dweights.w_hr != nullptr)
     projection_gradients(layer, rows, share((problem.P + kTileRows - 1) / kTileRows, group.rank, group.size), add);

@@ -1,7 +1,7 @@
 """The op on the native engine, for tensors whose memory can be read by address: without gradients, and with them.
 
 `functional` sees to it that the tensors here are real, of one dtype, contiguous, on the CPU and of the right shape. In
-16 bits the engine computes in float32 and rounds each result once. The weights stand in the order of `parameters()`.
+16 bits the engine adds up in float32 and rounds each result once. The weights stand in the order of `parameters()`.
 """
 
 import math

@@ -79,8 +79,8 @@ def direct(sizes: Sizes, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weig
     if not plain():
         return None
     dtype = x.dtype
-    if dtype not in route.NATIVE or (dtype in route.HALF and saving_hooks(True) is not None):
-        return None  # the op that is recorded takes what its backward reads, float32
+    if dtype not in route.NATIVE:
+        return None
     grad = False
     for t in (x, h_0, c_0):
         if t is not None:
@@ -126,12 +126,12 @@ def _recorded(
     call: Call, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weights: list[Tensor], masks: list[Tensor]
 ) -> Result:
     grad = torch.is_grad_enabled() and any(t.requires_grad for t in (x, h_0, c_0, *weights) if t is not None)
-    wide = x.dtype is torch.float64
     if call.ragged is not None:
         return like_the_caller(call, x, recorded_segments.run(call, call.ragged, x, h_0, c_0, weights, masks, grad))
     x3, h_0, c_0 = full(call, x, h_0, c_0)
     sizes = call.sizes
-    per_row = recorded.saved_reals(sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D, wide) if grad else 0
+    dtype = route.NATIVE[x.dtype]
+    per_row = recorded.saved_reals(sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D, dtype) if grad else 0
     output, h_n, c_n, _ = recorded.lstm(x3, h_0, c_0, weights, masks, call.batch_sizes, sizes.numbers, per_row)
     return like_the_caller(call, x, (output, h_n, c_n))
 
@@ -162,8 +162,6 @@ def _indirect(
     if autocast and x.dtype is not torch.float64:
         with torch.autocast("cpu", enabled=False):
             return _rounded(engine, _autocast_dtypes(call, x, c_0), call, x, h_0, c_0, weights, masks)
-    if x.dtype in route.HALF and engine.name == "native":
-        return _rounded(engine, (x.dtype, x.dtype), call, x, h_0, c_0, weights, masks)
     return _run(engine, call, x, h_0, c_0, weights, masks)
 
 

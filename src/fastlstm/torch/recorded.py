@@ -6,6 +6,7 @@ tensor here. A recorded graph runs again on other tensors, past every check of t
 given.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -35,14 +36,27 @@ def call_of(sizes: list[int], x: Tensor, h_0: Tensor, batch_sizes: Tensor | None
     return Call(_sizes(*sizes), T, h_0.shape[1], h_0.shape[:2], batch_sizes)
 
 
-def saved_reals(I: int, H: int, P: int, layers: int, D: int, wide: bool) -> int:
+def saved_reals(I: int, H: int, P: int, layers: int, D: int, dtype: str) -> int:
     """How many reals a row leaves for `backward`: by the engine's contract, `saved` is linear in the rows."""
-    return _engine.Problem(1, 1, I, H, P, layers, D, "float64" if wide else "float32").saved_reals
+    return _engine.Problem(1, 1, I, H, P, layers, D, dtype).saved_reals
 
 
 # What torch.compiler.assume_constant_result does, without the second it takes to import the compiler. A constant in the
 # graph, and so in the key of the compiler's cache on disk: another instruction set or version saves other amounts.
 saved_reals._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def room(x: Tensor, reals: int) -> Tensor:
+    """For so many reals, which are float32 where x has 16 bits."""
+    return x.new_empty(reals, dtype=torch.float32 if x.dtype in route.HALF else x.dtype)
+
+
+def check_dtypes(x: Tensor, others: Sequence[Tensor]) -> None:
+    """Raises RuntimeError unless all are of one dtype that the engine has."""
+    if x.dtype not in route.NATIVE or any(t.dtype is not x.dtype for t in others):
+        raise RuntimeError(
+            f"expected tensors of one dtype, float32, float64, bfloat16 or float16, got {x.dtype} and others"
+        )
 
 
 def check_shapes(call: Call, x: Tensor, h_0: Tensor, c_0: Tensor) -> None:
@@ -68,8 +82,7 @@ def _check(call: Call, x: Tensor, h_0: Tensor, c_0: Tensor, weights: list[Tensor
     given = [*weights, *masks]
     if [tuple(t.shape) for t in given] != expected:
         raise RuntimeError(f"expected weights and masks of shapes {expected}, got {[list(t.shape) for t in given]}")
-    if x.dtype not in route.REAL or any(t.dtype is not x.dtype for t in (h_0, c_0, *given)):
-        raise RuntimeError(f"expected tensors of one dtype, float32 or float64, got {x.dtype} and others")
+    check_dtypes(x, [h_0, c_0, *given])
 
 
 def check_saved(problem: _engine.Problem, saved: Tensor) -> None:
@@ -99,7 +112,7 @@ def lstm(
     x, h_0, c_0 = x.contiguous(), h_0.contiguous(), c_0.contiguous()
     weights, masks = [w.contiguous() for w in weights], [m.contiguous() for m in masks]
     problem = autograd.problem_of(call, x)
-    saved = x.new_empty(per_row * problem.rows)
+    saved = room(x, per_row * problem.rows)
     if per_row:
         check_saved(problem, saved)
     output, h_n, c_n = autograd.forward(call, problem, x, h_0, c_0, weights, masks, saved.data_ptr() if per_row else 0)
@@ -119,7 +132,7 @@ def _(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     call = call_of(sizes, x, h_0, batch_sizes)
     output = x.new_empty((*x.shape[:-1], call.sizes.D * call.sizes.out))
-    saved = x.new_empty(per_row * (call.T * call.N if batch_sizes is None else x.shape[0]))
+    saved = room(x, per_row * (call.T * call.N if batch_sizes is None else x.shape[0]))
     return output, x.new_empty(h_0.shape), x.new_empty(c_0.shape), saved
 
 

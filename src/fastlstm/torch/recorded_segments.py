@@ -28,10 +28,10 @@ _GRADIENTS = "Tensor? doutput, Tensor? dh_n, Tensor? dc_n"
 Result = tuple[Tensor, Tensor, Tensor]
 
 
-def saved_reals(I: int, H: int, P: int, layers: int, D: int, wide: bool) -> int:
+def saved_reals(I: int, H: int, P: int, layers: int, D: int, dtype: str) -> int:
     """How many reals a row leaves for `backward`, as `recorded.saved_reals`: more, since its output is kept as well."""
     one = _engine.Segments(1, 1, 0, 0, 0, 0)
-    return _engine.Problem(one, 1, 0, 0, I, H, P, layers, D, "float64" if wide else "float32").saved_reals
+    return _engine.Problem(one, 1, 0, 0, I, H, P, layers, D, dtype).saved_reals
 
 
 saved_reals._dynamo_marked_constant = True  # type: ignore[attr-defined]  # as that of `recorded`
@@ -50,8 +50,8 @@ def run(
     """output (places, ..), h_n, c_n of a call that is recorded. x: (places, I); h_0, c_0: as `Call` says, or None."""
     sizes = call.sizes
     h_0, c_0 = full_states(call, x, h_0, c_0)
-    wide = x.dtype is torch.float64
-    per_row = saved_reals(sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D, wide) if grad else 0
+    dtype = route.NATIVE[x.dtype]
+    per_row = saved_reals(sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D, dtype) if grad else 0
     output, h_n, c_n, _ = lstm(x, h_0, c_0, weights, masks, *ragged, call.T, call.N, sizes.numbers, per_row)
     return output, h_n, c_n
 
@@ -79,8 +79,7 @@ def _packed(
     given = [x, h_0, c_0, *weights, *masks]
     if [tuple(t.shape) for t in given] != expected:
         raise RuntimeError(f"expected tensors of shapes {expected}, got {[list(t.shape) for t in given]}")
-    if x.dtype not in route.REAL or any(t.dtype is not x.dtype for t in given):
-        raise RuntimeError(f"expected tensors of one dtype, float32 or float64, got {x.dtype} and others")
+    recorded.check_dtypes(x, given)
     of_ragged: list[tuple[Tensor | None, tuple[int, ...], torch.dtype]]
     if ragged.offsets is not None:
         dtype = ragged.offsets.dtype
@@ -131,7 +130,7 @@ def lstm(
     call, segments, masks = _packed(x, h_0, c_0, weights, masks, ragged, T, N, sizes)
     x, h_0, c_0 = x.contiguous(), h_0.contiguous(), c_0.contiguous()
     problem = autograd.problem_of(call, x)
-    saved = x.new_empty(per_row * x.shape[0])
+    saved = recorded.room(x, per_row * x.shape[0])
     if per_row:
         recorded.check_saved(problem, saved)
     at = saved.data_ptr() if per_row else 0
@@ -143,7 +142,7 @@ def lstm(
 def _(x: Tensor, h_0: Tensor, c_0: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     sizes, per_row = rest[-2:]
     _, H, P, _, D, _ = sizes
-    output, saved = x.new_empty((x.shape[0], D * (P or H))), x.new_empty(per_row * x.shape[0])
+    output, saved = x.new_empty((x.shape[0], D * (P or H))), recorded.room(x, per_row * x.shape[0])
     return output, x.new_empty(h_0.shape), x.new_empty(c_0.shape), saved
 
 

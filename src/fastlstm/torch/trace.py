@@ -116,9 +116,9 @@ class _Traced(torch.autograd.Function):
         sizes, (h_0, c_0, *rest) = call.sizes, tensors
         made = autograd.forward(call, problem, x, h_0, c_0, rest[masks:], rest[:masks], workspace.address)
         written = call.segments is None or call.segments.fills
+        first = (x.new_empty if written else x.new_zeros)((*x.shape[:-1], sizes.H))
         new = torch.empty_like if written else torch.zeros_like
-        like_a_step = x.new_empty((*x.shape[:-1], sizes.H))
-        steps = [new(like_a_step) for _ in range(5 * sizes.cells)]
+        steps = [first, *(new(first) for _ in range(5 * sizes.cells - 1))]
         hidden = [new(made[0]) for _ in range(sizes.layers - 1)]
         at_steps, at_hidden = [t.data_ptr() for t in steps], [t.data_ptr() for t in hidden]
         _engine.trace(problem, workspace.address, at_steps, at_hidden, torch.get_num_threads())
