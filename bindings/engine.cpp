@@ -162,6 +162,7 @@ NB_MODULE(_engine, m) {
            "segments"_a, "step"_a, "row"_a, "starts"_a, "I"_a, "H"_a, "P"_a, "layers"_a, "directions"_a, "dtype"_a)
       .def_prop_ro("rows", [](const PyProblem& p) { return p.rows(); })
       .def_prop_ro("saved_reals", &PyProblem::saved_reals)
+      .def_prop_ro("multiplies_bfloat16", [](const PyProblem& problem) { return fastlstm::multiplies_bfloat16(problem); })
       .def_prop_ro("saved_bytes", &PyProblem::saved_bytes);
 
   nb::class_<fastlstm::Workspace>(m, "Workspace")

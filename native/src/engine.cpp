@@ -24,8 +24,7 @@ void expect_write(const Target<Real>& array, std::int64_t count) {
 template <class Real>
 const Kernels<Real>& kernels_for(const Problem& problem, const Inputs<Real>& inputs, const Outputs<Real>& outputs) {
   if constexpr (sizeof(Real) == sizeof(float)) {
-    const Isa& isa = current_isa();
-    if (isa.pairs != nullptr && is_paired(problem, inputs, outputs.output)) return *isa.pairs;
+    if (multiplies_bfloat16(problem) && all_bfloat16(problem, inputs, outputs.output)) return *current_isa().pairs;
   }
   return kernels<Real>();
 }
@@ -54,6 +53,8 @@ Problem::Problem(std::int64_t T, std::int64_t N, std::int64_t I, std::int64_t H,
     if (row(t + 1) - row(block_.back()) > kBlockRows) block_.push_back(t);
   block_.push_back(T);
 }
+
+bool multiplies_bfloat16(const Problem& problem) { return current_isa().pairs != nullptr && fits_pairs(problem); }
 
 template <class Real>
 std::int64_t saved_size(const Problem& problem, const Target<Real>& output) {

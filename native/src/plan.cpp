@@ -49,10 +49,13 @@ Plan plan_layer(const Problem& problem, Index in, int threads, const Machine& ma
   return plan;
 }
 
-bool is_paired(const Problem& problem, const Inputs<float>& inputs, const Target<float>& output) {
+bool fits_pairs(const Problem& problem) {
+  return problem.T > 1 && problem.P == 0 && problem.H >= kPairedSize && problem.H % 2 == 0;
+}
+
+bool all_bfloat16(const Problem& problem, const Inputs<float>& inputs, const Target<float>& output) {
   const auto narrow = [](const auto& array) { return array.element == Element::bfloat16; };
-  const bool fits = problem.T > 1 && problem.P == 0 && problem.H >= kPairedSize && problem.H % 2 == 0;
-  if (!fits || !narrow(inputs.x) || !narrow(output) || !(inputs.h_0 == nullptr || narrow(inputs.h_0))) return false;
+  if (!narrow(inputs.x) || !narrow(output) || !(inputs.h_0 == nullptr || narrow(inputs.h_0))) return false;
   for (Index l = 0; l < problem.layers * problem.D; ++l)
     if (!narrow(inputs.weights[l].w_ih) || !narrow(inputs.weights[l].w_hh)) return false;
   return true;

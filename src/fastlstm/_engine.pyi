@@ -55,6 +55,9 @@ class Problem:
     @property
     def rows(self) -> int: ...
     @property
+    def multiplies_bfloat16(self) -> bool:
+        """Whether a bfloat16 call of these sizes multiplies such numbers as they are, and not in float32."""
+    @property
     def saved_reals(self) -> int:
         """How many reals (float32 or float64) `forward` writes to `saved` for `backward` to read; linear in `rows`."""
     @property

@@ -270,6 +270,14 @@ def test_gradients_of_gradients_compute_in_float32(dtype):
     assert_close(penalty(ours, call.x), penalty(twin(ours, torch.float64), call.x.double()), dtype)
 
 
+@pytest.fixture
+def compiler():
+    """Without what other tests have left in it: it compiles one function so many times and no more."""
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
 class Checkpointed(LSTM):
     def forward(self, *arguments):
         return checkpoint(super().forward, *arguments, use_reentrant=False)
@@ -277,7 +285,7 @@ class Checkpointed(LSTM):
 
 @each_dtype
 @each_width
-def test_who_watches_changes_no_bit(H, dtype):
+def test_who_watches_changes_no_bit(H, dtype, compiler):
     """Saved-tensor hooks, a dispatch mode, torch.compile, checkpointing: the recorded op computes as the direct call does."""
     ours = LSTM(9, H, 2, dtype=dtype)
     call = draw(ours, 6, 5)
@@ -295,9 +303,29 @@ def test_who_watches_changes_no_bit(H, dtype):
 
 @each_dtype
 @each_width
-def test_recorded_lengths_have_the_same_bits(H, dtype):
+def test_recorded_lengths_have_the_same_bits(H, dtype, compiler):
     ours = LSTM(9, H, dtype=dtype)
     call, lengths = draw(ours, 6, 5, hx=False), torch.tensor([3, 6, 0, 1, 5])
     expected = evaluate(ours, call, lengths=lengths)
     ours.compile(fullgraph=True, backend="aot_eager")
     assert_bits(evaluate(ours, call, lengths=lengths), expected)
+
+
+@pytest.mark.parametrize("T", [8, 20])
+@pytest.mark.parametrize("size", [(9, 17), (9, 34)], ids=str)
+def test_autocast_multiplies_bfloat16_where_that_is_faster(size, T, isa, monkeypatch):
+    """Then what it gives is the bfloat16 layer's, gradients too; elsewhere float32's, rounded."""
+    monkeypatch.undo()
+    ours = LSTM(*size, 2)
+    call = draw(ours, T, 3)
+    casts = T >= 16 and in_pairs(copy.deepcopy(ours).bfloat16(), T, isa)
+    narrow = call.to(torch.bfloat16)
+    call = call._replace(cotangents=narrow.cotangents)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = evaluate(ours, call)
+    if casts:
+        expected = evaluate(copy.deepcopy(ours).bfloat16(), narrow)
+        assert_bits({k: t.bfloat16() for k, t in found.items()}, expected)
+    else:
+        expected = evaluate(ours, call.to(torch.float32))
+        assert_bits(found, {k: t.to(found[k].dtype) for k, t in expected.items()})

@@ -105,9 +105,9 @@ enum class Element : unsigned char { real, bfloat16, float16 };
 // An array that a call reads (Source) or writes (Target). Its elements are the call's Real or, where that is float, 16-bit
 // numbers: widened as they are read, rounded once, to the nearest, ties to even, as they are written. Each array of a call has
 // its own. Where x, h_0, output and the matrices of the weights are bfloat16, and the processor multiplies such numbers, every
-// h_t is rounded before it is read again, and the gradients of the gates before they are multiplied (plan.h, is_paired). The rows
-// of x, h_0, c_0, output, h_n, c_n, of what `trace` reads and of their gradients may stand elsewhere: row k is row rows[k] of the
-// array; -1: nowhere, zeros are read, nothing is written. nullptr: one after the other.
+// h_t is rounded before it is read again, and the gradients of the gates before they are multiplied (multiplies_bfloat16). The
+// rows of x, h_0, c_0, output, h_n, c_n, of what `trace` reads and of their gradients may stand elsewhere: row k is row rows[k]
+// of the array; -1: nowhere, zeros are read, nothing is written. nullptr: one after the other.
 template <class Real>
 struct Source {
   const void* data = nullptr;
@@ -232,6 +232,10 @@ class Workspace {
   std::size_t bytes_;
   Use use_;
 };
+
+// Whether, on the instruction set in use, a call of these sizes multiplies bfloat16 numbers as they are, where x, h_0, output and
+// the matrices of the weights are such numbers: faster than in float32.
+bool multiplies_bfloat16(const Problem& problem);
 
 // Instruction sets: the one in use; all that this build has and this processor runs, slowest first; force one (not while a call
 // runs), as the environment variable FASTLSTM_ISA does at the start. Throws std::invalid_argument where host or build lacks it.

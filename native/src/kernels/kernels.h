@@ -79,7 +79,7 @@ struct Isa {
   bool (*supported)();
   const Kernels<float>& float32;
   const Kernels<double>& float64;
-  const Kernels<float>* pairs = nullptr;  // for calls that is_paired (plan.h); nullptr: the processor has no such products
+  const Kernels<float>* pairs = nullptr;  // for calls that plan.h gives them; nullptr: the processor has no such products
 };
 
 }  // namespace fastlstm

@@ -16,6 +16,7 @@ from fastlstm.weights import Sizes, cell_shapes, named_shapes
 Result = tuple[Tensor, Tensor, Tensor]
 
 _PLAIN = frozenset({Tensor, Parameter})
+_CASTING_STEPS = 16
 
 # Looked up once: a call has microseconds.
 _dispatch_modes = torch._C._len_torch_dispatch_stack
@@ -160,8 +161,13 @@ def _indirect(
         return like_the_caller(call, x, result)
     masks = masks_of(call, x, dropout) if dropout > 0 else []
     if autocast and x.dtype is not torch.float64:
+        dtypes = _autocast_dtypes(call, x, c_0)
         with torch.autocast("cpu", enabled=False):
-            return _rounded(engine, _autocast_dtypes(call, x, c_0), call, x, h_0, c_0, weights, masks)
+            if engine.name == "native" and dtypes == (torch.bfloat16, torch.bfloat16) and _worth_casting(call):
+                h_0, c_0 = (None if t is None else t.bfloat16() for t in (h_0, c_0))
+                weights, masks = ([t.bfloat16() for t in given] for given in (weights, masks))
+                return _run(engine, call, x.bfloat16(), h_0, c_0, weights, masks)
+            return _rounded(engine, dtypes, call, x, h_0, c_0, weights, masks)
     return _run(engine, call, x, h_0, c_0, weights, masks)
 
 
@@ -204,6 +210,12 @@ def _rounded(
         engine, call, x.float(), h_0, c_0, [w.float() for w in weights], [mask.float() for mask in masks]
     )
     return output.to(dtypes[0]), h_n.to(dtypes[0]), c_n.to(dtypes[1])
+
+
+def _worth_casting(call: Call) -> bool:
+    """Whether the products of several steps are faster in bfloat16 by more than it takes to cast the weights for them."""
+    sizes = call.sizes
+    return call.T >= _CASTING_STEPS and recorded.multiplies_bfloat16(sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D)
 
 
 def _autocast_dtypes(call: Call, x: Tensor, c_0: Tensor | None) -> tuple[torch.dtype, torch.dtype]:

@@ -41,9 +41,15 @@ def saved_reals(I: int, H: int, P: int, layers: int, D: int, dtype: str) -> int:
     return _engine.Problem(1, 1, I, H, P, layers, D, dtype).saved_reals
 
 
-# What torch.compiler.assume_constant_result does, without the second it takes to import the compiler. A constant in the
+def multiplies_bfloat16(I: int, H: int, P: int, layers: int, D: int) -> bool:
+    """Whether a bfloat16 call of several steps is faster than a float32 one."""
+    return _engine.Problem(2, 1, I, H, P, layers, D, "bfloat16").multiplies_bfloat16
+
+
+# What torch.compiler.assume_constant_result does, without the second it takes to import the compiler. Constants in the
 # graph, and so in the key of the compiler's cache on disk: another instruction set or version saves other amounts.
 saved_reals._dynamo_marked_constant = True  # type: ignore[attr-defined]
+multiplies_bfloat16._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def room(x: Tensor, reals: int) -> Tensor:
