@@ -197,6 +197,14 @@ def outcome(call: Callable[[], object]) -> tuple[type[BaseException] | None, str
     return None, ""
 
 
+@pytest.fixture
+def compiler() -> Iterator[None]:
+    """The compiler with nothing remembered: it stops compiling a function that it has compiled eight times."""
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # nn.LSTM says this once a process, the first time a test asks it for a projection.
     config.addinivalue_line("filterwarnings", "ignore:LSTM with projections is not supported with oneDNN:UserWarning")

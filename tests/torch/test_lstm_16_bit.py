@@ -270,14 +270,6 @@ def test_gradients_of_gradients_compute_in_float32(dtype):
     assert_close(penalty(ours, call.x), penalty(twin(ours, torch.float64), call.x.double()), dtype)
 
 
-@pytest.fixture
-def compiler():
-    """Without what other tests have left in it: it compiles one function so many times and no more."""
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
-
-
 class Checkpointed(LSTM):
     def forward(self, *arguments):
         return checkpoint(super().forward, *arguments, use_reentrant=False)

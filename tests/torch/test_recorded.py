@@ -27,14 +27,6 @@ def double(**options: Any) -> LSTM:
     return LSTM(3, 4, dtype=torch.float64, **options)
 
 
-@pytest.fixture
-def compiler():
-    """The compiler with nothing remembered: it stops compiling a function that it has compiled eight times."""
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
-
-
 CONFIGURATIONS = [
     {},
     {"bias": False, "batch_first": True},

@@ -1,6 +1,5 @@
 """The op of lengths, resets and nested tensors where something records it: torch's own checks, compile, export."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,14 +24,6 @@ CONFIGURATIONS = [
 
 def double(**options: Any) -> LSTM:
     return LSTM(I, H, dtype=torch.float64, **options)
-
-
-@pytest.fixture
-def compiler() -> Iterator[None]:
-    """The compiler with nothing remembered: it stops compiling a function that it has compiled eight times."""
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
 
 
 @pytest.mark.parametrize("save", [True, False])
