@@ -18,6 +18,7 @@ struct DataType {
 };
 inline constexpr std::uint8_t kFloat = 2;
 inline constexpr std::uint8_t kBfloat = 4;
+inline constexpr std::uint8_t kBool = 6;
 
 struct Tensor {
   void* data;

@@ -5,10 +5,12 @@
 // wrong, comes next.
 #include "infer.h"
 
+#include <algorithm>
 #include <optional>
 #include <vector>
 
 #include "fastlstm/engine.h"
+#include "problem.h"
 #include "tensors.h"
 
 namespace nb = nanobind;
@@ -78,20 +80,35 @@ bool read_state(const DType& dtype, PyObject* hx, std::initializer_list<Index> h
 
 // The engine, for all that is given and made; false: there was no memory to write to.
 template <class Real>
-bool run(const Sizes& sizes, const DType& dtype, Index T, Index N, const fastlstm::Inputs<Real>& inputs, const Made& output,
-         const Made& h_n, const Made& c_n, int threads) {
+bool run(const PyProblem& problem, fastlstm::Inputs<Real> inputs, const Made& output, const Made& h_n, const Made& c_n,
+         int threads) {
   if (output.data == nullptr || h_n.data == nullptr || c_n.data == nullptr) return false;
-  const fastlstm::Outputs<Real> outputs{{output.data, dtype.element}, {h_n.data, dtype.element}, {c_n.data, dtype.element}};
-  const fastlstm::Problem problem(T, N, sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D);
+  const auto target = [&](const Made& made, const Rows& rows) {
+    return problem.target<Real>(reinterpret_cast<Address>(made.data), rows);
+  };
+  const fastlstm::Outputs<Real> outputs{target(output, problem.places), target(h_n, problem.final), target(c_n, problem.final)};
+  if (!problem.places.empty()) {
+    inputs.x.rows = problem.places.data();
+    inputs.h_0.rows = inputs.c_0.rows = problem.initial.data();
+  }
   const nb::gil_scoped_release release;
   fastlstm::forward<Real>(problem, inputs, outputs, nullptr, threads);
   return true;
 }
 
+// The segments that resets make of a batch: `reset` is of bool, and of the sizes of x but its features. Anything else: nothing.
+std::optional<fastlstm::Segments> segments_of(PyObject* reset, const dlpack::Tensor& x, Index T, Index N, int time) {
+  const auto t = view(reset);
+  if (!t || t->dtype.code != dlpack::kBool || t->dtype.bits != 8 || t->ndim != x.ndim - 1) return {};
+  if (!std::equal(t->shape, t->shape + t->ndim, x.shape)) return {};
+  const Index row = t->ndim == 2 ? t->strides[1 - time] : 0;
+  return fastlstm::Segments(T, N, nullptr, {static_cast<const bool*>(t->data), t->strides[time], row});
+}
+
 // LSTM: x (T, N, I), (N, T, I) with batch_first, (T, I) -> output, (h_n, c_n)
 template <class Real>
 nb::object layer(const Sizes& sizes, const DType& dtype, const dlpack::Tensor& x, PyObject* hx,
-                 const std::vector<fastlstm::Weights<Real>>& weights, bool batch_first, int threads) {
+                 const std::vector<fastlstm::Weights<Real>>& weights, bool batch_first, int threads, PyObject* reset) {
   if (x.ndim != 2 && x.ndim != 3) return nb::none();
   const bool batched = x.ndim == 3;
   const bool swapped = batched && batch_first;
@@ -100,7 +117,15 @@ nb::object layer(const Sizes& sizes, const DType& dtype, const dlpack::Tensor& x
   const Index cells = sizes.layers * sizes.D;
   const Index out = sizes.out();
   const Index width = sizes.D * out;
-  if (T == 0 || N == 0 || (swapped && T > 1 && N > 1)) return nb::none();  // (N, T, I) must be reordered first
+  if (T == 0 || N == 0) return nb::none();
+  std::optional<fastlstm::Segments> segments;
+  if (reset != Py_None) {
+    segments = segments_of(reset, x, T, N, swapped ? 1 : 0);
+    if (!segments) return nb::none();
+    if (segments->whole()) segments.reset();
+  }
+  const bool as_it_stands = segments.has_value();  // whose rows are told where they are; else (N, T, I) must be reordered first
+  if (swapped && T > 1 && N > 1 && !as_it_stands) return nb::none();
   if (!(batched ? is_dense(x, {x.shape[0], x.shape[1], sizes.I}) : is_dense(x, {T, sizes.I}))) return nb::none();
 
   fastlstm::Inputs<Real> inputs{};
@@ -109,7 +134,8 @@ nb::object layer(const Sizes& sizes, const DType& dtype, const dlpack::Tensor& x
   if (!(batched ? read_state(dtype, hx, {cells, N, out}, {cells, N, sizes.H}, inputs)
                 : read_state(dtype, hx, {cells, out}, {cells, sizes.H}, inputs)))
     return nb::none();
-  const Made output = swapped   ? Made(dtype, {N, T, width}, {width, N * width, 1})
+  const Made output = swapped
+                          ? Made(dtype, {N, T, width}, {as_it_stands ? T * width : width, as_it_stands ? width : N * width, 1})
                       : batched ? Made(dtype, {T, N, width}, {N * width, width, 1})
                                 : Made(dtype, {T, width}, {width, 1});
   const auto state = [&](Index features) {
@@ -118,7 +144,10 @@ nb::object layer(const Sizes& sizes, const DType& dtype, const dlpack::Tensor& x
   };
   const Made h_n = state(out);
   const Made c_n = state(sizes.H);
-  if (!run(sizes, dtype, T, N, inputs, output, h_n, c_n, threads)) return nb::none();
+  const PyProblem problem = segments ? PyProblem(*segments, swapped ? 1 : N, swapped ? T : 1, 0, sizes.I, sizes.H, sizes.P,
+                                                 sizes.layers, sizes.D, dtype.name)
+                                     : PyProblem(T, N, sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D, dtype);
+  if (!run(problem, inputs, output, h_n, c_n, threads)) return nb::none();
   return nb::make_tuple(output.tensor, nb::make_tuple(h_n.tensor, c_n.tensor));
 }
 
@@ -138,7 +167,8 @@ nb::object cell(const Sizes& sizes, const DType& dtype, const dlpack::Tensor& x,
   const auto state = [&] { return batched ? Made(dtype, {N, H}, {H, 1}) : Made(dtype, {H}, {1}); };
   const Made h_n = state();
   const Made c_n = state();
-  if (!run(sizes, dtype, 1, N, inputs, h_n, h_n, c_n, threads)) return nb::none();
+  const PyProblem problem(1, N, sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D, dtype);
+  if (!run(problem, inputs, h_n, h_n, c_n, threads)) return nb::none();
   return nb::make_tuple(h_n.tensor, c_n.tensor);
 }
 
@@ -161,10 +191,10 @@ nb::object read(const nb::list& numbers, const nb::tuple& names, const nb::dict&
 }
 
 nb::object infer(const nb::list& numbers, const nb::tuple& names, const nb::dict& parameters, nb::handle input, nb::handle hx,
-                 bool batch_first, int threads) {
+                 bool batch_first, int threads, nb::handle reset) {
   return read(numbers, names, parameters, input,
               [&](const Sizes& sizes, const DType& dtype, const dlpack::Tensor& x, auto& weights) {
-                return layer(sizes, dtype, x, hx.ptr(), weights, batch_first, threads);
+                return layer(sizes, dtype, x, hx.ptr(), weights, batch_first, threads, reset.ptr());
               });
 }
 
@@ -179,6 +209,7 @@ nb::object infer_cell(const nb::list& numbers, const nb::tuple& names, const nb:
 }  // namespace
 
 void define_infer(nb::module_& m) {
-  m.def("infer", infer, "sizes"_a, "names"_a, "parameters"_a, "input"_a, "hx"_a.none(), "batch_first"_a, "threads"_a);
+  m.def("infer", infer, "sizes"_a, "names"_a, "parameters"_a, "input"_a, "hx"_a.none(), "batch_first"_a, "threads"_a,
+        "reset"_a.none() = nb::none());
   m.def("infer_cell", infer_cell, "sizes"_a, "names"_a, "parameters"_a, "input"_a, "hx"_a.none(), "threads"_a);
 }

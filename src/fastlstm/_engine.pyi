@@ -194,6 +194,7 @@ def infer(
     hx: Any,  # (h_0, c_0) or None
     batch_first: bool,
     threads: int,
+    reset: Any = None,  # bool, of the sizes of input but its features, or None
 ) -> tuple[Tensor, tuple[Tensor, Tensor]] | None:
     """output, (h_n, c_n) of plain real tensors of the CPU, of one dtype, whose memory lies as the engine reads it.
 

@@ -42,6 +42,37 @@ OPTIONS = [
 ]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_resets_are_taken_along(options, dtype):
+    shapes = ((1, 1), (1, 5), (7, 1), (9, 4), (8, None))
+    for (T, N), hx, batch_first, often in itertools.product(shapes, (False, True), (False, True), (0.0, 0.3, 1.0)):
+        lstm = LSTM(6, 9, batch_first=batch_first, dtype=dtype, **options)
+        batch = [] if N is None else [N]
+        steps = [N, T] if N and batch_first else [T, *batch]
+        x, reset = torch.randn(*steps, 6, dtype=dtype), torch.rand(steps) < often
+        cells, out = lstm._sizes.cells, lstm._sizes.out
+        states = (torch.randn(cells, *batch, out, dtype=dtype), torch.randn(cells, *batch, 9, dtype=dtype))
+        given = states if hx else None
+        arguments = (lstm._sizes.numbers, lstm._names, lstm._parameters, x, given, batch_first, 2)
+        expected = {k: t.detach() for k, t in named(lstm(x, given, reset=reset)).items()}
+        hint = f"T {T}, N {N}, hx {hx}, batch_first {batch_first}, resets {often}"
+        with torch.no_grad():
+            made = _engine.infer(*arguments, reset)
+            apart = _engine.infer(*arguments, torch.stack([reset, ~reset], -1)[..., 0])  # not dense
+            for wrong in (reset.long(), reset[..., None], torch.ones(T + 1, N or 1, dtype=torch.bool), reset.tolist()):
+                assert _engine.infer(*arguments, wrong) is None
+        if often == 0.0 and batch_first and T > 1 and (N or 1) > 1:
+            assert made is None  # a rectangle after all, whose rows must be reordered
+            continue
+        for found in (made, apart):
+            assert found is not None, hint
+            assert_bits(named(found), expected, hint)
+            assert {k: t.stride() for k, t in named(found).items()} == {k: t.stride() for k, t in expected.items()}, (
+                hint
+            )
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_it_gives_the_bits_shapes_and_strides_of_the_long_way(options, dtype):

@@ -174,13 +174,13 @@ class LSTM(Recurrent):
 
     def forward(self, input: Any, hx: Any = None, lengths: Any = None, reset: Any = None) -> Any:
         """input, (h_0, c_0) -> output, (h_n, c_n); shapes and errors as the class says."""
-        if lengths is not None or reset is not None:
-            return self._run(input, hx, lengths, reset)
-        if plain() and not (torch.is_grad_enabled() or (self.training and self.dropout)):
+        if lengths is None and plain() and not (torch.is_grad_enabled() or (self.training and self.dropout)):
             sizes, threads = self._sizes.numbers, torch.get_num_threads()
-            made = _engine.infer(sizes, self._names, self._parameters, input, hx, self.batch_first, threads)
+            made = _engine.infer(sizes, self._names, self._parameters, input, hx, self.batch_first, threads, reset)
             if made is not None:
                 return made
+        if lengths is not None or reset is not None:
+            return self._run(input, hx, lengths, reset)
         if route.tracing_state() is not None:
             return self._traced(self._run, input, hx)
         return self._run(input, hx)
