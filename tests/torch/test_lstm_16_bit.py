@@ -52,7 +52,7 @@ def _on_the_engine(monkeypatch):
 
 
 def in_pairs(lstm: nn.Module, T: int, isa: str) -> bool:
-    """native/src/plan.h, is_paired."""
+    """The engine's rule (native/src/plan.h, fits_pairs), written again: no test here passes because it asks the engine."""
     fits = T > 1 and lstm.proj_size == 0 and lstm.hidden_size >= 32 and lstm.hidden_size % 2 == 0
     return fits and isa == "avx512_bf16" and lstm.weight_hh_l0.dtype is torch.bfloat16
 
@@ -220,7 +220,8 @@ def test_nan_and_inf_travel_as_in_float32(size, place, value, dtype, isa):
         for name, t in expected.items():
             assert torch.equal(found[name].isnan(), t.isnan()), name
             assert torch.equal(found[name].isinf(), t.isinf()), name
-            torch.testing.assert_close(found[name].float(), t, rtol=0.05, atol=0.05, equal_nan=True)
+        finite = [{k: torch.where(t.isfinite(), t.double(), 0) for k, t in e.items()} for e in (found, expected)]
+        assert_close(*finite, dtype)
         return
     assert_bits(
         {k: t.nan_to_num(nan=99.0) for k, t in found.items()},

@@ -16,6 +16,7 @@ from fastlstm.weights import Sizes, cell_shapes, named_shapes
 Result = tuple[Tensor, Tensor, Tensor]
 
 _PLAIN = frozenset({Tensor, Parameter})
+# Casting the weights takes what bfloat16 saves in so many steps of one row: (16, 1, 512, 512) 1.06 ms, and 1.04 in float32.
 _CASTING_STEPS = 16
 
 # Looked up once: a call has microseconds.
