@@ -6,6 +6,7 @@ or, in one process: python examples/many_processes.py
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 import torch
@@ -64,6 +65,16 @@ def whole(model: nn.Module) -> dict[str, Tensor]:
     return get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
 
 
+def leave() -> None:
+    """Ends this process, with 0, once every process has come here. Torch keeps the threads of gloo for as long as a spread
+    model has lived: one that still lets go of a tensor while Python is shutting down would abort the process.
+    """
+    dist.barrier()
+    dist.destroy_process_group()
+    sys.stdout.flush()
+    os._exit(0)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--strategy", choices=["ddp", "fsdp"], default="ddp")
@@ -100,8 +111,7 @@ def main() -> None:
     if state:  # rank 0
         save_file(state, options.save)
     if dist.is_initialized():
-        dist.barrier()  # rank 0 was writing: a process that leaves meanwhile can abort on its way out
-        dist.destroy_process_group()
+        leave()
 
 
 if __name__ == "__main__":

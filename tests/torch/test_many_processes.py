@@ -140,7 +140,7 @@ def member(rank: int, folder: Path) -> None:
         state = load_file(folder / f"{other} {options}.safetensors")
         set_model_state_dict(model, state, options=StateDictOptions(full_state_dict=True))
         torch.save(train(code, model), folder / f"{strategy} {options} {rank} resumed.pt")
-    dist.destroy_process_group()
+    code.leave()
 
 
 @pytest.fixture(scope="module")
