@@ -17,15 +17,18 @@ constexpr double kBarrierMicroseconds = 0.3;         // 0.05 to 0.15 of it betwe
 constexpr double kWorthMicroseconds = 20;            // of work for each thread, or waking it costs more than it does
 constexpr double kL2BytesPerMicrosecond = 100e3;     // of one core: few rows wait for their weights
 constexpr double kStreamBytesPerMicrosecond = 30e3;  // what does not stay in L2
+constexpr double kFarBytesPerMicrosecond = 12e3;     // what does not stay in the caches at all,
+constexpr double kFarBytes = 12 << 20;               // as where so many are in use (L3: 32 MiB, shared with nobody knows whom)
 
-// The time of one step for one thread that has `rows` rows and `1 / parts` of the units. Of weights a little too large for L2 (or
-// for three quarters of it: there are gates and states, too) every other step finds a part (Step::backwards).
-double step_microseconds(double rows, double parts, double weights, const Machine& machine) {
+// The time of one step for one thread that has `rows` rows and `1 / parts` of the units; far: no cache holds its weights. Of
+// weights a little too large for L2 (or for three quarters of it: there are gates and states, too) every other step finds a part
+// (Step::backwards).
+double step_microseconds(double rows, double parts, double weights, bool far, const Machine& machine) {
   const double each = weights * static_cast<double>(machine.weight_bytes) / parts;
   const double flops = 2 * rows * weights / parts / (machine.products * kPeakFlopsPerMicrosecond);
   const double read = std::ceil(rows / 6) * each / kL2BytesPerMicrosecond;
   const double missing = std::clamp(2 * (each - 0.75 * static_cast<double>(machine.l2_bytes)), 0.0, each);
-  return std::max(flops, read) + missing / kStreamBytesPerMicrosecond;
+  return std::max(flops, read) + missing / (far ? kFarBytesPerMicrosecond : kStreamBytesPerMicrosecond);
 }
 
 }  // namespace
@@ -37,15 +40,21 @@ Plan plan_layer(const Problem& problem, Index in, int threads, const Machine& ma
   plan.tiled = machine.has_tiles && problem.T > 1 && in >= kTiledSize && problem.H >= kTiledSize;
   const double N = static_cast<double>(problem.rows()) / static_cast<double>(problem.T);
   const double weights = 4 * static_cast<double>(problem.H) * static_cast<double>(problem.out() + (plan.tiled ? 0 : in));
+  const bool far = weights * (plan.by_direction ? 2 : 1) * static_cast<double>(machine.weight_bytes) > kFarBytes;
   if (team > 1) {
     const double rows = std::max(1.0, std::ceil(N / team));
     const double barriers = kBarrierMicroseconds * (problem.P > 0 ? 2 : 1);
-    const double by_rows = step_microseconds(rows, 1, weights, machine);
-    const double by_unit = step_microseconds(N, team, weights, machine) + barriers;
-    plan.by_unit = 1.3 * by_unit < by_rows && problem.H >= 16 * team;
+    const double by_rows = step_microseconds(rows, 1, weights, far, machine);
+    const double by_unit = step_microseconds(N, team, weights, far, machine) + barriers;
+    // Members by units wait for each other at every step; where the steps are that long, it matters less.
+    const double waiting = far ? 1.1 : 1.3;
+    plan.by_unit = waiting * by_unit < by_rows && problem.H >= 16 * team;
   }
-  // Whose own rows would not fill tiles, but those of all steps of a block do. Not by rows: they stand apart in the block.
-  plan.project = plan.tiled || (problem.T > 1 && N < 12 && (plan.by_unit || team == 1));
+  // Where a step's own rows would not fill tiles, but those of all steps of a block do. Or where half of the weights then come
+  // from memory once a block, not once a step, and the buffer in between is small beside them: 2 N numbers a gate, not `in`. Not
+  // by rows: they stand apart in the block.
+  const bool worth = N < 12 || (far && 8 * N <= static_cast<double>(in));
+  plan.project = plan.tiled || (problem.T > 1 && worth && (plan.by_unit || team == 1));
   return plan;
 }
 

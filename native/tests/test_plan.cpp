@@ -89,6 +89,21 @@ TEST_CASE("the plan: weights that stay in a larger L2 are no reason to split uni
   CHECK_FALSE(plan_layer(problem, 64, 2, {4, 1, false, 2048 << 10}).by_unit);
 }
 
+TEST_CASE("the plan: weights that no cache holds are read by one member each, and those of the input once a block") {
+  const fastlstm::Machine large{4, 1, false, 1024 << 10};
+  const auto plan = [&](std::int64_t N, std::int64_t in, std::int64_t H, int threads, std::int64_t D = 1) {
+    return plan_layer(Problem(50, N, in, H, 0, 1, D), in, threads, large);
+  };
+  CHECK(plan(64, 1024, 1024, 2).by_unit);
+  CHECK(plan(64, 1024, 1024, 2).project);
+  CHECK_FALSE(plan(64, 512, 512, 2).by_unit);
+  CHECK(plan(32, 1024, 1024, 1).project);
+  CHECK_FALSE(plan(32, 512, 512, 1).project);
+  CHECK_FALSE(plan(200, 1024, 1024, 1).project);  // the buffer in between would be as large
+  CHECK_FALSE(plan(32, 300, 512, 1, 2).project);  // one direction after the other
+  CHECK(plan(32, 300, 512, 2, 2).project);        // both at once
+}
+
 TEST_CASE("the plan: matrix tiles where the instruction set has them, whatever the number of rows") {
   for (const std::int64_t N : {1, 3, 100}) {
     CHECK(plan_layer(Problem(2, N, 256, 256, 0, 1, 1), 256, 2, {4, 1, true, 512 << 10}).tiled);
