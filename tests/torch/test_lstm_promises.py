@@ -67,6 +67,25 @@ def test_promise_1_a_rows_bits_do_not_depend_on_batch_mates_or_threads(T, size, 
 
 
 @each_dtype
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_promises_1_and_2_where_no_cache_holds_the_weights(bidirectional, dtype):
+    """From 12 MiB on the plan shares units, and projects a block of steps at once, for more rows than otherwise."""
+    lstm = LSTM(800, 720, bidirectional=bidirectional, dtype=dtype)
+    call = draw(lstm, 3, 110)
+    torch.set_num_threads(1)
+    whole = forward(lstm, call, False)
+    some = rows(call, list(range(20)))
+    some = some._replace(cotangents=tuple(t[:, :20] for t in some.cotangents))
+    gradients = evaluate(lstm, some)
+    for threads in THREADS:
+        torch.set_num_threads(threads)
+        for batch in ([3], list(range(13)), list(range(40, 60)), list(range(110))):
+            expected = {name: t[:, batch] for name, t in whole.items()}
+            assert_bits(forward(lstm, rows(call, batch), False), expected, hint=f"{threads} threads, {len(batch)} rows")
+        assert_bits(evaluate(lstm, some), gradients, hint=f"{threads} threads")
+
+
+@each_dtype
 @each_size
 def test_promise_1_other_rows_may_hold_anything(size, dtype):
     """NaN, infinities and huge numbers in the other rows leave a row's bits alone."""
