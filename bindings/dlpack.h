@@ -19,6 +19,7 @@ struct DataType {
 inline constexpr std::uint8_t kFloat = 2;
 inline constexpr std::uint8_t kBfloat = 4;
 inline constexpr std::uint8_t kBool = 6;
+inline constexpr std::uint8_t kInt = 0;
 
 struct Tensor {
   void* data;

@@ -96,19 +96,32 @@ bool run(const PyProblem& problem, fastlstm::Inputs<Real> inputs, const Made& ou
   return true;
 }
 
-// The segments that resets make of a batch: `reset` is of bool, and of the sizes of x but its features. Anything else: nothing.
-std::optional<fastlstm::Segments> segments_of(PyObject* reset, const dlpack::Tensor& x, Index T, Index N, int time) {
+// Resets as the engine reads them: `reset` is of bool, and of the sizes of x but its features. Anything else: nothing.
+std::optional<fastlstm::Resets> read_resets(PyObject* reset, const dlpack::Tensor& x, int time) {
+  if (reset == Py_None) return fastlstm::Resets{};
   const auto t = view(reset);
   if (!t || t->dtype.code != dlpack::kBool || t->dtype.bits != 8 || t->ndim != x.ndim - 1) return {};
   if (!std::equal(t->shape, t->shape + t->ndim, x.shape)) return {};
   const Index row = t->ndim == 2 ? t->strides[1 - time] : 0;
-  return fastlstm::Segments(T, N, nullptr, {static_cast<const bool*>(t->data), t->strides[time], row});
+  return fastlstm::Resets{static_cast<const bool*>(t->data), t->strides[time], row};
+}
+
+// (N) of int64, of a batch in which every row has a step; nullptr: none are given. Anything else: nothing.
+std::optional<const Index*> read_lengths(PyObject* lengths, const dlpack::Tensor& x, Index T, Index N) {
+  if (lengths == Py_None) return nullptr;
+  const auto t = view(lengths);
+  if (!t || t->dtype.code != dlpack::kInt || t->dtype.bits != 64 || x.ndim != 3 || !is_dense(*t, {N}) || is_negated(lengths))
+    return {};
+  const auto* const all = static_cast<const Index*>(t->data);
+  if (!std::all_of(all, all + N, [&](Index length) { return 1 <= length && length <= T; })) return {};
+  return all;
 }
 
 // LSTM: x (T, N, I), (N, T, I) with batch_first, (T, I) -> output, (h_n, c_n)
 template <class Real>
 nb::object layer(const Sizes& sizes, const DType& dtype, const dlpack::Tensor& x, PyObject* hx,
-                 const std::vector<fastlstm::Weights<Real>>& weights, bool batch_first, int threads, PyObject* reset) {
+                 const std::vector<fastlstm::Weights<Real>>& weights, bool batch_first, int threads, PyObject* lengths,
+                 PyObject* reset) {
   if (x.ndim != 2 && x.ndim != 3) return nb::none();
   const bool batched = x.ndim == 3;
   const bool swapped = batched && batch_first;
@@ -119,9 +132,11 @@ nb::object layer(const Sizes& sizes, const DType& dtype, const dlpack::Tensor& x
   const Index width = sizes.D * out;
   if (T == 0 || N == 0) return nb::none();
   std::optional<fastlstm::Segments> segments;
-  if (reset != Py_None) {
-    segments = segments_of(reset, x, T, N, swapped ? 1 : 0);
-    if (!segments) return nb::none();
+  if (lengths != Py_None || reset != Py_None) {
+    const auto ends = read_lengths(lengths, x, T, N);
+    const auto starts = read_resets(reset, x, swapped ? 1 : 0);
+    if (!ends || !starts) return nb::none();
+    segments.emplace(T, N, *ends, *starts);
     if (segments->whole()) segments.reset();
   }
   const bool as_it_stands = segments.has_value();  // whose rows are told where they are; else (N, T, I) must be reordered first
@@ -144,9 +159,13 @@ nb::object layer(const Sizes& sizes, const DType& dtype, const dlpack::Tensor& x
   };
   const Made h_n = state(out);
   const Made c_n = state(sizes.H);
-  const PyProblem problem = segments ? PyProblem(*segments, swapped ? 1 : N, swapped ? T : 1, 0, sizes.I, sizes.H, sizes.P,
-                                                 sizes.layers, sizes.D, dtype.name)
-                                     : PyProblem(T, N, sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D, dtype);
+  const Index step = swapped ? 1 : N;
+  const Index row = swapped ? T : 1;
+  const PyProblem problem = segments
+                                ? PyProblem(*segments, step, row, 0, sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D, dtype.name)
+                                : PyProblem(T, N, sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D, dtype);
+  if (segments && segments->steps() < T * N && output.data != nullptr)
+    segments->clear(step, row, width * dtype.bits / 8, output.data);
   if (!run(problem, inputs, output, h_n, c_n, threads)) return nb::none();
   return nb::make_tuple(output.tensor, nb::make_tuple(h_n.tensor, c_n.tensor));
 }
@@ -191,10 +210,10 @@ nb::object read(const nb::list& numbers, const nb::tuple& names, const nb::dict&
 }
 
 nb::object infer(const nb::list& numbers, const nb::tuple& names, const nb::dict& parameters, nb::handle input, nb::handle hx,
-                 bool batch_first, int threads, nb::handle reset) {
+                 bool batch_first, int threads, nb::handle lengths, nb::handle reset) {
   return read(numbers, names, parameters, input,
               [&](const Sizes& sizes, const DType& dtype, const dlpack::Tensor& x, auto& weights) {
-                return layer(sizes, dtype, x, hx.ptr(), weights, batch_first, threads, reset.ptr());
+                return layer(sizes, dtype, x, hx.ptr(), weights, batch_first, threads, lengths.ptr(), reset.ptr());
               });
 }
 
@@ -210,6 +229,6 @@ nb::object infer_cell(const nb::list& numbers, const nb::tuple& names, const nb:
 
 void define_infer(nb::module_& m) {
   m.def("infer", infer, "sizes"_a, "names"_a, "parameters"_a, "input"_a, "hx"_a.none(), "batch_first"_a, "threads"_a,
-        "reset"_a.none() = nb::none());
+        "lengths"_a.none() = nb::none(), "reset"_a.none() = nb::none());
   m.def("infer_cell", infer_cell, "sizes"_a, "names"_a, "parameters"_a, "input"_a, "hx"_a.none(), "threads"_a);
 }

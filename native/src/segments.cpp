@@ -49,7 +49,7 @@ std::vector<Index> sort_by_count(const std::vector<Element>& from, std::vector<E
 
 }  // namespace
 
-Segments::Segments(Index T, Index N, const Index* lengths, const Resets& resets) : N_(N) {
+Segments::Segments(Index T, Index N, const Index* lengths, const Resets& resets) : T_(T), N_(N) {
   std::vector<Segment> found;
   std::vector<Index> open(static_cast<std::size_t>(N), -1);  // each row's last segment so far
   std::vector<Index> length(static_cast<std::size_t>(N), T);
@@ -116,6 +116,23 @@ void Segments::final(Index layers, Index D, Index* to) const {
       const bool ends = D == 2 && l % 2 == 1 ? segment.start == 0 : segment.is_last;
       *to++ = ends ? l * N_ + segment.n : -1;
     }
+}
+
+void Segments::clear(Index step, Index row, Index width, void* to) const {
+  std::vector<Index> ends(static_cast<std::size_t>(N_), 0);
+  for (const Segment& segment : segments_)
+    if (segment.is_last) ends[static_cast<std::size_t>(segment.n)] = segment.start + segment.length;
+  const auto zeros = [&](Index place, Index count) {
+    std::memset(static_cast<char*>(to) + place * width, 0, static_cast<std::size_t>(count * width));
+  };
+  for (Index n = 0; n < N_; ++n) {
+    const Index end = ends[static_cast<std::size_t>(n)];
+    if (step == 1) {
+      zeros(end + n * row, T_ - end);
+    } else {
+      for (Index t = end; t < T_; ++t) zeros(t * step + n * row, 1);
+    }
+  }
 }
 
 }  // namespace fastlstm

@@ -6,6 +6,7 @@
 #include <memory>
 #include <random>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 #include "fastlstm/engine.h"
@@ -72,6 +73,16 @@ TEST_CASE("segments, their places and their states are what a walk through the s
       CHECK(found == places);
       segments.places(1, 7, starts.data(), found.data());
       CHECK(found == places);
+
+      for (const auto& [step, row] : {std::pair<Index, Index>{N, 1}, {1, T}}) {  // step by step, and row by row
+        std::vector<char> cleared(static_cast<std::size_t>(3 * T * N), 1);
+        segments.clear(step, row, 3, cleared.data());
+        for (Index t = 0; t < T; ++t)
+          for (Index n = 0; n < N; ++n)
+            for (Index byte = 0; byte < 3; ++byte)
+              CHECK(cleared[static_cast<std::size_t>((t * step + n * row) * 3 + byte)] ==
+                    (t < lengths[static_cast<std::size_t>(n)]));
+      }
 
       const Index count = segments.count();
       std::vector<Index> initial(static_cast<std::size_t>(layers * D * count));

@@ -76,7 +76,7 @@ class Segments:
     Where its rows stand, int64, -1: nowhere, is for who cannot give it to a `Problem`.
 
     lengths: address of N int64, or 0: T each. reset: address of bool, step t of row n at `t * step + n * row`, or 0: none.
-    ValueError: a length is not from 0 to T. The methods write int64 to the address `to`.
+    ValueError: a length is not from 0 to T. The methods write to the address `to`, int64 unless they say otherwise.
     """
 
     def __init__(self, T: int, N: int, lengths: int, reset: int, step: int, row: int) -> None: ...
@@ -99,6 +99,8 @@ class Segments:
         """(T): of the packed batch."""
     def places(self, step: int, row: int, starts: int, to: int) -> None:
         """(steps): where step t of row n stands, t * step + n * row, or, given N starts, t * step + starts[n]."""
+    def clear(self, step: int, row: int, width: int, to: int) -> None:
+        """Zeros in the rows, `width` bytes each, that have no step: step t of row n at t * step + n * row."""
     def initial(self, layers: int, directions: int, to: int) -> None:
         """(layers * directions * count): the row of h_0, (layers * directions * N, ..), a segment starts from; -1: zeros."""
     def final(self, layers: int, directions: int, to: int) -> None:
@@ -194,6 +196,7 @@ def infer(
     hx: Any,  # (h_0, c_0) or None
     batch_first: bool,
     threads: int,
+    lengths: Any = None,  # (N) of int64, or None
     reset: Any = None,  # bool, of the sizes of input but its features, or None
 ) -> tuple[Tensor, tuple[Tensor, Tensor]] | None:
     """output, (h_n, c_n) of plain real tensors of the CPU, of one dtype, whose memory lies as the engine reads it.

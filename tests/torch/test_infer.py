@@ -58,10 +58,10 @@ def test_resets_are_taken_along(options, dtype):
         expected = {k: t.detach() for k, t in named(lstm(x, given, reset=reset)).items()}
         hint = f"T {T}, N {N}, hx {hx}, batch_first {batch_first}, resets {often}"
         with torch.no_grad():
-            made = _engine.infer(*arguments, reset)
-            apart = _engine.infer(*arguments, torch.stack([reset, ~reset], -1)[..., 0])  # not dense
+            made = _engine.infer(*arguments, None, reset)
+            apart = _engine.infer(*arguments, None, torch.stack([reset, ~reset], -1)[..., 0])  # not dense
             for wrong in (reset.long(), reset[..., None], torch.ones(T + 1, N or 1, dtype=torch.bool), reset.tolist()):
-                assert _engine.infer(*arguments, wrong) is None
+                assert _engine.infer(*arguments, None, wrong) is None
         if often == 0.0 and batch_first and T > 1 and (N or 1) > 1:
             assert made is None  # a rectangle after all, whose rows must be reordered
             continue
@@ -71,6 +71,53 @@ def test_resets_are_taken_along(options, dtype):
             assert {k: t.stride() for k, t in named(found).items()} == {k: t.stride() for k, t in expected.items()}, (
                 hint
             )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_lengths_are_taken_along(options, dtype):
+    shapes = ((1, 1), (1, 5), (7, 1), (9, 4), (3, 9))
+    for (T, N), hx, batch_first, often in itertools.product(shapes, (False, True), (False, True), (None, 0.3)):
+        lstm = LSTM(6, 9, batch_first=batch_first, dtype=dtype, **options)
+        steps = [N, T] if batch_first else [T, N]
+        x, lengths = torch.randn(*steps, 6, dtype=dtype), torch.randint(1, T + 1, [N])
+        reset = None if often is None else torch.rand(steps) < often
+        cells, out = lstm._sizes.cells, lstm._sizes.out
+        states = (torch.randn(cells, N, out, dtype=dtype), torch.randn(cells, N, 9, dtype=dtype))
+        given = states if hx else None
+        arguments = (lstm._sizes.numbers, lstm._names, lstm._parameters, x, given, batch_first, 2)
+        expected = {k: t.detach() for k, t in named(lstm(x, given, lengths=lengths, reset=reset)).items()}
+        hint = f"lengths {lengths}, hx {hx}, batch_first {batch_first}, reset {reset}"
+        with torch.no_grad():
+            found = _engine.infer(*arguments, lengths, reset)
+            too_long, empty = lengths.clone(), lengths.clone()
+            too_long[-1], empty[0] = T + 1, 0
+            apart = torch.stack([lengths, lengths], -1)[..., 0]
+            others = (
+                lengths.int(),
+                lengths.double(),
+                lengths[None],
+                lengths[1:],
+                lengths.tolist(),
+                torch._neg_view(lengths),
+            )
+            for other in (too_long, empty, -lengths, *others, *([apart] if N > 1 else [])):
+                assert _engine.infer(*arguments, other, reset) is None, other
+        if bool((lengths == T).all()) and reset is None and batch_first and T > 1 and N > 1:
+            assert found is None  # as for resets
+            continue
+        assert found is not None, hint
+        assert_bits(named(found), expected, hint)
+        assert {k: t.stride() for k, t in named(found).items()} == {k: t.stride() for k, t in expected.items()}, hint
+
+
+def test_one_sequence_has_a_number_for_its_length():
+    lstm, x, lengths = LSTM(6, 9), torch.randn(5, 6), torch.tensor([3])
+    with torch.no_grad():
+        assert _engine.infer(lstm._sizes.numbers, lstm._names, lstm._parameters, x, None, False, 1, lengths[0]) is None
+        with pytest.raises(ValueError, match="expected one number for an unbatched input"):
+            lstm(x, lengths=lengths)
+        assert torch.equal(lstm(x, lengths=lengths[0])[0][3:], torch.zeros(2, 9))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -75,6 +75,8 @@ class Segments {
   void initial(std::int64_t layers, std::int64_t D, std::int64_t* to) const;
   // (layers * D * count()): of h_n and c_n; -1 where a segment's last state is not its row's.
   void final(std::int64_t layers, std::int64_t D, std::int64_t* to) const;
+  // Zeros where the rows of x or output, `width` bytes each, have no step: step t of row n is at t * step + n * row.
+  void clear(std::int64_t step, std::int64_t row, std::int64_t width, void* to) const;
 
  private:
   struct Segment {
@@ -84,6 +86,7 @@ class Segments {
     bool from_initial;  // the first of its row, and not reset
     bool is_last;       // of its row
   };
+  std::int64_t T_;
   std::int64_t N_;
   std::int64_t steps_ = 0;
   bool whole_ = true;

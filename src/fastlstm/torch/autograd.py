@@ -67,14 +67,12 @@ def forward(
         at_once = _engine.dense(problem, call.state, (x, h_0, c_0, *weights), saved, torch.get_num_threads())
         if at_once is not None:
             return at_once
-    if segments is None or segments.fills:
-        output = _new(x, (*x.shape[:-1], sizes.D * sizes.out))
-    else:
-        output = x.new_zeros(*x.shape[:-1], sizes.D * sizes.out)
+    output = _new(x, (*x.shape[:-1], sizes.D * sizes.out))
     if segments is None:
         h_n = x.new_empty(*call.state, sizes.out)
         c_n = x.new_empty(*call.state, sizes.H) if sizes.P else torch.empty_like(h_n)
     else:
+        segments.clear(output)
         new = x.new_empty if segments.empty is None else x.new_zeros
         h_n, c_n = new((*segments.state, sizes.out)), new((*segments.state, sizes.H))
     present = [w.data_ptr() for w in weights]
@@ -125,7 +123,9 @@ def backward(
     x, h_0, c_0, *weights = map(address, inputs)
     made = [_new(t, t.shape) if want and t is not None else None for t, want in zip(inputs, wanted, strict=True)]
     if call.segments is not None:  # not all of x, h_0 and c_0 is read
-        for d in made[:3]:
+        if made[0] is not None:
+            call.segments.clear(made[0])
+        for d in made[1:3]:
             if d is not None:
                 d.zero_()
     doutput, dh_n, dc_n = map(address, gradients)

@@ -174,9 +174,9 @@ class LSTM(Recurrent):
 
     def forward(self, input: Any, hx: Any = None, lengths: Any = None, reset: Any = None) -> Any:
         """input, (h_0, c_0) -> output, (h_n, c_n); shapes and errors as the class says."""
-        if lengths is None and plain() and not (torch.is_grad_enabled() or (self.training and self.dropout)):
-            sizes, threads = self._sizes.numbers, torch.get_num_threads()
-            made = _engine.infer(sizes, self._names, self._parameters, input, hx, self.batch_first, threads, reset)
+        if plain() and not (torch.is_grad_enabled() or (self.training and self.dropout)):
+            sizes, names, own, threads = self._sizes.numbers, self._names, self._parameters, torch.get_num_threads()
+            made = _engine.infer(sizes, names, own, input, hx, self.batch_first, threads, lengths, reset)
             if made is not None:
                 return made
         if lengths is not None or reset is not None:

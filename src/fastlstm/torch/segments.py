@@ -76,6 +76,16 @@ class Segments(NamedTuple):
             self.made.steps, lambda to: _engine.Segments.places(self.made, self.step, self.row, starts, to)
         ).to(device)
 
+    def clear(self, rows: Tensor) -> None:
+        """Zeros in those rows of x's or output's shape that have no step. The others are not touched."""
+        if self.fills:
+            return
+        if self.starts is None:
+            width = rows.shape[-1] * rows.element_size()
+            _engine.Segments.clear(self.made, self.step, self.row, width, rows.data_ptr())
+        else:  # a jagged tensor with holes
+            rows.zero_()
+
     def or_initial(self, state: Tensor | None, final: Tensor) -> Tensor:
         """h_n or c_n where a row without a step ends in the state it began with."""
         if self.empty is None or state is None:
