@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import fastlstm
-from fastlstm import _engine
-from tests.conftest import TOLERANCE
+from tests.conftest import TOLERANCE, CountingEngine
 
 ROUNDS = 7  # each runs every way once, in turn
 LINES: list[str] = []  # of the summary
@@ -62,28 +61,9 @@ def _counting() -> Iterator[list[int]]:
     """An entry for every time the engine ran."""
     counted: list[int] = []
 
-    class Counting:
-        def __getattr__(self, name: str) -> object:
-            return getattr(_engine, name)
-
-        def forward(self, *arguments: object) -> object:
-            counted.append(1)
-            return _engine.forward(*arguments)
-
-        def infer(self, *arguments: object) -> object:
-            return self.unless_none(_engine.infer(*arguments))
-
-        def infer_cell(self, *arguments: object) -> object:
-            return self.unless_none(_engine.infer_cell(*arguments))
-
-        def unless_none(self, made: object) -> object:
-            if made is not None:
-                counted.append(1)
-            return made
-
     with pytest.MonkeyPatch.context() as patch:
         for module in ("autograd", "lstm", "adopt.enabling"):
-            patch.setattr(sys.modules[f"fastlstm.torch.{module}"], "_engine", Counting())
+            patch.setattr(sys.modules[f"fastlstm.torch.{module}"], "_engine", CountingEngine(counted))
         yield counted
 
 

@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 import fastlstm
-from fastlstm import _engine
 from fastlstm.torch.adopt import enabling
-from tests.conftest import assert_bits, assert_close, draw, evaluate, outcome, run_python
+from tests.conftest import CountingEngine, assert_bits, assert_close, draw, evaluate, outcome, run_python
 
 uses_jit = pytest.mark.filterwarnings("ignore:`torch.jit", "ignore::torch.jit.TracerWarning")
 OPTIONS = [
@@ -31,32 +30,9 @@ def off_afterwards():
 @pytest.fixture
 def runs(monkeypatch):
     """How often the engine ran."""
-    counted = []
-
-    class Counting:
-        def __getattr__(self, name):
-            return getattr(_engine, name)
-
-        def forward(self, *arguments):
-            counted.append(threading.get_ident())
-            return _engine.forward(*arguments)
-
-        def dense(self, *arguments):
-            return self.unless_none(_engine.dense(*arguments))
-
-        def infer(self, *arguments):
-            return self.unless_none(_engine.infer(*arguments))
-
-        def infer_cell(self, *arguments):
-            return self.unless_none(_engine.infer_cell(*arguments))
-
-        def unless_none(self, made):
-            if made is not None:
-                counted.append(threading.get_ident())
-            return made
-
+    counted: list[int] = []
     for module in ("autograd", "adopt.enabling"):
-        monkeypatch.setattr(f"fastlstm.torch.{module}._engine", Counting())
+        monkeypatch.setattr(f"fastlstm.torch.{module}._engine", CountingEngine(counted))
     return counted
 
 
