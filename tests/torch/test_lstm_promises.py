@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from conftest import Call, assert_bits, draw, evaluate, twin
+from conftest import Call, assert_bits, assert_close, draw, evaluate, twin
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -139,6 +139,53 @@ def test_promise_2_gradients_have_the_same_bits_for_any_number_of_threads(batch,
         torch.set_num_threads(threads)
         for _ in range(2):
             assert_bits(evaluate(lstm, call), expected, hint=f"{threads} threads")
+
+
+@each_dtype
+@pytest.mark.parametrize("lengths", ["whole", "ragged", "one long"])
+def test_promise_2_where_a_batch_is_summed_in_halves(lengths, dtype):
+    """Many rows of few units: each half of the batch has its own sums (halves.h), whoever adds them up."""
+    T, N = 40, 21
+    drawn = {
+        "whole": torch.full((N,), T),
+        "ragged": torch.randint(T // 2, T + 1, (N,)).sort(descending=True).values,
+        "one long": torch.tensor([T * N] + [2] * (N - 1)),  # half of the work: for many steps the other half has no row
+    }[lengths]
+    lstm = LSTM(7, 19, num_layers=2, bidirectional=True, dtype=dtype)
+    call = draw(lstm, int(drawn[0]), N, lengths=None if lengths == "whole" else drawn.tolist())
+    torch.set_num_threads(1)
+    expected = evaluate(lstm, call)
+    assert_close(expected, evaluate(twin(lstm, torch.float64), call.to(torch.float64)))
+    for threads in (2, 3, 4, 6):
+        torch.set_num_threads(threads)
+        assert_bits(evaluate(lstm, call), expected, hint=f"{threads} threads")
+
+
+@each_dtype
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_promise_2_where_segments_are_summed_in_halves(batch_first, dtype):
+    """Rows that the engine brings and sends block by block, half by half."""
+    lstm = LSTM(7, 19, batch_first=batch_first, dtype=dtype)
+    T, N = 50, 24
+    lead = (N, T) if batch_first else (T, N)
+    x, cotangent = torch.randn(*lead, 7, dtype=dtype), torch.randn(*lead, 19, dtype=dtype)
+    lengths, reset = torch.randint(1, T + 1, (N,)), torch.rand(lead) < 0.02
+
+    def run(lstm: torch.nn.Module, x: Tensor) -> dict[str, Tensor]:
+        leaf = x.clone().requires_grad_()
+        lstm.zero_grad()
+        output, _ = lstm(leaf, lengths=lengths, reset=reset)
+        output.backward(cotangent.to(x.dtype))
+        return {"output": output.detach(), "dx": leaf.grad, **{f"d{n}": p.grad for n, p in lstm.named_parameters()}}
+
+    torch.set_num_threads(1)
+    expected = {name: t.clone() for name, t in run(lstm, x).items()}
+    exact = LSTM(7, 19, batch_first=batch_first, dtype=torch.float64)
+    exact.load_state_dict(lstm.state_dict())
+    assert_close(expected, run(exact, x.double()))
+    for threads in (2, 3, 4, 6):
+        torch.set_num_threads(threads)
+        assert_bits(run(lstm, x), expected, hint=f"{threads} threads")
 
 
 @each_dtype

@@ -61,6 +61,7 @@ struct LayerBackward {
   Real* dhr_sums;            // (P, Hp padded to panels)
   Real* projected_features;  // dh_projected, packed by tiles
   BackwardTiles tiles;
+  HalfBackward<Term> second;  // what the second half of the batch has in the place of its namesakes, where there are halves
   // Block by block, where there is data: from where rows of x and doutput stand, and to where those of dx do.
   Source<Real> bring_x;
   Real* brought_x;  // (rows of the largest block, in)
@@ -313,20 +314,11 @@ void prepare_backward(const LayerBackward<Term>& layer, const Group& group) {
   }
 }
 
-// All steps, last to first, by the members of a group together.
+// All steps of the rows `of` the batch, last to first, by the members of a group together.
 template <class Term>
-void backward_direction(LayerBackward<Term> layer, const Group& group) {
+void backward_blocks(LayerBackward<Term> layer, Range of, const Group& group) {
   using Real = RealOf<Term>;
   const Problem& problem = *layer.problem;
-  prepare_backward(layer, group);
-  group.barrier->wait();
-  if constexpr (kTiled<Term>) {
-    if (layer.plan.tiled && !tiles_hold_all(layer, group)) {
-      layer.plan.tiled = false;
-      pack_backward(layer, group);
-      group.barrier->wait();
-    }
-  }
   const bool by_unit = layer.plan.by_unit && group.size > 1;
   const Index unit_groups = unit_blocks<Real>(problem.H);
   const Index H_panels = layer.H_padded() / kPanel<Real>;
@@ -352,7 +344,7 @@ void backward_direction(LayerBackward<Term> layer, const Group& group) {
     const Index t1 = problem.block(block + 1);
     const BlockRows here(problem, block);
     const BlockRows next(problem, layer.direction == 0 ? block - 1 : block + 1);
-    const Range own = share_rows(problem, t0, t1, group.rank, group.size);
+    const Range own = own_rows(problem, t0, t1, of, group);
     if (!by_unit) part.rows = own;
     if (layer.bring_x.data != nullptr) {  // complete before block_gradients
       bring_steps(layer.bring_x, layer.brought_x, layer.in, problem, layer.in, t0, t1, own);
@@ -371,10 +363,29 @@ void backward_direction(LayerBackward<Term> layer, const Group& group) {
       backward_step(layer, t, part, in_step, here, next, last_step);
     }
     group.barrier->wait();
-    block_gradients(layer, t0, t1, group, b > 0);
+    block_gradients(layer, t0, t1, group, of, b > 0);
     layer.dx = dx;
     group.barrier->wait();
   }
   if (group.rank == 0) patience.forget();
+}
+
+// A direction of a layer, by the members of a group together.
+template <class Term>
+void backward_direction(LayerBackward<Term> layer, const Group& group) {
+  prepare_backward(layer, group);
+  group.barrier->wait();
+  if constexpr (kTiled<Term>) {
+    if (layer.plan.tiled && !tiles_hold_all(layer, group)) {
+      layer.plan.tiled = false;
+      pack_backward(layer, group);
+      group.barrier->wait();
+    }
+  }
+  if (in_halves<Term>(*layer.problem)) {
+    backward_halves(layer, group);
+  } else {
+    backward_blocks(layer, {0, layer.problem->N}, group);
+  }
   write_gradients(layer, group);
 }

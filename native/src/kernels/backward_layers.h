@@ -58,6 +58,15 @@ struct BackwardScratch {
     if (kNumbers<Term> > 1) a.dgate_pairs = arena.take<Term>(terms<Term>(block) * 4 * Hp);
     a.dsums = arena.take<Real>((in + out + 1) * 4 * Hp);
     a.features = arena.take<Term>((in / kTileRows + out / kTileRows + 3) * feature_tile_size<Term>(block));
+    if (in_halves<Term>(problem)) {
+      a.second.dgates = arena.take<ElementOf<Term>>(block * 4 * Hp);
+      a.second.features = arena.take<Term>((in / kTileRows + out / kTileRows + 3) * feature_tile_size<Term>(block));
+      a.second.dsums = arena.take<Real>((in + out + 1) * 4 * Hp);
+      if (by_block_backward<Term>(call)) {
+        a.second.brought_x = arena.take<Real>(block * problem.I);
+        a.second.brought_doutput = arena.take<Real>(block_or(call, ends.output).count());
+      }
+    }
     if (problem.P > 0) {
       a.hr_panels = arena.take<Real>(H_padded * problem.P);
       a.dh_projected = arena.take<Real>(block * problem.P);
@@ -137,6 +146,7 @@ void backward_layers(const BackwardCall<RealOf<Term>>& call, const Member& membe
     // A tile of one row costs what one of sixteen does, so the rows of a step stay together: with two threads up to 1.3x in
     // packed batches, 1.0 to 1.1x in dense ones.
     if (plan.tiled && tiled_recurrence(problem)) plan.by_unit = problem.H >= 16 * member.size;
+    if (in_halves<Term>(problem)) plan.by_unit = false;
     plan.by_direction = false;  // both directions add to dx: one after the other, so that the order of additions is fixed
     for (Index d = 0; d < problem.D; ++d) {
       const Index l = k * problem.D + d;

@@ -5,6 +5,7 @@ struct Group {
   int rank;
   int size;
   Barrier* barrier;
+  Barrier* halves;  // two, of its even and its odd ranks, where it is the whole team
 };
 
 // The rows of a step whose previous state stands in one place, as arrays with a fixed distance between rows.

@@ -34,6 +34,10 @@ struct Tiles {
 //
 #include "kernels/forward.h"
 //
+#include "kernels/layers.h"
+//
+#include "kernels/halves.h"
+//
 #include "kernels/backward.h"
 //
 #include "kernels/weight_gradients.h"
@@ -50,8 +54,6 @@ struct Tiles {
 #endif
 //
 #include "kernels/saved.h"
-//
-#include "kernels/layers.h"
 //
 #include "kernels/backward_layers.h"
 #include "kernels/forward_layers.h"

@@ -41,6 +41,6 @@ inline Machine machine() {
 }
 
 inline Group group_of(const Plan& plan, const Member& member) {
-  if (plan.by_direction) return {member.rank / 2, member.size / 2, member.halves + member.rank % 2};
-  return {member.rank, member.size, member.barrier};
+  if (plan.by_direction) return {member.rank / 2, member.size / 2, member.halves + member.rank % 2, nullptr};
+  return {member.rank, member.size, member.barrier, member.halves};
 }

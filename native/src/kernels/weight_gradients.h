@@ -35,16 +35,30 @@ inline void pack_ones(Real* tile, Index rows) {
   for (Index k = 0; k < rows * kTileRows; ++k) tile[k] = Real(1);
 }
 
-// sums[feature][gate order] += features^T dgates over the rows of a block, for the panels of one tile of features.
+// Which rows of a block, in terms, that stand one after the other among its gate gradients.
+struct Strip {
+  Index first;
+  Index count;
+};
+struct Strips {
+  Strip at[Problem::kBlockRows];
+  int count = 0;
+
+  void append(Index first, Index rows) {
+    if (rows > 0) at[count++] = {first, rows};
+  }
+};
+
+// sums[feature][gate order] += features^T dgates over strips of a block, for the panels of one tile of features.
 template <class Term>
 struct FeatureTile {
   using Real = RealOf<Term>;
-  const Term* features;  // [rows][kTileRows]
-  const Term* right;     // panels: [rows][kPanel]
+  const Term* features;  // [rows of all strips][kTileRows]
+  const Term* right;     // panels: [rows of the block][kPanel]
   Real* sums;            // at the tile's first feature
   Index ld;
-  Index rows;  // in terms
-  bool add;    // else there is nothing yet to add to
+  const Strips& strips;
+  bool add;  // else there is nothing yet to add to
 
   template <int R>
   inline void run(Index /*first row: a tile is one by itself*/) const {
@@ -53,7 +67,11 @@ struct FeatureTile {
     Sums<Real, R, 1> block;
     for (int r = 0; r < R; ++r)
       for (int v = 0; v < kVectors; ++v) block.at[r][v] = broadcast(Real(0));
-    accumulate<kTileRows>(block, features, 1, right, 0, rows);
+    const Term* at = features;
+    for (int k = 0; k < strips.count; ++k) {
+      accumulate<kTileRows>(block, at, 1, right + strips.at[k].first * kPanel<Real>, 0, strips.at[k].count);
+      at += strips.at[k].count * kTileRows;
+    }
     for (int r = 0; r < R; ++r)
       for (int v = 0; v < kVectors; ++v) {
         Real* const to = sums + r * ld + v * kLanes<Real>;
@@ -62,13 +80,23 @@ struct FeatureTile {
   }
 };
 
-// Adds a block to the gradients of the weights, for the tiles of features [mine).
+// Adds the rows `of` the batch in a block to the gradients of the weights, for the tiles of features [mine).
 template <class Term>
-void weight_gradients(const LayerBackward<Term>& layer, Index t0, Index t1, Range mine, bool add) {
+void weight_gradients(const LayerBackward<Term>& layer, Index t0, Index t1, Range mine, Range of, bool add) {
   const Problem& problem = *layer.problem;
   const Index first_row = problem.row(t0);
   const Index rows = problem.row(t1) - first_row;
   const Index out = problem.out();
+  const auto clipped = [&](Index t) { return Range{of.first, of.last < problem.batch(t) ? of.last : problem.batch(t)}; };
+  Strips strips;
+  if (is_whole(problem, of)) {
+    strips.append(0, terms<Term>(rows));
+  } else {  // of numbers, then
+    for (Index t = t0; t < t1; ++t) {
+      const Range here = clipped(t);
+      strips.append(problem.row(t) - first_row + here.first, here.last - here.first);
+    }
+  }
   const Index tile_size = feature_tile_size<Term>(rows);
   const Index ones = layer.x_tiles() + layer.h_tiles();
   // A member's share of a source's tiles, [first, last), and which of the source's features is the first of them.
@@ -79,17 +107,27 @@ void weight_gradients(const LayerBackward<Term>& layer, Index t0, Index t1, Rang
     return {layer.features + from * tile_size, tile_size, to > from ? to - from : 0, rows};
   };
   Index j;
-  if (const auto to = tiles(0, layer.x_tiles(), j); to.count > 0)
-    pack_features(layer.x + first_row * layer.in + j, layer.in, 0, rows, layer.in - j, to);
+  if (const auto to = tiles(0, layer.x_tiles(), j); to.count > 0) {
+    Index packed = 0;
+    for (Index t = t0; t < t1; ++t) {
+      const Range here = clipped(t);
+      if (here.first >= here.last) continue;
+      const Index count = here.last - here.first;
+      pack_features(layer.x + (problem.row(t) + here.first) * layer.in + j, layer.in, packed, count, layer.in - j, to);
+      packed += count;
+    }
+  }
   if (const auto to = tiles(layer.x_tiles(), ones, j); to.count > 0) {
+    Index packed = 0;
     for (Index t = t0; t < t1; ++t) {
       Run runs[2];
-      const int count = step_runs(problem, layer.direction, t, {0, problem.N}, runs);
+      const int count = step_runs(problem, layer.direction, t, of, runs);
       for (int k = 0; k < count; ++k) {
         const Run& run = runs[k];
         const RealOf<Term>* h = layer.h_0 == nullptr ? layer.h_0 : layer.h_0 + run.first * out + j;
         if (run.previous >= 0) h = layer.output + run.previous * problem.D * out + j;
-        pack_features(h, run.previous >= 0 ? problem.D * out : out, run.row - first_row, run.last - run.first, out - j, to);
+        pack_features(h, run.previous >= 0 ? problem.D * out : out, packed, run.last - run.first, out - j, to);
+        packed += run.last - run.first;
       }
     }
   }
@@ -113,7 +151,7 @@ void weight_gradients(const LayerBackward<Term>& layer, Index t0, Index t1, Rang
                                  layer.dgate_panels() + p * terms<Term>(rows) * kPanel<Term>,
                                  layer.dsums + feature * ld + p * kPanel<Term>,
                                  ld,
-                                 terms<Term>(rows),
+                                 strips,
                                  add};
     for_tiles(count < kTileRows ? count : kTileRows, tile);
   };
@@ -133,6 +171,8 @@ template <class Term>
 void projection_gradients(const LayerBackward<Term>& layer, Index rows, Range mine, bool add) {
   using Real = RealOf<Term>;
   const Index P = layer.problem->P;
+  Strips all;
+  all.append(0, rows);
   for (Index m = mine.first; m < mine.last; ++m) {
     Real* const tile = layer.projected_features + m * rows * kTileRows;
     pack_features(layer.dh_projected + m * kTileRows, P, 0, rows, P - m * kTileRows, FeatureTiles<Real>{tile, 0, 1, rows});
@@ -141,7 +181,7 @@ void projection_gradients(const LayerBackward<Term>& layer, Index rows, Range mi
                                       layer.h_full + p * rows * kPanel<Real>,
                                       layer.dhr_sums + m * kTileRows * layer.H_padded() + p * kPanel<Real>,
                                       layer.H_padded(),
-                                      rows,
+                                      all,
                                       add};
       for_tiles(P - m * kTileRows < kTileRows ? P - m * kTileRows : kTileRows, product);
     }
@@ -158,9 +198,10 @@ void send_dx(const LayerBackward<Term>& layer, Index first_row, const Range& min
   });
 }
 
-// What a block of steps, its gate gradients complete, gives to dx and the weights: a thread's share of it.
+// What the rows `of` the batch in a block of steps, their gate gradients complete, give to dx and the weights: a thread's share
+// of it.
 template <class Term>
-void block_gradients(const LayerBackward<Term>& layer, Index t0, Index t1, const Group& group, bool add) {
+void block_gradients(const LayerBackward<Term>& layer, Index t0, Index t1, const Group& group, Range of, bool add) {
   const Problem& problem = *layer.problem;
   const Index first_row = problem.row(t0);
   const Index rows = problem.row(t1) - first_row;
@@ -186,18 +227,39 @@ void block_gradients(const LayerBackward<Term>& layer, Index t0, Index t1, const
     pair_rows(layer.dgates, rows, layer.dgate_pairs, mine.first, mine.last);
   }
   if (!tiled && layer.dx != nullptr) {
-    const Range mine = share(rows, group.rank, group.size);
-    const Product<Term> product{gate_rows(layer, mine.first, rows),
-                                layer.ih_panels,
-                                layer.dx + (first_row + mine.first) * layer.in,
-                                layer.in,
-                                layer.in,
-                                layer.add_dx};
-    product.run(mine.last - mine.first, 0, (layer.in + kPanel<Term> - 1) / kPanel<Term>);
-    send_dx(layer, first_row, mine);
+    const auto to_dx = [&](const Range& mine) {
+      const Product<Term> product{gate_rows(layer, mine.first, rows),
+                                  layer.ih_panels,
+                                  layer.dx + (first_row + mine.first) * layer.in,
+                                  layer.in,
+                                  layer.in,
+                                  layer.add_dx};
+      product.run(mine.last - mine.first, 0, (layer.in + kPanel<Term> - 1) / kPanel<Term>);
+      send_dx(layer, first_row, mine);
+    };
+    if (is_whole(problem, of)) {
+      to_dx(share(rows, group.rank, group.size));
+    } else {
+      const Range own = own_rows(problem, t0, t1, of, group);
+      for (Index t = t0; t < t1; ++t) {
+        const Index row0 = problem.row(t) - first_row;
+        const Index last = own.last < problem.batch(t) ? own.last : problem.batch(t);
+        if (own.first < last) to_dx({row0 + own.first, row0 + last});
+      }
+    }
   }
   if (paired) group.barrier->wait();
-  if (!tiled) weight_gradients(layer, t0, t1, share(layer.tile_count(), group.rank, group.size), add);
+  if (!tiled) {
+    const Range mine = share(layer.tile_count(), group.rank, group.size);
+    if (in_halves<Term>(problem) && is_whole(problem, of)) {
+      weight_gradients(layer, t0, t1, mine, half_of(problem, 0), add);
+      LayerBackward<Term> second = layer;
+      second.dsums = layer.second.dsums;
+      weight_gradients(second, t0, t1, mine, half_of(problem, 1), add);
+    } else {
+      weight_gradients(layer, t0, t1, mine, of, add);
+    }
+  }
   if (layer.dweights.w_hr != nullptr)
     projection_gradients(layer, rows, share((problem.P + kTileRows - 1) / kTileRows, group.rank, group.size), add);
 }

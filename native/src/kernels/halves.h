@@ -1,0 +1,85 @@
+// A batch in two halves of its rows, backward: each has gate gradients, features and sums of the weights' gradients of its own,
+// which are added up at the end. Included inside an ISA's namespace.
+//
+// With one set for all, a member reads what the others wrote for its share of the weights, and writes the next step's into lines
+// that they have read: where two threads are far apart (two of a server's L3), backward took as long as one thread at (512, 64,
+// 7, 64). There are two halves whatever the number of threads: the order of additions, so the bits, follow them.
+
+template <class Term>
+struct LayerBackward;  // backward.h
+
+// What the second half has of its own.
+template <class Term>
+struct HalfBackward {
+  ElementOf<Term>* dgates;
+  Term* features;
+  RealOf<Term>* dsums;
+  RealOf<Term>* brought_x;
+  RealOf<Term>* brought_doutput;
+};
+
+// Two sets of larger sums would cost more than they save, as they do where there are few rows to sum.
+inline constexpr Index kMostHalved = Index{1} << 20;  // bytes of sums
+inline constexpr Index kFewestHalved = 2 * Problem::kBlockRows;
+
+// Few rows a step would not fill tiles. Nor on matrix tiles, which share a block by units; nor with a projection, nor of pairs.
+template <class Term>
+inline bool in_halves(const Problem& problem) {
+  using Real = RealOf<Term>;
+  if (kNumbers<Term> > 1 || problem.P > 0 || problem.N < 16 || problem.rows() < kFewestHalved) return false;
+  if (kTiled<Term> && tiled_backward(problem)) return false;
+  const Index sums = (widest_input(problem) + problem.out() + 1) * 4 * unit_blocks<Real>(problem.H) * kLanes<Real>;
+  return sums * static_cast<Index>(sizeof(Real)) <= kMostHalved;
+}
+
+inline bool is_whole(const Problem& problem, const Range& of) { return of.first == 0 && of.last == problem.N; }
+
+// A member's own of the rows `of` the batch, in the steps [t0, t1): of all, so that each has as much to do in these.
+inline Range own_rows(const Problem& problem, Index t0, Index t1, const Range& of, const Group& group) {
+  if (is_whole(problem, of)) return share_rows(problem, t0, t1, group.rank, group.size);
+  const Range mine = share(of.last - of.first, group.rank, group.size);
+  return {of.first + mine.first, of.first + mine.last};
+}
+
+inline Range half_of(const Problem& problem, int half) { return share_rows(problem, 0, problem.T, half, 2); }
+
+// The layer as a half of the batch has it.
+template <class Term>
+LayerBackward<Term> half_layer(LayerBackward<Term> layer, int half) {
+  if (half == 1) {
+    layer.dgates = layer.second.dgates;
+    layer.features = layer.second.features;
+    layer.dsums = layer.second.dsums;
+    layer.brought_x = layer.second.brought_x;
+    layer.brought_doutput = layer.second.brought_doutput;
+  }
+  return layer;
+}
+
+// Half of a team has each half of the batch, where it is of an even number. Else all have all rows, in full tiles, and only the
+// sums are two (block_gradients).
+template <class Term>
+void backward_halves(const LayerBackward<Term>& layer, const Group& group) {
+  using Real = RealOf<Term>;
+  if (group.size % 2 == 0) {
+    const int half = group.rank % 2;
+    const Group members{group.rank / 2, group.size / 2, group.halves + half, nullptr};
+    backward_blocks(half_layer(layer, half), half_of(*layer.problem, half), members);
+  } else {
+    backward_blocks(layer, {0, layer.problem->N}, group);
+  }
+  group.barrier->wait();
+  // The units that a member writes to the caller's arrays.
+  const Range units = share(unit_blocks<Real>(layer.problem->H), group.rank, group.size);
+  const Index ld = 4 * layer.Hp();
+  const auto add = [&](bool wanted, Index first, Index count) {
+    for (Index feature = first; wanted && feature < first + count; ++feature)
+      for (Index k = units.first * 4 * kLanes<Real>; k < units.last * 4 * kLanes<Real>; k += kLanes<Real>) {
+        Real* const at = layer.dsums + feature * ld + k;
+        store(at, load(at) + load(layer.second.dsums + feature * ld + k));
+      }
+  };
+  add(layer.dweights.w_ih != nullptr, 0, layer.in);
+  add(layer.dweights.w_hh != nullptr, layer.in, layer.problem->out());
+  add(layer.wants_bias(), layer.in + layer.problem->out(), 1);
+}
