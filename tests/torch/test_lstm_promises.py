@@ -188,6 +188,44 @@ def test_promise_2_where_segments_are_summed_in_halves(batch_first, dtype):
         assert_bits(run(lstm, x), expected, hint=f"{threads} threads")
 
 
+@pytest.mark.parametrize("by", ["lengths", "reset"])
+def test_promise_2_where_halves_stand_in_different_blocks(by):
+    """Each has its own place for what it sends: a shared one was wrong in nine runs of ten."""
+    lstm, x = LSTM(128, 64, batch_first=True), torch.randn(40, 200, 128, requires_grad=True)
+    ragged = {
+        "lengths": {"lengths": torch.linspace(1, 200, 40).long()},
+        "reset": {"reset": torch.rand(40, 200) < 0.01},
+    }[by]
+    cotangent = torch.randn(40, 200, 64)
+
+    def dx() -> dict[str, Tensor]:
+        return {"dx": torch.autograd.grad(lstm(x, **ragged)[0], x, cotangent)[0]}
+
+    torch.set_num_threads(1)
+    expected = dx()
+    for threads in (2, 2, 2, 4, 4):
+        torch.set_num_threads(threads)
+        assert_bits(dx(), expected, hint=f"{threads} threads")
+
+
+@pytest.mark.parametrize("size", [(512, 512), (300, 512)], ids=str)
+def test_promise_1_where_a_sum_is_cut_and_batch_sizes_differ(size):
+    """Members are at different steps, and a row's cut sums wait in one place for them all: wrong in every run once."""
+    lstm = LSTM(*size)
+    packed = pack_padded_sequence(torch.randn(20, 64, size[0]), torch.linspace(20, 1, 64).long())
+
+    def output() -> dict[str, Tensor]:
+        with torch.no_grad():
+            return {"output": lstm(packed)[0].data}
+
+    torch.set_num_threads(1)
+    expected = output()
+    assert_close(expected, {"output": twin(lstm, torch.float64)(packed.to(torch.float64))[0].data.detach()})
+    for threads in (2, 2, 3, 4):
+        torch.set_num_threads(threads)
+        assert_bits(output(), expected, hint=f"{threads} threads")
+
+
 @each_dtype
 def test_promise_2_in_packed_batches(dtype):
     lstm = build((33, 65), {"num_layers": 2, "bidirectional": True}, dtype)

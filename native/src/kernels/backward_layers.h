@@ -65,6 +65,7 @@ struct BackwardScratch {
       if (by_block_backward<Term>(call)) {
         a.second.brought_x = arena.take<Real>(block * problem.I);
         a.second.brought_doutput = arena.take<Real>(block_or(call, ends.output).count());
+        a.second.dx = arena.take<Real>(block * problem.I);
       }
     }
     if (problem.P > 0) {

@@ -303,8 +303,8 @@ void forward_direction(LayerForward<Term> layer, const Group& group) {
       const Index t = layer.direction == 0 ? t0 + s : t1 - 1 - s;
       if (layer.plan.project || layer.gates != nullptr) {
         forward_step(layer, t, rows, blocks, first_row, block_rows, gates);
-      } else {  // at most a cut's sums: the same few rows serve every step
-        forward_step(layer, t, rows, blocks, problem.row(t), problem.batch(t), gates);
+      } else {  // at most a cut's sums: the same few rows serve every step, each in its place, as members are not in the same one
+        forward_step(layer, t, rows, blocks, problem.row(t), problem.N, gates);
       }
       if (problem.P > 0) {
         goes_on = in_step();

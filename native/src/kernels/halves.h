@@ -16,6 +16,7 @@ struct HalfBackward {
   RealOf<Term>* dsums;
   RealOf<Term>* brought_x;
   RealOf<Term>* brought_doutput;
+  RealOf<Term>* dx;  // before it is sent, where it is: the halves are not in the same block
 };
 
 // Two sets of larger sums would cost more than they save, as they do where there are few rows to sum.
@@ -52,6 +53,7 @@ LayerBackward<Term> half_layer(LayerBackward<Term> layer, int half) {
     layer.dsums = layer.second.dsums;
     layer.brought_x = layer.second.brought_x;
     layer.brought_doutput = layer.second.brought_doutput;
+    if (layer.send_dx.data != nullptr) layer.dx = layer.second.dx;
   }
   return layer;
 }
