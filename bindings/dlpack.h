@@ -16,10 +16,10 @@ struct DataType {
   std::uint8_t bits;
   std::uint16_t lanes;
 };
+inline constexpr std::uint8_t kInt = 0;
 inline constexpr std::uint8_t kFloat = 2;
 inline constexpr std::uint8_t kBfloat = 4;
 inline constexpr std::uint8_t kBool = 6;
-inline constexpr std::uint8_t kInt = 0;
 
 struct Tensor {
   void* data;
