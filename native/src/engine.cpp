@@ -7,6 +7,8 @@
 #include "denormals.h"
 #include "dispatch.h"
 #include "pages.h"
+#include "plan.h"
+#include "threads.h"
 
 namespace fastlstm {
 
@@ -27,6 +29,12 @@ const Kernels<Real>& kernels_for(const Problem& problem, const Inputs<Real>& inp
     if (multiplies_bfloat16(problem) && all_bfloat16(problem, inputs, outputs.output)) return *current_isa().pairs;
   }
   return kernels<Real>();
+}
+
+template <class Real>
+int threads_for(const Problem& problem, int threads, bool training, const Kernels<Real>& kernels) {
+  const int useful = useful_threads(problem, threads, training, kernels.machine());
+  return useful == 1 || first_team().begins(work_microseconds(problem, training)) ? useful : 1;
 }
 
 }  // namespace
@@ -65,7 +73,7 @@ template <class Real>
 void forward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<Real>& outputs, Real* saved, int threads) {
   if (problem.N == 0) return;
   const Kernels<Real>& k = kernels_for(problem, inputs, outputs);
-  ForwardCall<Real> call{problem, inputs, outputs, saved, nullptr, useful_threads(problem, threads, false, k.machine())};
+  ForwardCall<Real> call{problem, inputs, outputs, saved, nullptr, threads_for(problem, threads, false, k)};
   const Workspace scratch(k.forward_scratch(call), Workspace::Use::scratch);
   call.scratch = scratch.data();
   expect_write(outputs.output, problem.rows() * problem.D * problem.out());
@@ -87,8 +95,7 @@ template <class Real>
 void backward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<Real>& outputs, const Real* saved,
               const Gradients<Real>& gradients, int threads) {
   const Kernels<Real>& k = kernels_for(problem, inputs, outputs);
-  BackwardCall<Real> call{
-      problem, inputs, outputs, saved, gradients, nullptr, useful_threads(problem, threads, true, k.machine())};
+  BackwardCall<Real> call{problem, inputs, outputs, saved, gradients, nullptr, threads_for(problem, threads, true, k)};
   const Workspace scratch(k.backward_scratch(call), Workspace::Use::scratch);
   call.scratch = scratch.data();
   expect_write(gradients.dx, problem.rows() * problem.I);

@@ -38,6 +38,9 @@ inline constexpr std::int64_t kPairedSize = 32;
 // Whether they are.
 bool all_bfloat16(const Problem& problem, const Inputs<float>& inputs, const Target<float>& output);
 
+// A call's products on one thread: microseconds, by what the small sizes reach, where it matters.
+double work_microseconds(const Problem& problem, bool training);
+
 // How many threads a call is worth.
 int useful_threads(const Problem& problem, int threads, bool training, const Machine& machine);
 

@@ -161,6 +161,7 @@ Pool& own_pool() {
 const int at_fork = pthread_atfork(nullptr, nullptr, [] {
   pool.store(nullptr);
   forked.store(true);
+  first_team().forget();
 });
 
 void openmp_body(void* data) {
@@ -257,6 +258,18 @@ void Turns::forget() {
 Turns& turns() {
   static Turns all;
   return all;
+}
+
+bool FirstTeam::begins(double microseconds) {
+  const double alone = alone_.load(std::memory_order_relaxed);
+  if (alone >= kMicroseconds) return true;
+  alone_.store(alone + microseconds, std::memory_order_relaxed);
+  return alone + microseconds >= kMicroseconds;
+}
+
+FirstTeam& first_team() {
+  static FirstTeam one;
+  return one;
 }
 
 void run_team(int threads, void (*body)(void*, const Member&), void* data) {

@@ -68,6 +68,23 @@ class Turns {
 // Those of run_team.
 Turns& turns();
 
+// When a process begins its first team: to start a thread takes 200 microseconds, twice what a small call takes, and a process
+// may make no other. So calls go alone until they have lost about as much by it, or the next one would: no process then pays
+// more than twice what it had to.
+class FirstTeam {
+ public:
+  static constexpr double kMicroseconds = 800;  // by work_microseconds: two threads save a quarter of it
+
+  bool begins(double microseconds);  // the work of the next call. True: this one and all after it
+  void forget() { alone_.store(0, std::memory_order_relaxed); }
+
+ private:
+  std::atomic<double> alone_{0};  // microseconds of work
+};
+
+// That of the process.
+FirstTeam& first_team();
+
 struct Member {
   int rank;          // 0 .. size - 1
   int size;          // of the whole team

@@ -57,9 +57,13 @@ struct Call {
     for (const Array& w : weights) dweights.emplace_back(w.size());
   }
 
-  // On that many threads indeed, however slow the last team was.
-  void forward(int threads, bool training = true) {
+  // On that many threads indeed, however slow the last team was, and be it the first.
+  static void let_teams_run() {
     fastlstm::turns().forget();
+    fastlstm::first_team().begins(fastlstm::FirstTeam::kMicroseconds);
+  }
+  void forward(int threads, bool training = true) {
+    let_teams_run();
     const std::size_t needed = size(fastlstm::saved_size<Real>(problem));
     saved.assign(training ? needed + (past_line ? kLine + *past_line : 0) : 0, Real(0));
     const auto w = weight_pointers();
@@ -67,7 +71,7 @@ struct Call {
     fastlstm::forward<Real>(problem, inputs(w, m), outputs(), training ? begin_of_saved() : nullptr, threads);
   }
   void backward(int threads) {
-    fastlstm::turns().forget();
+    let_teams_run();
     const auto w = weight_pointers();
     const auto m = mask_pointers();
     std::vector<fastlstm::WeightGradients<Real>> d;

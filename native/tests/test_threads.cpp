@@ -111,6 +111,19 @@ TEST_CASE("after a call that was held up the next ones go alone, for longer each
   CHECK(!turns.alone(0));
 }
 
+TEST_CASE("small calls go alone until they have lost what a first team costs; a large one begins it; all after that have one") {
+  constexpr double all = fastlstm::FirstTeam::kMicroseconds;
+  fastlstm::FirstTeam first;
+  CHECK(!first.begins(0.4 * all));
+  CHECK(!first.begins(0.4 * all));
+  CHECK(first.begins(0.4 * all));
+  CHECK(first.begins(1));
+  first.forget();  // as a child of fork does, which has no threads
+  CHECK(!first.begins(0.4 * all));
+  CHECK(first.begins(all));
+  CHECK(first.begins(1));
+}
+
 TEST_CASE("a member that holds up its team in a time loop or at the end makes the next call go alone") {
   struct Data {
     int where;

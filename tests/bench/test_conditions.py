@@ -177,3 +177,15 @@ def test_a_default_that_is_not_the_best_stands_out(tiny, monkeypatch):
     assert readings[0].values == {"threads: 1, µs": 1e6, "threads: 2, µs": 2e6, "default / best": 2}
     assert not threads.judge(readings).holds
     assert torch.get_num_threads() == 2
+
+
+def test_a_point_over_the_line_is_taken_twice_more_and_its_median_counts(tiny, monkeypatch):
+    for slowness, expected in (([1.05, 9], 1.05), ([1.3, 1.0, 1.2], 1.2), ([5, 1.04, 1.02], 1.04)):
+        taken = iter(slowness)
+        monkeypatch.setattr(
+            threads,
+            "take_in_turn",
+            lambda calls, schedule, taken=taken: (1, {a: [s] for a, s in zip(calls, (1.0, next(taken)), strict=True)}),
+        )
+        torch.set_num_threads(2)
+        assert threads._reading(TINY, "infer", 2).values["default / best"] == pytest.approx(expected)

@@ -1,4 +1,8 @@
-"""Whether torch's default number of threads is a good one for ours: nobody should have to look for a better one."""
+"""Whether torch's default number of threads is a good one for ours: nobody should have to look for a better one.
+
+A point over the line is taken twice more, and its median counts: where a call stays on one thread whatever is set, noise
+can only fail it.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -34,6 +38,14 @@ def judge(readings: list[Reading]) -> Verdict:
 
 
 def _reading(point: Point, mode: str, default: int) -> Reading:
+    reading = _once(point, mode, default)
+    if reading.values[RATIO] <= LIMIT:
+        return reading
+    readings = [reading, _once(point, mode, default), _once(point, mode, default)]
+    return sorted(readings, key=lambda reading: reading.values[RATIO])[1]
+
+
+def _once(point: Point, mode: str, default: int) -> Reading:
     run = in_torch.ours(give(point), MODES[mode]).run
     counts = range(1, default + 1)
     calls, seconds = take_in_turn({_label(count): _with_threads(count, run) for count in counts}, SCHEDULE)
