@@ -1,5 +1,5 @@
 // As infer.cpp, for calls that may keep what backward reads, and for that backward: addresses and new tensors took a Python call
-// each, 20 of the 143 us of a training step at one step of one row, H 64.
+// each, 20 of the 143 us of a training step at one step of one row, H 64. Rectangles, packed batches and segments alike.
 //
 // It takes only what it understands at a glance, and returns None for all else: autograd.py goes on, with addresses and errors.
 #include "dense.h"
@@ -63,8 +63,7 @@ bool read_inputs(const PyProblem& problem, const Items& items, std::vector<Array
     const std::size_t k = next++;
     return read(problem, items[k], rows, features, arrays[k]);
   };
-  const auto states = static_cast<Index>(problem.cells()) * problem.N;
-  if (!fits(problem.rows(), problem.I) || !fits(states, problem.out()) || !fits(states, problem.H)) return false;
+  if (!fits(problem.x_rows, problem.I) || !fits(problem.states, problem.out()) || !fits(problem.states, problem.H)) return false;
   for (Index cell = 0; cell < problem.layers * problem.D; ++cell) {
     if (!fits(4 * problem.H, problem.layer_input(cell / problem.D)) || !fits(4 * problem.H, problem.out())) return false;
     if (bias && (!fits(1, 4 * problem.H) || !fits(1, 4 * problem.H))) return false;
@@ -76,9 +75,9 @@ bool read_inputs(const PyProblem& problem, const Items& items, std::vector<Array
 // output, h_n and c_n, or their gradients.
 bool read_results(const PyProblem& problem, PyObject* output, PyObject* h_n, PyObject* c_n, std::vector<Array>& arrays) {
   arrays.resize(3);
-  const auto states = static_cast<Index>(problem.cells()) * problem.N;
-  return read(problem, output, problem.rows(), problem.D * problem.out(), arrays[0]) &&
-         read(problem, h_n, states, problem.out(), arrays[1]) && read(problem, c_n, states, problem.H, arrays[2]);
+  return read(problem, output, problem.x_rows, problem.D * problem.out(), arrays[0]) &&
+         read(problem, h_n, problem.states, problem.out(), arrays[1]) &&
+         read(problem, c_n, problem.states, problem.H, arrays[2]);
 }
 
 // From arrays as `read_inputs` has them: five weights, or gradients of them, a layer and direction.
@@ -103,8 +102,8 @@ std::vector<Five> fives(const PyProblem& problem, const std::vector<Array>& arra
 template <class Real>
 fastlstm::Inputs<Real> inputs_of(const PyProblem& problem, const std::vector<Array>& arrays,
                                  const std::vector<fastlstm::Weights<Real>>& weights) {
-  return {problem.source<Real>(arrays[0].data), problem.source<Real>(arrays[1].data), problem.source<Real>(arrays[2].data),
-          weights.data(), nullptr};
+  return {problem.source<Real>(arrays[0].data, problem.places), problem.source<Real>(arrays[1].data, problem.initial),
+          problem.source<Real>(arrays[2].data, problem.initial), weights.data(), nullptr};
 }
 
 // One array of the engine's pool or of torch's memory, of this shape.
@@ -118,8 +117,9 @@ bool make(const PyProblem& problem, std::vector<Index> shape, nb::object& tensor
 template <class Real>
 void run(const PyProblem& problem, const std::vector<Array>& inputs, const Array (&results)[3], Address saved, int threads) {
   const auto weights = fives<fastlstm::Weights<Real>, fastlstm::Source<Real>>(problem, inputs);
-  const fastlstm::Outputs<Real> outputs{problem.target<Real>(results[0].data), problem.target<Real>(results[1].data),
-                                        problem.target<Real>(results[2].data)};
+  const fastlstm::Outputs<Real> outputs{problem.target<Real>(results[0].data, problem.places),
+                                        problem.target<Real>(results[1].data, problem.final),
+                                        problem.target<Real>(results[2].data, problem.final)};
   const nb::gil_scoped_release release;
   fastlstm::forward<Real>(problem, inputs_of(problem, inputs, weights), outputs, reinterpret_cast<Real*>(saved), threads);
 }
@@ -135,6 +135,9 @@ nb::object dense(const PyProblem& problem, std::vector<Index> state, nb::handle 
   if (!make(problem, shape, tensors[0], results[0]) || !make(problem, state, tensors[1], results[1])) return nb::none();
   state.back() = problem.H;
   if (!make(problem, state, tensors[2], results[2])) return nb::none();
+  problem.clear(results[0].data, shape.back());
+  problem.clear_state(results[1].data, problem.out(), problem.has_empty_rows());
+  problem.clear_state(results[2].data, problem.H, problem.has_empty_rows());
   if (problem.is_double()) {
     run<double>(problem, inputs, results, saved, threads);
   } else {
@@ -149,15 +152,15 @@ void run_backward(const PyProblem& problem, const std::vector<Array>& inputs, co
                   const std::vector<Array>& results, const std::vector<Array>& made, Address saved, int threads) {
   const auto weights = fives<fastlstm::Weights<Real>, fastlstm::Source<Real>>(problem, inputs);
   const auto dweights = fives<fastlstm::WeightGradients<Real>, fastlstm::Target<Real>>(problem, made);
-  const fastlstm::Gradients<Real> gradients{problem.source<Real>(results[0].data),
-                                            problem.source<Real>(results[1].data),
-                                            problem.source<Real>(results[2].data),
-                                            problem.target<Real>(made[0].data),
-                                            problem.target<Real>(made[1].data),
-                                            problem.target<Real>(made[2].data),
+  const fastlstm::Gradients<Real> gradients{problem.source<Real>(results[0].data, problem.places),
+                                            problem.source<Real>(results[1].data, problem.final),
+                                            problem.source<Real>(results[2].data, problem.final),
+                                            problem.target<Real>(made[0].data, problem.places),
+                                            problem.target<Real>(made[1].data, problem.initial),
+                                            problem.target<Real>(made[2].data, problem.initial),
                                             dweights.data()};
   const nb::gil_scoped_release release;
-  fastlstm::backward<Real>(problem, inputs_of(problem, inputs, weights), {problem.target<Real>(output.data), {}, {}},
+  fastlstm::backward<Real>(problem, inputs_of(problem, inputs, weights), {problem.target<Real>(output.data, problem.places), {}, {}},
                            reinterpret_cast<const Real*>(saved), gradients, threads);
 }
 
@@ -178,6 +181,9 @@ nb::object dense_backward(const PyProblem& problem, nb::handle given, nb::handle
     if (inputs[k].data != nullptr && wants[k] == Py_True && !make(problem, inputs[k].shape, tensor, made[k])) return nb::none();
     tensors.append(tensor);
   }
+  if (made[0].data != nullptr) problem.clear(made[0].data, problem.I);
+  if (made[1].data != nullptr) problem.clear_state(made[1].data, problem.out(), true);
+  if (made[2].data != nullptr) problem.clear_state(made[2].data, problem.H, true);
   if (problem.is_double()) {
     run_backward<double>(problem, inputs, outputs[0], results, made, saved, threads);
   } else {

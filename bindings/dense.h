@@ -1,4 +1,4 @@
-// Forward and backward of a dense batch on torch tensors, in one crossing from Python each.
+// Forward and backward on torch tensors that are dense in memory, in one crossing from Python each.
 #pragma once
 #include <nanobind/nanobind.h>
 

@@ -170,8 +170,12 @@ NB_MODULE(_engine, m) {
            "T"_a, "N"_a, "I"_a, "H"_a, "P"_a = 0, "layers"_a = 1, "directions"_a = 1, "dtype"_a = "float32",
            "batch_sizes"_a = nb::none())
       .def(nb::init<const fastlstm::Segments&, std::int64_t, std::int64_t, Address, std::int64_t, std::int64_t, std::int64_t,
-                    std::int64_t, std::int64_t, const std::string&>(),
-           "segments"_a, "step"_a, "row"_a, "starts"_a, "I"_a, "H"_a, "P"_a, "layers"_a, "directions"_a, "dtype"_a)
+                    std::int64_t, std::int64_t, std::int64_t, const std::string&>(),
+           nb::keep_alive<1, 2>(), "segments"_a, "step"_a, "row"_a, "starts"_a, "places"_a, "I"_a, "H"_a, "P"_a, "layers"_a,
+           "directions"_a, "dtype"_a)
+      .def(
+          "clear", [](const PyProblem& p, Address to, std::int64_t features) { p.clear(reinterpret_cast<void*>(to), features); },
+          "to"_a, "features"_a)
       .def_prop_ro("rows", [](const PyProblem& p) { return p.rows(); })
       .def_prop_ro("saved_reals", &PyProblem::saved_reals)
       .def_prop_ro("multiplies_bfloat16", [](const PyProblem& problem) { return fastlstm::multiplies_bfloat16(problem); })

@@ -162,10 +162,9 @@ nb::object layer(const Sizes& sizes, const DType& dtype, const dlpack::Tensor& x
   const Index step = swapped ? 1 : N;
   const Index row = swapped ? T : 1;
   const PyProblem problem = segments
-                                ? PyProblem(*segments, step, row, 0, sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D, dtype.name)
+                                ? PyProblem(*segments, step, row, 0, T * N, sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D, dtype.name)
                                 : PyProblem(T, N, sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D, dtype);
-  if (segments && segments->steps() < T * N && output.data != nullptr)
-    segments->clear(step, row, width * dtype.bits / 8, output.data);
+  if (output.data != nullptr) problem.clear(output.data, width);
   if (!run(problem, inputs, output, h_n, c_n, threads)) return nb::none();
   return nb::make_tuple(output.tensor, nb::make_tuple(h_n.tensor, c_n.tensor));
 }

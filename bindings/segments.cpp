@@ -49,10 +49,6 @@ void define_segments(nb::module_& m) {
           "initial", [](const Segments& s, Index layers, Index D, Address to) { s.initial(layers, D, at<Index>(to)); },
           "layers"_a, "directions"_a, "to"_a)
       .def(
-          "clear",
-          [](const Segments& s, Index step, Index row, Index width, Address to) { s.clear(step, row, width, at<void>(to)); },
-          "step"_a, "row"_a, "width"_a, "to"_a)
-      .def(
           "final", [](const Segments& s, Index layers, Index D, Address to) { s.final(layers, D, at<Index>(to)); }, "layers"_a,
           "directions"_a, "to"_a);
 }

@@ -40,6 +40,7 @@ class Problem:
         step: int,
         row: int,
         starts: int,
+        places: int,
         I: int,
         H: int,
         P: int,
@@ -48,9 +49,12 @@ class Problem:
         dtype: str,
     ) -> None:
         """The packed batch that segments make, its arrays those of the caller: step t of row n is row t * step + n * row of
-        x and output or, given the address of N int64 `starts`, t * step + starts[n]. What no step goes to is not written,
-        nor are gradients of what no step reads.
+        the `places` rows of x and output or, given the address of N int64 `starts`, t * step + starts[n]. What no step goes
+        to is not written by `forward` and `backward`, nor are gradients of what no step reads; by the others it is zeros.
         """
+
+    def clear(self, to: int, features: int) -> None:
+        """Zeros in those of the `places` rows at an address that have no step: none without segments."""
 
     @property
     def rows(self) -> int: ...
@@ -99,8 +103,6 @@ class Segments:
         """(T): of the packed batch."""
     def places(self, step: int, row: int, starts: int, to: int) -> None:
         """(steps): where step t of row n stands, t * step + n * row, or, given N starts, t * step + starts[n]."""
-    def clear(self, step: int, row: int, width: int, to: int) -> None:
-        """Zeros in the rows, `width` bytes each, that have no step: step t of row n at t * step + n * row."""
     def initial(self, layers: int, directions: int, to: int) -> None:
         """(layers * directions * count): the row of h_0, (layers * directions * N, ..), a segment starts from; -1: zeros."""
     def final(self, layers: int, directions: int, to: int) -> None:
@@ -140,7 +142,7 @@ def backward(
     dhidden: Sequence[int] = (),
 ) -> None: ...
 def dense(
-    problem: Problem,  # of a dense batch
+    problem: Problem,
     state: Sequence[int],  # what stands before the features in the shapes of h_n and c_n
     inputs: Sequence[
         Tensor | None

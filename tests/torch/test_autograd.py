@@ -8,6 +8,7 @@ import pytest
 import torch
 from conftest import assert_close, draw, evaluate, outcome, twin
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from fastlstm import LSTM, LSTMCell, _engine
 from fastlstm.torch import autograd
@@ -24,6 +25,7 @@ class Spy:
         self.saved: list[int] = []
         self.given: list[list[bool]] = []  # of output, h_n, c_n
         self.asked: list[list[bool]] = []  # of x, h_0, c_0, the weights in the engine's or torch's order
+        self.by_address: list[str] = []  # what it was not given tensors for
         self.takes_tensors = takes_tensors
         self.Problem, self.Workspace, self.empty = _engine.Problem, _engine.Workspace, _engine.empty
 
@@ -35,6 +37,7 @@ class Spy:
 
     def forward(self, *arguments: Any) -> None:
         self.saved.append(arguments[9])
+        self.by_address.append("forward")
         _engine.forward(*arguments)
 
     def dense_backward(self, *arguments: Any) -> Any:
@@ -46,6 +49,7 @@ class Spy:
 
     def backward(self, *arguments: Any) -> None:
         dx, dh_0, dc_0, dweights = arguments[11:15]
+        self.by_address.append("backward")
         self.given.append([bool(d) for d in arguments[8:11]])
         self.asked.append([bool(d) for d in (dx, dh_0, dc_0, *dweights)])
         _engine.backward(*arguments)
@@ -107,6 +111,43 @@ def test_without_gradients_nothing_is_saved(spy):
     lstm.bias_hh_l0.requires_grad_()
     assert lstm(x)[0].requires_grad
     assert spy.saved[1] != 0
+
+
+def ragged(kind: str, lstm: LSTM, hx: tuple[Tensor, Tensor]) -> tuple[Tensor, Any]:
+    """x of 6 steps and 5 rows, and the call of it as a batch that is no rectangle: its output is a dense tensor."""
+    x, lengths = torch.randn(6, 5, 3, requires_grad=True), torch.tensor([4, 0, 6, 1, 3])
+    reset = torch.rand(6, 5) < 0.3
+    if kind == "packed":
+        packed = pack_padded_sequence(x, lengths.clamp(min=1), enforce_sorted=False)
+        output, states = lstm(packed, hx)
+        return x, (output.data, *states)
+    if kind == "nested":
+        rows = torch.nested.as_nested_tensor([x[: max(1, n), k] for k, n in enumerate(lengths)], layout=torch.jagged)
+        output, states = lstm(rows, hx)
+        return x, (output.values(), *states)
+    given = {"lengths": {"lengths": lengths}, "reset": {"reset": reset}, "both": {"lengths": lengths, "reset": reset}}
+    output, states = lstm(x, hx, **given[kind])
+    return x, (output, *states)
+
+
+@pytest.mark.parametrize("kind", ["packed", "nested", "lengths", "reset", "both"])
+def test_a_batch_that_is_no_rectangle_crosses_once_each_way_with_the_same_bits(kind, monkeypatch):
+    options = {"num_layers": 2, "bidirectional": True, "proj_size": 2}
+    torch.manual_seed(0)
+    lstm = LSTM(3, 4, **options)
+    states = [torch.randn(4, 5, n) for n in (2, 4)]
+    found = []
+    for takes_tensors in (True, False):
+        spy = Spy(takes_tensors=takes_tensors)
+        monkeypatch.setattr(autograd, "_engine", spy)
+        torch.manual_seed(1)
+        h_0, c_0 = (t.clone().requires_grad_() for t in states)
+        x, results = ragged(kind, lstm, (h_0, c_0))
+        inputs = [x, h_0, c_0, *lstm.parameters()]
+        found.append([*results, *torch.autograd.grad(results, inputs, [torch.randn_like(t) for t in results])])
+        assert (spy.by_address == []) is takes_tensors
+        assert len(spy.asked) == 1
+    assert all(map(torch.equal, *found))
 
 
 WEIGHTS = ["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0", "weight_hr_l0"]

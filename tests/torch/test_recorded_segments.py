@@ -49,7 +49,7 @@ def test_what_is_saved_is_linear_in_the_rows_and_keeps_the_output(dtype: str) ->
         per_row = recorded_segments.saved_reals(I, H, P, layers, D, dtype)
         lengths = torch.tensor([5, 2, 4])
         made = _engine.Segments(5, 3, lengths.data_ptr(), 0, 0, 0)
-        problem = _engine.Problem(made, 3, 1, 0, I, H, P, layers, D, dtype)
+        problem = _engine.Problem(made, 3, 1, 0, 15, I, H, P, layers, D, dtype)
         assert problem.saved_reals == 11 * per_row
         dense = _engine.Problem(1, 1, I, H, P, layers, D, dtype).saved_reals
         assert per_row == dense + (0 if dtype.endswith("16") else D * (P or H))  # rounded, a dense call's is kept, too

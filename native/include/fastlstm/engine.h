@@ -66,6 +66,7 @@ class Segments {
   bool empty() const { return empty_; }          // any row has no step
   std::int64_t steps() const { return steps_; }  // of all rows together: the rows of the packed batch
   std::int64_t count() const { return static_cast<std::int64_t>(segments_.size()); }
+  std::int64_t N() const { return N_; }
   const std::vector<std::int64_t>& batch_sizes() const { return batch_sizes_; }
 
   // Where rows of the packed batch stand in the caller's arrays: the `rows` of a Source or Target.

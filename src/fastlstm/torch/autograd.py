@@ -62,19 +62,17 @@ def forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """output, h_n, c_n. `saved`: the address of what `backward` will need, 0 at inference."""
     sizes = call.sizes
-    segments = call.segments
-    if segments is None and call.batch_sizes is None and not masks:
-        at_once = _engine.dense(problem, call.state, (x, h_0, c_0, *weights), saved, torch.get_num_threads())
+    state, rows_left_out = call.state, False
+    if call.segments is not None:
+        state, rows_left_out = call.segments.state, call.segments.empty is not None
+    if not masks:
+        at_once = _engine.dense(problem, state, (x, h_0, c_0, *weights), saved, torch.get_num_threads())
         if at_once is not None:
             return at_once
     output = _new(x, (*x.shape[:-1], sizes.D * sizes.out))
-    if segments is None:
-        h_n = x.new_empty(*call.state, sizes.out)
-        c_n = x.new_empty(*call.state, sizes.H) if sizes.P else torch.empty_like(h_n)
-    else:
-        segments.clear(output)
-        new = x.new_empty if segments.empty is None else x.new_zeros
-        h_n, c_n = new((*segments.state, sizes.out)), new((*segments.state, sizes.H))
+    problem.clear(output.data_ptr(), sizes.D * sizes.out)
+    new = x.new_zeros if rows_left_out else x.new_empty
+    h_n, c_n = new((*state, sizes.out)), new((*state, sizes.H))
     present = [w.data_ptr() for w in weights]
     at_x, at_h_0, at_c_0 = x.data_ptr(), address(h_0), address(c_0)
     if 0 in present or (call.N and not (at_x and (at_h_0 or h_0 is None) and (at_c_0 or c_0 is None))):
@@ -113,7 +111,7 @@ def backward(
     """
     # Held until the engine is done.
     gradients, dsteps, dhidden = ([_as_it_was(d, inputs[0]) for d in given] for given in (gradients, dsteps, dhidden))
-    if call.segments is None and call.batch_sizes is None and not (masks or dsteps or dhidden):
+    if not (masks or dsteps or dhidden):
         at_once = _engine.dense_backward(problem, inputs, output, saved, gradients, wanted, torch.get_num_threads())
         if at_once is not None:
             return at_once
@@ -124,7 +122,7 @@ def backward(
     made = [_new(t, t.shape) if want and t is not None else None for t, want in zip(inputs, wanted, strict=True)]
     if call.segments is not None:  # not all of x, h_0 and c_0 is read
         if made[0] is not None:
-            call.segments.clear(made[0])
+            problem.clear(made[0].data_ptr(), call.sizes.I)
         for d in made[1:3]:
             if d is not None:
                 d.zero_()

@@ -31,7 +31,7 @@ Result = tuple[Tensor, Tensor, Tensor]
 def saved_reals(I: int, H: int, P: int, layers: int, D: int, dtype: str) -> int:
     """How many reals a row leaves for `backward`, as `recorded.saved_reals`: more, since its output is kept as well."""
     one = _engine.Segments(1, 1, 0, 0, 0, 0)
-    return _engine.Problem(one, 1, 0, 0, I, H, P, layers, D, dtype).saved_reals
+    return _engine.Problem(one, 1, 0, 0, 1, I, H, P, layers, D, dtype).saved_reals
 
 
 saved_reals._dynamo_marked_constant = True  # type: ignore[attr-defined]  # as that of `recorded`

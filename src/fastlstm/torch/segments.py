@@ -36,7 +36,17 @@ class Segments(NamedTuple):
         """The packed batch, for the engine, which reads and writes the caller's tensors."""
         sizes, starts = self.sizes, 0 if self.starts is None else self.starts.data_ptr()
         return _engine.Problem(
-            self.made, self.step, self.row, starts, sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D, dtype
+            self.made,
+            self.step,
+            self.row,
+            starts,
+            self.places,
+            sizes.I,
+            sizes.H,
+            sizes.P,
+            sizes.layers,
+            sizes.D,
+            dtype,
         )
 
     @property
@@ -75,16 +85,6 @@ class Segments(NamedTuple):
         return indices(
             self.made.steps, lambda to: _engine.Segments.places(self.made, self.step, self.row, starts, to)
         ).to(device)
-
-    def clear(self, rows: Tensor) -> None:
-        """Zeros in those rows of x's or output's shape that have no step. The others are not touched."""
-        if self.fills:
-            return
-        if self.starts is None:
-            width = rows.shape[-1] * rows.element_size()
-            _engine.Segments.clear(self.made, self.step, self.row, width, rows.data_ptr())
-        else:  # a jagged tensor with holes
-            rows.zero_()
 
     def or_initial(self, state: Tensor | None, final: Tensor) -> Tensor:
         """h_n or c_n where a row without a step ends in the state it began with."""
