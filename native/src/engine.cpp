@@ -33,8 +33,9 @@ const Kernels<Real>& kernels_for(const Problem& problem, const Inputs<Real>& inp
 
 template <class Real>
 int threads_for(const Problem& problem, int threads, bool training, const Kernels<Real>& kernels) {
-  const int useful = useful_threads(problem, threads, training, kernels.machine());
-  return useful == 1 || first_team().begins(work_microseconds(problem, training)) ? useful : 1;
+  const Machine machine = kernels.machine();
+  const int useful = useful_threads(problem, threads, training, machine);
+  return useful == 1 || first_team().begins(work_microseconds(problem, training, machine)) ? useful : 1;
 }
 
 }  // namespace

@@ -70,16 +70,19 @@ bool all_bfloat16(const Problem& problem, const Inputs<float>& inputs, const Tar
   return true;
 }
 
-double work_microseconds(const Problem& problem, bool training) {
-  const double macs = static_cast<double>(problem.rows()) * 4 * static_cast<double>(problem.H) *
-                      static_cast<double>(problem.layer_input(0) + problem.out() +
-                                          (problem.layers - 1) * (problem.layer_input(1) + problem.out())) *
-                      static_cast<double>(problem.D) * (training ? 2 : 1);
-  return 2 * macs / kFlopsPerMicrosecond;
+double work_microseconds(const Problem& problem, bool training, const Machine& machine) {
+  const double weights = 4 * static_cast<double>(problem.H) *
+                         static_cast<double>(problem.layer_input(0) + problem.out() +
+                                             (problem.layers - 1) * (problem.layer_input(1) + problem.out())) *
+                         static_cast<double>(problem.D);
+  const double products = 2 * static_cast<double>(problem.rows()) * weights / kFlopsPerMicrosecond;
+  const double each = weights / static_cast<double>(problem.layers);  // a layer ends with a barrier
+  const double read = problem.T > 1 ? 0 : each * static_cast<double>(machine.weight_bytes) / kStreamBytesPerMicrosecond;
+  return std::max(products, read) * (training ? 2 : 1);
 }
 
 int useful_threads(const Problem& problem, int threads, bool training, const Machine& machine) {
-  const double worth = work_microseconds(problem, training) / kWorthMicroseconds;
+  const double worth = work_microseconds(problem, training, machine) / kWorthMicroseconds;
   const int useful = worth < threads ? (worth < 1 ? 1 : static_cast<int>(worth)) : threads;
   const Plan plan = plan_layer(problem, problem.I, useful, machine);
   // One row in one direction, and its units not worth a barrier a step: the others would only wait.

@@ -119,6 +119,18 @@ TEST_CASE("one row keeps to one thread where its units are not worth a barrier a
   CHECK(fastlstm::useful_threads(Problem(100, 1, 64, 64, 0, 1, 2), 2, false, kMachine) == 2);
 }
 
+TEST_CASE("a single step takes as many threads as its weights are worth, which it waits for") {
+  const auto threads = [](std::int64_t H, bool training) {
+    return fastlstm::useful_threads(Problem(1, 1, H, H, 0, 1, 1), 8, training, kMachine);
+  };
+  CHECK(threads(128, false) == 1);
+  CHECK(threads(181, false) == 1);  // 1 MiB, which L2 may hold
+  CHECK(threads(256, false) == 3);
+  CHECK(threads(181, true) == 3);
+  CHECK(threads(1024, false) == 8);
+  CHECK(fastlstm::useful_threads(Problem(1, 1, 40, 128, 0, 3, 1), 8, false, kMachine) == 1);  // each of its layers does
+}
+
 TEST_CASE("a tiny call keeps to one thread") {
   CHECK(fastlstm::useful_threads(Problem(1, 1, 64, 64, 0, 1, 1), 8, false, kMachine) == 1);
   CHECK(fastlstm::useful_threads(Problem(100, 64, 256, 256, 0, 1, 1), 8, false, kMachine) == 8);
