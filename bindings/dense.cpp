@@ -76,8 +76,7 @@ bool read_inputs(const PyProblem& problem, const Items& items, std::vector<Array
 bool read_results(const PyProblem& problem, PyObject* output, PyObject* h_n, PyObject* c_n, std::vector<Array>& arrays) {
   arrays.resize(3);
   return read(problem, output, problem.x_rows, problem.D * problem.out(), arrays[0]) &&
-         read(problem, h_n, problem.states, problem.out(), arrays[1]) &&
-         read(problem, c_n, problem.states, problem.H, arrays[2]);
+         read(problem, h_n, problem.states, problem.out(), arrays[1]) && read(problem, c_n, problem.states, problem.H, arrays[2]);
 }
 
 // From arrays as `read_inputs` has them: five weights, or gradients of them, a layer and direction.
@@ -160,8 +159,9 @@ void run_backward(const PyProblem& problem, const std::vector<Array>& inputs, co
                                             problem.target<Real>(made[2].data, problem.initial),
                                             dweights.data()};
   const nb::gil_scoped_release release;
-  fastlstm::backward<Real>(problem, inputs_of(problem, inputs, weights), {problem.target<Real>(output.data, problem.places), {}, {}},
-                           reinterpret_cast<const Real*>(saved), gradients, threads);
+  fastlstm::backward<Real>(problem, inputs_of(problem, inputs, weights),
+                           {problem.target<Real>(output.data, problem.places), {}, {}}, reinterpret_cast<const Real*>(saved),
+                           gradients, threads);
 }
 
 nb::object dense_backward(const PyProblem& problem, nb::handle given, nb::handle output, Address saved, nb::handle gradients,

@@ -161,9 +161,9 @@ nb::object layer(const Sizes& sizes, const DType& dtype, const dlpack::Tensor& x
   const Made c_n = state(sizes.H);
   const Index step = swapped ? 1 : N;
   const Index row = swapped ? T : 1;
-  const PyProblem problem = segments
-                                ? PyProblem(*segments, step, row, 0, T * N, sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D, dtype.name)
-                                : PyProblem(T, N, sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D, dtype);
+  const PyProblem problem =
+      segments ? PyProblem(*segments, step, row, 0, T * N, sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D, dtype.name)
+               : PyProblem(T, N, sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D, dtype);
   if (output.data != nullptr) problem.clear(output.data, width);
   if (!run(problem, inputs, output, h_n, c_n, threads)) return nb::none();
   return nb::make_tuple(output.tensor, nb::make_tuple(h_n.tensor, c_n.tensor));

@@ -34,7 +34,8 @@ struct PyProblem : fastlstm::Problem {
 
   // segments: alive as long as this. x_rows: of the caller's x and output.
   PyProblem(const fastlstm::Segments& segments, std::int64_t step, std::int64_t row, Address starts, std::int64_t x_rows,
-            std::int64_t I, std::int64_t H, std::int64_t P, std::int64_t layers, std::int64_t directions, const std::string& dtype)
+            std::int64_t I, std::int64_t H, std::int64_t P, std::int64_t layers, std::int64_t directions,
+            const std::string& dtype)
       : Problem(segments.batch_sizes().empty() ? 1 : static_cast<std::int64_t>(segments.batch_sizes().size()), segments.count(),
                 I, H, P, layers, directions, segments.batch_sizes()),
         dtype(tensors::dtype_named(dtype)),
@@ -64,7 +65,8 @@ struct PyProblem : fastlstm::Problem {
   }
   // Zeros in all of a state, or of its gradient, where the engine may leave out rows of it.
   void clear_state(void* array, std::int64_t features, bool may_leave_out) const {
-    if (segments_ != nullptr && may_leave_out) std::memset(array, 0, static_cast<std::size_t>(states * features * dtype.bits / 8));
+    if (segments_ != nullptr && may_leave_out)
+      std::memset(array, 0, static_cast<std::size_t>(states * features * dtype.bits / 8));
   }
   bool has_empty_rows() const { return segments_ != nullptr && segments_->empty(); }
 

@@ -83,6 +83,7 @@ struct LayerForward {
   Index ld_x() const { return padded<Term>(in); }
   Index K() const { return terms<Term>(in) + terms<Term>(problem->out()); }
   Index Hp() const { return unit_blocks<Real>(problem->H) * kLanes<Real>; }
+  Term* panels_of(Index unit_block) const { return panels + unit_block * kHalves * K() * kPanel<Term>; }
   // Whether saved gates go past the caches: so many will have left most of these before backward comes, and no step reads them.
   bool streams() const {
     constexpr Index many = Index{16} << 20;
@@ -115,6 +116,25 @@ void project_rows(const LayerForward<Term>& layer, Index first_row, Index block_
   step.gates = gates + rows.first * kPanel<Real>;
   step.gates_panel_stride = block_rows * kPanel<Real>;
   step.run_cut(rows.last - rows.first, blocks, true);
+}
+
+// Whether a member's panels of the input's weights meet all rows they ever will in one block.
+template <class Term>
+bool projects_once(const LayerForward<Term>& layer, const Group& group) {
+  const Plan& plan = layer.plan;
+  return plan.project && !plan.tiled && layer.problem->blocks() == 1 && (plan.by_unit || group.size == 1);
+}
+// Then each is packed when its turn comes, all in one place that stays in L2: (5, 1, 512, 512) 1.1 to 1.4x, at 100 steps 1.05x.
+template <class Term>
+void pack_and_project(const LayerForward<Term>& layer, Index first_row, Index rows, RealOf<Term>* gates, Range blocks) {
+  using Real = RealOf<Term>;
+  LayerForward<Term> here = layer;
+  here.panels = layer.panels_of(blocks.first);
+  for (Index u = blocks.first; u < blocks.last; ++u) {
+    pack_gates(layer.weights.w_ih, layer.problem->H, layer.in, here.panels, 0, layer.K(), u, u + 1);
+    here.bias = layer.bias + u * 4 * kLanes<Real>;
+    project_rows(here, first_row, rows, gates + u * kHalves * rows * kPanel<Real>, {0, rows}, {0, 1});
+  }
 }
 
 // Whether the block [t0, t1) of a dense batch has as many steps as the one that ran before it.
@@ -239,8 +259,10 @@ void forward_direction(LayerForward<Term> layer, const Group& group) {
   if constexpr (kTiled<Term>) {
     if (layer.plan.tiled) pack_input_tiles(layer, group);
   }
-  if (!layer.plan.tiled) pack_gates(layer.weights.w_ih, H, layer.in, layer.panels, 0, layer.K(), packed.first, packed.last);
-  pack_gates(layer.weights.w_hh, H, out, layer.panels, in, layer.K(), packed.first, packed.last);
+  const bool once = projects_once(layer, group);
+  if (!layer.plan.tiled && !once)
+    pack_gates(layer.weights.w_ih, H, layer.in, layer.panels_of(packed.first), 0, layer.K(), packed.first, packed.last);
+  pack_gates(layer.weights.w_hh, H, out, layer.panels_of(packed.first), in, layer.K(), packed.first, packed.last);
   pack_bias(layer.weights, H, layer.bias, packed.first, packed.last);
   const Index out_panels = (out + kPanel<Real> - 1) / kPanel<Real>;
   if (problem.P > 0) {
@@ -256,7 +278,7 @@ void forward_direction(LayerForward<Term> layer, const Group& group) {
   if constexpr (kTiled<Term>) {
     if (layer.plan.tiled && !tiles_hold_weights(layer, group)) {
       layer.plan.tiled = false;
-      pack_gates(layer.weights.w_ih, H, layer.in, layer.panels, 0, layer.K(), packed.first, packed.last);
+      pack_gates(layer.weights.w_ih, H, layer.in, layer.panels_of(packed.first), 0, layer.K(), packed.first, packed.last);
       group.barrier->wait();
     }
   }
@@ -298,7 +320,11 @@ void forward_direction(LayerForward<Term> layer, const Group& group) {
       layer.x = own - first_row * layer.ld_x();
       if (together) group.barrier->wait();
     }
-    if (layer.plan.project) project_block(layer, t0, t1, gates, rows, blocks, group, by_unit && !alone);
+    if (once) {
+      pack_and_project(layer, first_row, block_rows, gates, blocks);
+    } else if (layer.plan.project) {
+      project_block(layer, t0, t1, gates, rows, blocks, group, by_unit && !alone);
+    }
     for (Index s = 0; s < t1 - t0 && goes_on; ++s) {
       const Index t = layer.direction == 0 ? t0 + s : t1 - 1 - s;
       if (layer.plan.project || layer.gates != nullptr) {

@@ -65,13 +65,14 @@ void pack_rows(const Element* w, Index rows, Index K, Real* to, Index width) {
     for (Index r = rows; r < width; ++r) to[k * kPanel<Real> + r] = Real(0);
 }
 
-// panels[.][k0 + k][.] = w[gate * H + unit][k] for the unit blocks [u0, u1): w is (4H, K), the panels are K_all deep.
+// panels[.][k0 + k][.] = w[gate * H + unit][k] for the unit blocks [u0, u1), whose panels they are: w is (4H, K), the
+// panels are K_all deep.
 template <class Real>
 void pack_gates(const Source<Real>& weights, Index H, Index K, Real* panels, Index k0, Index K_all, Index u0, Index u1) {
   constexpr Index lanes = kLanes<Real>;
   for (Index u = u0; u < u1; ++u)
     for (Index gate = 0; gate < 4; ++gate) {
-      Real* const panel = panels + ((u * kHalves + gate / kVectors) * K_all + k0) * kPanel<Real> + gate % kVectors * lanes;
+      Real* const panel = panels + (((u - u0) * kHalves + gate / kVectors) * K_all + k0) * kPanel<Real> + gate % kVectors * lanes;
       const Index units = H - u * lanes < lanes ? H - u * lanes : lanes;
       visit(weights, [&](const auto* w) { pack_rows(w + (gate * H + u * lanes) * K, units, K, panel, lanes); });
     }

@@ -26,7 +26,7 @@ inline void pack_gates(const Source<float>& weights, Index H, Index K, Pair* pan
   const auto* const w = static_cast<const BFloat16*>(weights.data);
   for (Index u = u0; u < u1; ++u)
     for (Index gate = 0; gate < 4; ++gate) {
-      Pair* const panel = panels + ((u * kHalves + gate / kVectors) * K_all + k0) * kPanel<Pair> + gate % kVectors * lanes;
+      Pair* const panel = panels + (((u - u0) * kHalves + gate / kVectors) * K_all + k0) * kPanel<Pair> + gate % kVectors * lanes;
       const Index units = H - u * lanes < lanes ? H - u * lanes : lanes;
       pack_rows(w + (gate * H + u * lanes) * K, units, K, panel, lanes);
     }
