@@ -177,6 +177,8 @@ NB_MODULE(_engine, m) {
           "clear", [](const PyProblem& p, Address to, std::int64_t features) { p.clear(reinterpret_cast<void*>(to), features); },
           "to"_a, "features"_a)
       .def_prop_ro("rows", [](const PyProblem& p) { return p.rows(); })
+      .def_ro("places", &PyProblem::x_rows)
+      .def_ro("states", &PyProblem::states)
       .def_prop_ro("saved_reals", &PyProblem::saved_reals)
       .def_prop_ro("multiplies_bfloat16", [](const PyProblem& problem) { return fastlstm::multiplies_bfloat16(problem); })
       .def_prop_ro("saved_bytes", &PyProblem::saved_bytes);

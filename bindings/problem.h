@@ -57,7 +57,7 @@ struct PyProblem : fastlstm::Problem {
   void clear(void* array, std::int64_t features) const {
     if (segments_ == nullptr || segments_->steps() == x_rows) return;
     const std::int64_t width = features * dtype.bits / 8;
-    if (is_jagged_) {  // with holes
+    if (is_jagged_ || segments_->N() == 0) {  // with holes, or nothing but one; no rows have no address of their starts
       std::memset(array, 0, static_cast<std::size_t>(x_rows * width));
     } else {
       segments_->clear(step_, row_, width, array);

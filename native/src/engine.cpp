@@ -34,8 +34,7 @@ const Kernels<Real>& kernels_for(const Problem& problem, const Inputs<Real>& inp
 template <class Real>
 int threads_for(const Problem& problem, int threads, bool training, const Kernels<Real>& kernels) {
   const Machine machine = kernels.machine();
-  const int useful = useful_threads(problem, threads, training, machine);
-  return useful == 1 || first_team().begins(work_microseconds(problem, training, machine)) ? useful : 1;
+  return threads_awake(useful_threads(problem, threads, training, machine), work_microseconds(problem, training, machine));
 }
 
 }  // namespace
@@ -130,8 +129,9 @@ void trace(const Problem& problem, const Target<Real>& output, const Real* saved
   constexpr std::int64_t worth = std::int64_t{512} << 10;
   const std::int64_t bytes =
       problem.rows() * problem.layers * problem.D * 5 * problem.H * static_cast<std::int64_t>(sizeof(Real));
+  const double microseconds = 20.0 * static_cast<double>(bytes) / static_cast<double>(worth);
   run_team(
-      static_cast<int>(std::clamp<std::int64_t>(bytes / worth, 1, threads)),
+      threads_awake(static_cast<int>(std::clamp<std::int64_t>(bytes / worth, 1, threads)), microseconds),
       [](void* p, const Member& member) {
         const Data& d = *static_cast<Data*>(p);
         d.kernels.trace(d.call, member);

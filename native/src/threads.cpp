@@ -82,8 +82,9 @@ struct Team {
   }
   // To be asked when all have ended. Was the team slower than the caller alone, at the share of a processor that it had?
   void learn() const {
-    if (caller.wall == 0) return;  // OpenMP gave one thread
     const std::int64_t end = now();
+    waking().ended(end);
+    if (caller.wall == 0) return;  // OpenMP gave one thread
     const double slowness = static_cast<double>(caller.wall) / static_cast<double>(caller.processor > 0 ? caller.processor : 1);
     const double alone = slowness * static_cast<double>(work.load(std::memory_order_relaxed));
     turns().learn(static_cast<double>(end - start - kLate) > alone, start, end);
@@ -161,7 +162,7 @@ Pool& own_pool() {
 const int at_fork = pthread_atfork(nullptr, nullptr, [] {
   pool.store(nullptr);
   forked.store(true);
-  first_team().forget();
+  waking().forget();
 });
 
 void openmp_body(void* data) {
@@ -260,17 +261,26 @@ Turns& turns() {
   return all;
 }
 
-bool FirstTeam::begins(double microseconds) {
-  const double alone = alone_.load(std::memory_order_relaxed);
-  if (alone >= kMicroseconds) return true;
-  alone_.store(alone + microseconds, std::memory_order_relaxed);
-  return alone + microseconds >= kMicroseconds;
+bool Waking::worth(double microseconds, std::int64_t now) {
+  if (now < awake_until_.load(std::memory_order_relaxed)) return true;
+  const bool goes_on = now < stretch_until_.load(std::memory_order_relaxed);
+  const double alone = (goes_on ? alone_.load(std::memory_order_relaxed) : 0) + microseconds;
+  alone_.store(alone, std::memory_order_relaxed);
+  stretch_until_.store(now + kAwake, std::memory_order_relaxed);
+  return alone >= kMicroseconds;
 }
 
-FirstTeam& first_team() {
-  static FirstTeam one;
+void Waking::forget() {
+  awake_until_.store(INT64_MIN, std::memory_order_relaxed);
+  stretch_until_.store(INT64_MIN, std::memory_order_relaxed);
+}
+
+Waking& waking() {
+  static Waking one;
   return one;
 }
+
+int threads_awake(int threads, double microseconds) { return threads == 1 || waking().worth(microseconds, now()) ? threads : 1; }
 
 void run_team(int threads, void (*body)(void*, const Member&), void* data) {
   Team team(body, data);

@@ -68,22 +68,29 @@ class Turns {
 // Those of run_team.
 Turns& turns();
 
-// When a process begins its first team: to start a thread takes 200 microseconds, twice what a small call takes, and a process
-// may make no other. So calls go alone until they have lost about as much by it, or the next one would: no process then pays
-// more than twice what it had to.
-class FirstTeam {
+// Whether a call is worth waking threads for. To start one takes 200 microseconds, and one that has slept for 20 ms is as late in
+// a virtual machine: a small call would take twice as long by it, and may be the only one for as long. So calls go alone until
+// those of one stretch have lost about as much by it, or the next one would: nobody pays more than twice what he had to.
+class Waking {
  public:
-  static constexpr double kMicroseconds = 800;  // by work_microseconds: two threads save a quarter of it
+  static constexpr double kMicroseconds = 800;        // of work, by work_microseconds: measured, two threads save a quarter
+  static constexpr std::int64_t kAwake = 10'000'000;  // nanoseconds after a team's end, and between the calls of a stretch
 
-  bool begins(double microseconds);  // the work of the next call. True: this one and all after it
-  void forget() { alone_.store(0, std::memory_order_relaxed); }
+  bool worth(double microseconds, std::int64_t now);                                             // of the work of the next call
+  void ended(std::int64_t now) { awake_until_.store(now + kAwake, std::memory_order_relaxed); }  // a team has
+  void forget();                                                                                 // there is no team
 
  private:
-  std::atomic<double> alone_{0};  // microseconds of work
+  std::atomic<std::int64_t> awake_until_{INT64_MIN};
+  std::atomic<std::int64_t> stretch_until_{INT64_MIN};
+  std::atomic<double> alone_{0};  // microseconds of the work of the stretch's calls
 };
 
-// That of the process.
-FirstTeam& first_team();
+// That of run_team.
+Waking& waking();
+
+// How many of so many threads a call of so much work should ask run_team for: all, or one.
+int threads_awake(int threads, double microseconds);
 
 struct Member {
   int rank;          // 0 .. size - 1

@@ -2,6 +2,7 @@
 // sees a step past an end.
 #pragma once
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <random>
 #include <vector>
@@ -57,10 +58,10 @@ struct Call {
     for (const Array& w : weights) dweights.emplace_back(w.size());
   }
 
-  // On that many threads indeed, however slow the last team was, and be it the first.
+  // On that many threads indeed, however slow the last team was, and however long ago.
   static void let_teams_run() {
     fastlstm::turns().forget();
-    fastlstm::first_team().begins(fastlstm::FirstTeam::kMicroseconds);
+    fastlstm::waking().ended(std::numeric_limits<std::int64_t>::max() / 2);
   }
   void forward(int threads, bool training = true) {
     let_teams_run();

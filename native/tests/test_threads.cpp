@@ -111,17 +111,21 @@ TEST_CASE("after a call that was held up the next ones go alone, for longer each
   CHECK(!turns.alone(0));
 }
 
-TEST_CASE("small calls go alone until they have lost what a first team costs; a large one begins it; all after that have one") {
-  constexpr double all = fastlstm::FirstTeam::kMicroseconds;
-  fastlstm::FirstTeam first;
-  CHECK(!first.begins(0.4 * all));
-  CHECK(!first.begins(0.4 * all));
-  CHECK(first.begins(0.4 * all));
-  CHECK(first.begins(1));
-  first.forget();  // as a child of fork does, which has no threads
-  CHECK(!first.begins(0.4 * all));
-  CHECK(first.begins(all));
-  CHECK(first.begins(1));
+TEST_CASE(
+    "small calls go alone until a stretch of them has lost what waking a team costs; a large one wakes it; then it is awake") {
+  constexpr double all = fastlstm::Waking::kMicroseconds;
+  constexpr std::int64_t awake = fastlstm::Waking::kAwake;
+  fastlstm::Waking waking;
+  CHECK(!waking.worth(0.4 * all, 0));
+  CHECK(!waking.worth(0.4 * all, awake - 1));
+  CHECK(waking.worth(0.4 * all, 2 * awake - 2));
+  waking.ended(2 * awake);
+  CHECK(waking.worth(1, 3 * awake - 1));
+  for (int k = 3; k < 9; ++k) CHECK(!waking.worth(0.4 * all, k * awake));  // a call now and then: no stretch
+  CHECK(waking.worth(all, 20 * awake));
+  waking.ended(21 * awake);
+  waking.forget();  // as a child of fork does, which has no threads
+  CHECK(!waking.worth(0.4 * all, 21 * awake));
 }
 
 TEST_CASE("a member that holds up its team in a time loop or at the end makes the next call go alone") {

@@ -59,6 +59,12 @@ class Problem:
     @property
     def rows(self) -> int: ...
     @property
+    def places(self) -> int:
+        """Rows of x and output: `rows`, or with segments what they were given."""
+    @property
+    def states(self) -> int:
+        """Rows of h_0 and c_0 in all layers and directions."""
+    @property
     def multiplies_bfloat16(self) -> bool:
         """Whether a bfloat16 call of these sizes multiplies such numbers as they are, and not in float32."""
     @property
@@ -150,7 +156,9 @@ def dense(
     saved: int,  # address of saved_reals reals, written; 0 at inference
     threads: int,
 ) -> tuple[Tensor, Tensor, Tensor] | None:
-    """output, h_n, c_n: `forward`, for torch tensors, in one crossing. None, nothing done, where one is not plain and dense."""
+    """output, h_n, c_n: `forward`, for torch tensors, in one crossing. None, nothing done, where one is not plain, dense and of
+    the problem's sizes.
+    """
 
 def dense_backward(
     problem: Problem,

@@ -236,6 +236,28 @@ def test_what_lost_its_data_after_forward_is_refused(change, spy):
         output.backward(d)
 
 
+@pytest.mark.parametrize(
+    ("kind", "changed"),
+    [(kind, changed) for kind in ("rectangle", "packed") for changed in ("x", "h_0", "c_0")]
+    + [("lengths", "h_0"), ("lengths", "c_0")],  # of its x it keeps a view, which stays
+)
+def test_what_has_other_sizes_since_forward_is_refused(kind, changed, spy):
+    lstm = LSTM(3, 4)
+    states = (torch.randn(1, 5, 4, requires_grad=True), torch.randn(1, 5, 4, requires_grad=True))
+    x = torch.randn(6, 5, 3, requires_grad=True)
+    if kind == "packed":
+        packed = pack_padded_sequence(x, torch.tensor([6, 5, 3, 2, 1]))
+        x = packed.data.detach().requires_grad_()
+        output = lstm(packed._replace(data=x), states)[0].data
+    else:
+        lengths = {"lengths": torch.tensor([6, 5, 3, 2, 1])} if kind == "lengths" else {}
+        output = lstm(x, states, **lengths)[0]
+    tensor = {"x": x, "h_0": states[0], "c_0": states[1]}[changed]
+    tensor.data = tensor.data[..., :1, :].clone()
+    with pytest.raises(RuntimeError, match="has other data than it had in forward"):
+        output.sum().backward()
+
+
 def test_what_lies_otherwise_in_memory_since_forward_gives_the_same_gradients(spy):
     lstm, x = LSTM(8, 8), torch.randn(5, 2, 8, requires_grad=True)
     (expected,) = torch.autograd.grad(lstm(x)[0].sum(), x)

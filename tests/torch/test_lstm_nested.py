@@ -62,6 +62,18 @@ def test_operations_between_layers_keep_the_structure():
     assert output.shape[:2] == jagged.shape[:2]
 
 
+def test_values_of_no_row_are_zeros():
+    values = torch.randn(300, I, requires_grad=True)
+    lstm = LSTM(I, H)
+    poison = [torch.full((300, n), 7.0) for n in (I, H) for _ in range(20)]
+    del poison  # what comes next may stand there
+    jagged = torch.nested.nested_tensor_from_jagged(values, torch.tensor([0]), min_seqlen=0, max_seqlen=0)
+    output = lstm(jagged)[0].values()
+    (dx,) = torch.autograd.grad(output.sum(), values)
+    assert not output.any()
+    assert not dx.any()
+
+
 def test_rows_with_holes_between_them():
     lstm = LSTM(I, H, batch_first=True)
     whole = torch.randn(4, 7, I)

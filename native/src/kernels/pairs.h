@@ -20,7 +20,7 @@ inline void pack_rows(const BFloat16* w, Index rows, Index K, Pair* to, Index wi
   }
 }
 
-// pack_gates, whose K, k0 and K_all are terms.
+// pack_gates, whose k0 and K_all are terms.
 inline void pack_gates(const Source<float>& weights, Index H, Index K, Pair* panels, Index k0, Index K_all, Index u0, Index u1) {
   constexpr Index lanes = kLanes<Pair>;
   const auto* const w = static_cast<const BFloat16*>(weights.data);

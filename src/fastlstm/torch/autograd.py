@@ -116,8 +116,11 @@ def backward(
         if at_once is not None:
             return at_once
     output, *inputs = (_as_it_was(t, inputs[0]) for t in (output, *inputs))
-    if any(w is not None and w.shape != shape for w, shape in zip(inputs[3:], call.sizes.shapes, strict=True)):
-        raise RuntimeError(_CHANGED)
+    sizes, places, states = call.sizes, problem.places, problem.states
+    shapes = ((places, sizes.D * sizes.out), (places, sizes.I), (states, sizes.out), (states, sizes.H), *sizes.shapes)
+    for t, shape in zip((output, *inputs), shapes, strict=True):
+        if t is not None and (t.numel() != math.prod(shape) or t.shape[-1:] != shape[-1:]):
+            raise RuntimeError(_CHANGED)
     x, h_0, c_0, *weights = map(address, inputs)
     made = [_new(t, t.shape) if want and t is not None else None for t, want in zip(inputs, wanted, strict=True)]
     if call.segments is not None:  # not all of x, h_0 and c_0 is read
