@@ -39,7 +39,8 @@ def test_contenders_agree_on_the_names_they_share_or_are_not_timed():
             measure.measure(TINY, {**agreeing, "c": wrong}, SHORT)
 
 
-def test_calls_are_taken_in_turn_and_each_burst_is_timed():
+def test_calls_are_taken_in_turn_and_each_burst_is_timed(monkeypatch):
+    monkeypatch.setattr(measure, "WARM_UP", 0)
     order = []
     calls = {"slow": lambda: (order.append("slow"), time.sleep(0.02)), "fast": lambda: order.append("fast")}
     count, seconds = measure.take_in_turn(calls, Schedule(bursts=4, seconds=0.04))
@@ -47,9 +48,16 @@ def test_calls_are_taken_in_turn_and_each_burst_is_timed():
     assert {name: len(bursts) for name, bursts in seconds.items()} == {"slow": 4, "fast": 4}
     assert all(burst >= 0.02 for burst in seconds["slow"])
     assert all(burst < 0.02 for burst in seconds["fast"])
-    bursts = order[4:]  # two calls of each found the count
+    bursts = order[6:]  # three calls of each found the count
     turns = [bursts[k] for k in range(0, len(bursts), count + 1)]
     assert turns == ["slow", "fast", "fast", "slow", "slow", "fast", "fast", "slow"]
+
+
+def test_a_warm_up_is_one_long_call_or_many_short_ones():
+    for seconds in (2 * measure.WARM_UP, measure.WARM_UP / 10):
+        made = []
+        measure.warm_up(lambda made=made, seconds=seconds: (made.append(None), time.sleep(seconds)))
+        assert (len(made) == 1) == (seconds > measure.WARM_UP)
 
 
 def test_ratios_are_of_medians_and_their_range_of_neighbours():

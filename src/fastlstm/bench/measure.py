@@ -12,6 +12,8 @@ from fastlstm.bench.grid import Point, Work
 
 # Seconds between bursts: workers of the other side may still spin after their last call, ONNX Runtime's for 0.03.
 PAUSE = 0.06
+# Seconds of calls that are not timed, at the start of a burst: a thread that has slept may take 1 ms to wake.
+WARM_UP = 0.003
 
 
 class Schedule(NamedTuple):
@@ -91,17 +93,27 @@ def compare(what: str, actual: Results, expected: Results, dtype: str) -> None:
 def take_in_turn(calls: dict[str, Callable[[], Any]], schedule: Schedule) -> tuple[int, dict[str, list[float]]]:
     """Burst by burst, A B A B: how many calls a burst has (the same for all), and each one's seconds a call.
 
-    A burst starts with a call that isn't timed, and who goes first alternates.
+    A burst starts with calls that aren't timed, and who goes first alternates.
     """
+    for call in calls.values():
+        warm_up(call)
     slowest = max(seconds_of(call, 2) for call in calls.values())
     count = max(1, round(schedule.seconds / slowest))
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for burst in range(schedule.bursts):
         for name in list(calls) if burst % 2 == 0 else reversed(calls):
             time.sleep(PAUSE)
-            calls[name]()
+            warm_up(calls[name])
             seconds[name].append(seconds_of(calls[name], count))
     return count, seconds
+
+
+def warm_up(call: Callable[[], Any]) -> None:
+    """Calls for WARM_UP, one at least."""
+    end = time.perf_counter() + WARM_UP
+    call()
+    while time.perf_counter() < end:
+        call()
 
 
 def seconds_of(call: Callable[[], Any], count: int) -> float:

@@ -59,7 +59,7 @@ def _label(count: int) -> str:
 
 
 def _with_threads(count: int, run: Callable[[], Any]) -> Callable[[], Any]:
-    """`run` with so many; set where it is another number, which the first call of a burst sees to, untimed."""
+    """`run` with so many; set where it is another number, which the first, untimed call of a burst sees to."""
 
     def call() -> Any:
         if torch.get_num_threads() != count:
