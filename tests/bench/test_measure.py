@@ -1,6 +1,7 @@
 """What is timed is compared first, taken in turn, and reported as what was measured."""
 
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -53,11 +54,13 @@ def test_calls_are_taken_in_turn_and_each_burst_is_timed(monkeypatch):
     assert turns == ["slow", "fast", "fast", "slow", "slow", "fast", "fast", "slow"]
 
 
-def test_a_warm_up_is_one_long_call_or_many_short_ones():
-    for seconds in (2 * measure.WARM_UP, measure.WARM_UP / 10):
-        made = []
-        measure.warm_up(lambda made=made, seconds=seconds: (made.append(None), time.sleep(seconds)))
-        assert (len(made) == 1) == (seconds > measure.WARM_UP)
+def test_a_warm_up_is_one_long_call_or_many_short_ones(monkeypatch):
+    for seconds, expected in ((2 * measure.WARM_UP, 1), (measure.WARM_UP / 9.5, 10)):
+        calls: list[float] = []
+        clock = SimpleNamespace(perf_counter=lambda calls=calls: sum(calls))
+        monkeypatch.setattr(measure, "time", clock)
+        measure.warm_up(lambda calls=calls, seconds=seconds: calls.append(seconds))
+        assert len(calls) == expected
 
 
 def test_ratios_are_of_medians_and_their_range_of_neighbours():
