@@ -117,3 +117,26 @@ def test_rows_outside_the_values_are_refused(offsets):
     kind, message = outcome(lambda: LSTM(I, H)(jagged))
     assert kind is ValueError
     assert "expected" in message
+
+
+def with_lengths(starts: list[int], lengths: list[int]) -> Tensor:
+    """A jagged tensor made by hand, of ten values: the last offset is where nothing starts."""
+    offsets = torch.tensor([*starts, 10])
+    return torch.nested.nested_tensor_from_jagged(torch.randn(10, I), offsets, torch.tensor(lengths))
+
+
+@pytest.mark.parametrize("lengths", [[4, 2, 3], [1, 5, 2], [0, 7, 3]])
+def test_rows_that_overlap_are_refused(lengths):
+    kind, message = outcome(lambda: LSTM(I, H)(with_lengths([0, 3, 7], lengths)))
+    assert kind is ValueError
+    assert message == "offsets and lengths of a nested tensor: expected rows that do not overlap"
+
+
+def test_rows_in_any_order_that_only_touch_are_taken():
+    lstm = LSTM(I, H)
+    jagged = with_lengths([6, 0, 2, 3], [4, 2, 0, 3])  # the row without values starts where another does
+    output, _ = lstm(jagged)
+    values = jagged.values()
+    for n, (start, length) in enumerate(zip([6, 0, 3], [4, 2, 3], strict=True)):
+        alone, _ = lstm(values[start : start + length])
+        assert torch.equal(output.values()[start : start + length], alone), n

@@ -132,17 +132,28 @@ def packed_by(made: _engine.Segments, call: Call, lengths: Tensor | None, *, bat
 def jagged(call: Call, offsets: Tensor, lengths: Tensor | None, places: int) -> Call:
     """The packed batch of a jagged tensor of `places` rows: offsets (N + 1); lengths (N), or None: up to the next offset.
 
-    T of `call` does not count: it is the longest length. ValueError: a row is not within the values.
+    T of `call` does not count: it is the longest length. ValueError: a row is not within the values, or two share some.
     """
     with outside_transforms():
         starts = offsets[:-1].to("cpu", torch.int64).contiguous()
+        apart = lengths is None  # a row ends where the next one starts
         lengths = (offsets.diff() if lengths is None else lengths).to("cpu", torch.int64).contiguous()
         T = int(lengths.max()) if call.N > 0 else 0
         if call.N > 0 and (int(starts.min()) < 0 or int((starts + lengths).max()) > places):
             raise ValueError(f"offsets and lengths of a nested tensor: expected rows within its {places} values")
+        if not (apart or _apart(starts, lengths)):
+            raise ValueError("offsets and lengths of a nested tensor: expected rows that do not overlap")
         made = _engine.Segments(T, call.N, lengths.data_ptr(), 0, 0, 0)
         empty = lengths.eq(0) if made.empty else None
     return _packed(call, Segments(made, call.sizes, 1, 0, starts, places, call.state, empty))
+
+
+def _apart(starts: Tensor, lengths: Tensor) -> bool:
+    """Whether no two rows share a place: each would write its output there."""
+    filled = lengths > 0
+    starts, order = starts[filled].sort()
+    ends = starts + lengths[filled][order]
+    return bool((ends[:-1] <= starts[1:]).all())
 
 
 def _packed(call: Call, segments: Segments) -> Call:
