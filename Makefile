@@ -14,12 +14,14 @@ help:  ## this list
 # The build back end stands in the environment itself (no build isolation) and its objects in build/, so that a change is installed in
 # seconds. torch comes first and by number: a bare `torch` pulls gigabytes of CUDA packages.
 $(VENV)/tools: pyproject.toml
+	@echo "torch and the tools, once: about a minute"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --disable-pip-version-check torch==2.13.0
 	$(BIN)/pip install -q --disable-pip-version-check "scikit-build-core>=0.10" "nanobind>=2.4" "cmake>=3.25" "ninja>=1.11"
 	@touch $@
 
 $(VENV)/installed: $(VENV)/tools $(NATIVE) $(PACKAGE)
+	@echo "the engine, from source: one to two minutes the first time"
 	$(install) ".[torch,plot,dev]"
 	@touch $@
 

@@ -16,6 +16,8 @@ import fastlstm
 from fastlstm.demo import report, series
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "demo-output")
+if not (folder / report.LSTM).exists():
+    raise SystemExit(f"there is no {folder / report.LSTM}: run `fastlstm demo` first")
 lstm = fastlstm.load(folder / report.LSTM)
 head = nn.Linear(lstm.hidden_size, series.YEAR)
 head.load_state_dict(load_file(folder / report.HEAD))

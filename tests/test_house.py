@@ -117,7 +117,7 @@ def test_without_torch_the_layer_says_what_to_install():
         "    except ImportError as error: print(error)\n"
     )
     assert python(code).splitlines() == [
-        f'fastlstm.{name} needs PyTorch: pip install "fastlstm[torch]"'
+        f'fastlstm.{name} needs PyTorch: pip install ".[torch]" in the folder of fastlstm'
         for name in ("LSTM", "LSTMCell", "convert", "enable", "engine", "load", "strict")
     ]
 

@@ -48,7 +48,8 @@ const Isa* const built[] = {
 #endif
 };
 
-const Isa& by_name(const std::string& name) {
+// `said`: by whom, for the error.
+const Isa& by_name(const std::string& name, const std::string& said = "") {
   std::string have;
   for (const Isa* isa : built) {
     if (!isa->supported()) continue;
@@ -56,11 +57,12 @@ const Isa& by_name(const std::string& name) {
     have += have.empty() ? "" : ", ";
     have += isa->name;
   }
-  throw std::invalid_argument("instruction set '" + name + "' is not available here; available: " + have);
+  throw std::invalid_argument(said + "instruction set '" + name + "' is not available here; available: " + have);
 }
 
 const Isa* default_isa() {
-  if (const char* const forced = std::getenv("FASTLSTM_ISA"); forced != nullptr && *forced != '\0') return &by_name(forced);
+  if (const char* const forced = std::getenv("FASTLSTM_ISA"); forced != nullptr && *forced != '\0')
+    return &by_name(forced, "FASTLSTM_ISA: ");
   const Isa* best = &generic::isa;
   for (const Isa* isa : built)
     if (isa->supported()) best = isa;

@@ -56,7 +56,7 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        raise ImportError(f'fastlstm.{name} needs PyTorch: pip install "fastlstm[torch]"') from error
+        raise ImportError(f'fastlstm.{name} needs PyTorch: pip install ".[torch]" in the folder of fastlstm') from error
     value = home if home.__name__ == f"{__name__}.{name}" else getattr(home, name)
     globals()[name] = value
     return value

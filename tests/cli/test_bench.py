@@ -106,6 +106,15 @@ def test_what_it_can_not_do_is_refused(arguments, said):
     assert said in result.output
 
 
+@pytest.mark.parametrize("option", ["--csv", "--plot"])
+def test_a_folder_that_is_not_there_is_named_before_anything_is_measured(option, tmp_path, monkeypatch):
+    monkeypatch.setattr(measure, "measure", None)
+    result = bench(option, str(tmp_path / "nowhere" / "a.svg"))
+    assert result.exit_code == 2
+    assert option in result.output
+    assert "there is no folder" in result.output
+
+
 def test_every_grid_and_peer_is_named_where_one_looks_for_it():
     root = Path(__file__).parents[2]
     makefile, page = ((root / name).read_text() for name in ("Makefile", "benchmarks/README.md"))
@@ -121,4 +130,4 @@ def test_a_peer_that_is_not_installed_names_what_to_install(monkeypatch):
     monkeypatch.setattr(needs, "find_spec", lambda package: package == "torch" or None)
     result = bench("--peers", "onnxruntime")
     assert result.exit_code == 1
-    assert 'needs onnxruntime and onnx: pip install "fastlstm[bench]"' in result.output
+    assert 'needs onnxruntime and onnx: pip install ".[bench]" in the folder of fastlstm' in result.output

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 import fastlstm
 from fastlstm.cli import app
-from fastlstm.cli.check import configurations, error_of, measure, tolerance
+from fastlstm.cli.check import RESULTS, configurations, error_of, measure, tolerance
 
 
 def test_this_machines_engine_is_within_its_tolerances():
@@ -16,6 +16,15 @@ def test_this_machines_engine_is_within_its_tolerances():
     assert "OVER" not in result.stdout
     for name in ("output", "h_n", "c_n", "input.grad", "h_0.grad", "c_0.grad", "weight_ih.grad", "weight_hr.grad"):
         assert name in result.stdout
+    rows = [
+        [cell.strip() for cell in line.split("│")[1:6]]
+        for line in result.stdout.splitlines()
+        if line.startswith("│ float")
+    ]
+    names = {dtype: [row[1] for row in rows if row[0] == dtype] for dtype in ("float32", "float64")}
+    assert names["float32"] == names["float64"] == list(RESULTS)
+    assert {row[4] == "-" for row in rows if row[0] == "float64"} == {True}  # nn.LSTM against itself
+    assert {row[4] == "-" for row in rows if row[0] == "float32"} == {False}
 
 
 def wrong(change: str) -> type[nn.LSTM]:

@@ -63,6 +63,14 @@ def test_one_that_does_not_exist_is_refused(name):
     assert f"there is no condition '{name}' on this system, but small, large" in result.output
 
 
+def test_a_folder_that_is_not_there_is_named_before_anything_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setitem(CONDITIONS, "small", condition(1.0)._replace(measure=None))
+    result = conditions("small", "--csv", str(tmp_path / "nowhere" / "a.csv"))
+    assert result.exit_code == 2
+    assert "--csv" in result.output
+    assert "there is no folder" in result.output
+
+
 def test_every_condition_is_named_where_one_looks_for_it(monkeypatch):
     monkeypatch.undo()
     root = Path(__file__).parents[2]

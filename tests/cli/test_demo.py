@@ -143,6 +143,13 @@ def test_the_command_writes_picture_report_and_checkpoint(tmp_path, monkeypatch)
     assert "ratio" in result.stdout
 
 
+def test_a_folder_that_can_not_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    result = CliRunner().invoke(app, ["demo", "--output", str(tmp_path / "file" / "out")], env={"COLUMNS": "200"})
+    assert result.exit_code == 2
+    assert "--output" in result.output
+
+
 def test_the_command_exits_with_1_where_a_claim_fails(tmp_path, monkeypatch):
     class Wrong(nn.LSTM):
         def forward(self, x):

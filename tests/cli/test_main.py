@@ -31,7 +31,7 @@ def test_without_torch_a_command_that_needs_it_says_what_to_install(command, tmp
     arguments = ["--output", str(tmp_path / "out")] if command == "demo" else []
     result = run(WITHOUT_TORCH + MAIN, command, *arguments)
     assert result.returncode == 1
-    assert result.stderr == 'This command needs torch: pip install "fastlstm[torch]"\n'
+    assert result.stderr == 'This command needs torch: pip install ".[torch]" in the folder of fastlstm\n'
     assert not (tmp_path / "out").exists()
 
 
@@ -39,7 +39,7 @@ def test_without_matplotlib_the_demo_says_what_to_install(tmp_path):
     code = "import sys; sys.modules['matplotlib'] = None\n" + MAIN
     result = run(code, "demo", "--output", str(tmp_path / "out"))
     assert result.returncode == 1
-    assert result.stderr == 'This command needs matplotlib: pip install "fastlstm[plot]"\n'
+    assert result.stderr == 'This command needs matplotlib: pip install ".[plot]" in the folder of fastlstm\n'
 
 
 def test_shapes_works_without_torch():
@@ -52,7 +52,7 @@ def test_info_without_torch_names_the_engine_and_what_to_install():
     result = run(WITHOUT_TORCH + MAIN, "info")
     assert result.returncode == 0, result.stderr
     assert "generic" in result.stdout
-    assert 'pip install "fastlstm[torch]"' in result.stdout
+    assert 'pip install ".[torch]"' in result.stdout
 
 
 def test_an_unknown_command_exits_with_2():

@@ -64,6 +64,13 @@ def test_every_dtype_is_drawn(dtype):
     assert_shows(plot.trace(trace), of(trace, lambda t: t))
 
 
+def test_one_step_of_one_unit_is_counted_so():
+    figure = plot.trace(LSTM(3, 1).trace(torch.randn(1, 3)))
+    assert figure.get_suptitle() == "row 0: 1 step, 1 unit"
+    for axes in figure.axes[:6]:
+        assert all(float(tick).is_integer() for tick in axes.get_xticks())
+
+
 @pytest.mark.parametrize("row", [0, 1, 2])
 def test_of_a_packed_batch_a_row_has_its_own_steps(row):
     lstm, lengths = LSTM(3, 4, bidirectional=True), torch.tensor([2, 5, 3])
@@ -159,7 +166,9 @@ def test_without_matplotlib_it_says_what_to_install():
         "    try: exec(how)\n"
         "    except ImportError as error: print(error)\n"
     )
-    assert printed.splitlines() == ['fastlstm.plot needs matplotlib: pip install "fastlstm[plot]"'] * 3
+    assert (
+        printed.splitlines() == ['fastlstm.plot needs matplotlib: pip install ".[plot]" in the folder of fastlstm'] * 3
+    )
 
 
 @pytest.mark.parametrize("batch_first", [False, True])

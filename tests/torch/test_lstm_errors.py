@@ -167,6 +167,9 @@ OUR_OWN = {
         RuntimeError,
         ["2 dimensions", "got 3"],
     ),
+    "h_0 alone": ({}, lambda: (x, zeros(1, N, H)), IndexError, ["(h_0, c_0)", "Tensor"]),
+    "h_0 alone, unbatched": ({}, lambda: (zeros(T, I), zeros(1, H)), IndexError, ["(h_0, c_0)", "Tensor"]),
+    "h_0 alone, packed": ({}, lambda: (packed(), [zeros(1, N, H)]), IndexError, ["(h_0, c_0)", "list"]),
     "double states": (
         {},
         lambda: (x, (zeros(1, N, H).double(),) * 2),

@@ -248,6 +248,14 @@ def test_a_wrong_length_or_reset_is_refused_before_anything_runs(wrong, monkeypa
     assert outcome(lambda: LSTM(I, H)(x, **arguments)) == (kind, message)
 
 
+@pytest.mark.parametrize("name", ["lengths", "reset"])
+def test_vmap_over_them_is_refused_by_name(name):
+    lstm, given = LSTM(I, H), {"lengths": torch.ones(2, N).long(), "reset": NEVER.expand(2, T, N)}[name]
+    kind, message = outcome(lambda: torch.func.vmap(lambda g: lstm(X, **{name: g})[0])(given))
+    assert kind is RuntimeError
+    assert message == f"torch.func.vmap can't map over {name}: expected the same for all"
+
+
 def test_batch_first_resets_are_batch_first():
     message = "reset: expected shape (N, L) = (5, 7), got (7, 5)"
     lstm = LSTM(I, H, batch_first=True)

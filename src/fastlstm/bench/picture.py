@@ -42,7 +42,9 @@ def figure(rows: list[Measured], title: str) -> Figure:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.grid(axis="x", color="#dddddd", linewidth=0.7)
     axes.set_axisbelow(True)
-    axes.set_xlabel("their time / ours: median bursts, with the spread of neighbouring bursts")
+    axes.set_xlabel(
+        "their time / ours, right of 1 ours is sooner: median bursts, and the spread of neighbours; logarithmic"
+    )
     axes.spines[["top", "right", "left"]].set_visible(False)
     made.suptitle(title, fontsize=11)
     made.legend(loc="outside lower center", ncols=min(2, len(peers)), frameon=False)

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from fastlstm.cli.needs import needs
+from fastlstm.cli.needs import needs, needs_folder_of
 
 if TYPE_CHECKING:
     from fastlstm.bench.grids import Grid
@@ -38,6 +38,8 @@ def bench(
     against = chosen_peers(peers, chosen, train)
     packages = list(dict.fromkeys(package for peer in against for package in peer.packages))
     needs(*packages, *(["matplotlib"] if plot is not None else []))
+    needs_folder_of(csv_file, "--csv")
+    needs_folder_of(plot, "--plot")
     threads = measure.set_threads(threads)  # before a peer starts: each takes its number from torch
     prepare = {peer.label: peer.prepare for peer in against}
     points, schedule = chosen.points, measure.FULL

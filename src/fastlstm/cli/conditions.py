@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import track
 
 from fastlstm.cli.bench import command
-from fastlstm.cli.needs import needs
+from fastlstm.cli.needs import needs, needs_folder_of
 
 
 def conditions(
@@ -34,6 +34,8 @@ def conditions(
     unknown = [name for name in names if name not in known]
     if unknown:
         raise typer.BadParameter(f"there is no condition {unknown[0]!r} on this system, but {', '.join(known)}")
+
+    needs_folder_of(csv_file, "--csv")
 
     console = Console()
     where = host(torch.get_num_threads())

@@ -25,7 +25,10 @@ def demo(
     from fastlstm.demo import outcome as outcomes
     from fastlstm.demo import picture, report, series, training
 
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise typer.BadParameter(str(error), param_hint="--output") from None
     console, settings = Console(), training.Settings()
     torch.set_num_threads(settings.threads)
     co2 = series.load()

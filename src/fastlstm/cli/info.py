@@ -16,7 +16,7 @@ def info() -> None:
     try:
         _engine.isa()
     except ValueError as error:  # FASTLSTM_ISA names what is not here
-        typer.echo(f"FASTLSTM_ISA: {error}", err=True)
+        typer.echo(error, err=True)
         raise typer.Exit(1) from None
     table = Table(show_header=False, box=None)
     for name, value in {**native(), **torch_face()}.items():
@@ -39,7 +39,7 @@ def native() -> dict[str, str]:
 def torch_face() -> dict[str, str]:
     """What the layer runs on inside torch, or what to install where there is no torch."""
     if find_spec("torch") is None:
-        return {"torch": 'not installed; for the layer: pip install "fastlstm[torch]"'}
+        return {"torch": 'not installed; for the layer: pip install ".[torch]" in the folder of fastlstm'}
     import torch
 
     import fastlstm

@@ -89,5 +89,5 @@ def by_week(axes: Axes, outcome: Outcome) -> None:
     axes.set_ylim(bottom=0)
     axes.set_xlabel("weeks ahead")
     axes.set_ylabel("RMSE over the held-out years, ppm")
-    axes.set_title(f"{len(outcome.origins)} forecasts, one from each held-out week")
+    axes.set_title(f"{len(outcome.origins)} forecasts, a week apart")
     axes.legend(loc="lower right")

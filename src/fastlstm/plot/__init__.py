@@ -13,6 +13,6 @@ try:
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "matplotlib":
         raise
-    raise ImportError('fastlstm.plot needs matplotlib: pip install "fastlstm[plot]"') from error
+    raise ImportError('fastlstm.plot needs matplotlib: pip install ".[plot]" in the folder of fastlstm') from error
 
 __all__ = ["shapes", "trace"]

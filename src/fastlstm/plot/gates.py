@@ -67,17 +67,21 @@ def trace(trace: Trace, row: int = 0, layer: int | None = None) -> Figure:
                 interpolation="antialiased",
                 interpolation_stage="rgba",
             )
-            axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+            axes.yaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
             axes.tick_params(labelsize=8, labelleft=axes is grid[k, 0])
         grid[k, 0].set_ylabel(f"{words}\nunit", fontsize=9)
         figure.colorbar(image, ax=list(grid[k]), pad=0.01, fraction=0.05, aspect=12).ax.tick_params(labelsize=8)
     for axes, name in zip(grid[0], names, strict=True):
         axes.set_title(name, fontsize=10)
     for axes in grid[-1]:
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
         axes.set_xlabel("step", fontsize=9)
-    figure.suptitle(f"row {row}: {T} steps, {H} units", fontsize=11)
+    figure.suptitle(f"row {row}: {_counted(T, 'step')}, {_counted(H, 'unit')}", fontsize=11)
     return figure
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _index(name: str, given: int, count: int) -> int:

@@ -40,6 +40,14 @@ class _Given(NamedTuple):
         return h_n.index_select(1, self.unsorted), c_n.index_select(1, self.unsorted)
 
 
+def _states(hx: Sequence[Tensor]) -> State:
+    """h_0, c_0. IndexError: there are not two, as where only h_0 is given."""
+    try:
+        return hx[0], hx[1]
+    except IndexError:
+        raise IndexError(f"expected hx to be a tuple (h_0, c_0), got {type(hx).__name__} of length {len(hx)}") from None
+
+
 def _as_it_is(t: Tensor) -> Tensor:
     return t
 
@@ -248,7 +256,7 @@ class LSTM(Recurrent):
             )
         h_0 = c_0 = None
         if hx is not None:
-            h_0, c_0 = hx[0], hx[1]
+            h_0, c_0 = _states(hx)
             if h_0.dim() != dims or c_0.dim() != dims:
                 raise RuntimeError(
                     f"For {'batched' if dims == 3 else 'unbatched'} {dims}-D input, hx and cx should also be {dims}-D "
@@ -294,7 +302,7 @@ class LSTM(Recurrent):
         state = (sizes.cells, N)
         h_0 = c_0 = None
         if hx is not None:
-            h_0, c_0 = hx[0], hx[1]
+            h_0, c_0 = _states(hx)
             self._check_states(h_0, c_0, hx, state, N)
         call = Call(sizes, 1, N, state)
         if recorded:
@@ -324,7 +332,7 @@ class LSTM(Recurrent):
         state = (sizes.cells, N)
         h_0 = c_0 = None
         if hx is not None:
-            h_0, c_0 = hx[0], hx[1]
+            h_0, c_0 = _states(hx)
             if h_0.dim() != 3 or c_0.dim() != 3:
                 raise RuntimeError(
                     f"For packed input, hx and cx should be 3-D but got ({h_0.dim()}-D, {c_0.dim()}-D) tensors"

@@ -165,6 +165,8 @@ def reset_of(reset: Any, T: int, N: int, batched: bool, batch_first: bool) -> Te
 
 def _as_tensor(name: str, kind: str, given: Any) -> Tensor:
     if isinstance(given, Tensor):
+        if torch._C._functorch.is_batchedtensor(given):
+            raise RuntimeError(f"torch.func.vmap can't map over {name}: expected the same for all")
         return given
     try:
         # `tensor` where it will do: the compiler takes numbers in it for variables, in `as_tensor` for constants.
