@@ -227,7 +227,7 @@ nb::object infer_cell(const nb::list& numbers, const nb::tuple& names, const nb:
 }  // namespace
 
 void define_infer(nb::module_& m) {
-  m.def("infer", infer, "sizes"_a, "names"_a, "parameters"_a, "input"_a, "hx"_a.none(), "batch_first"_a, "threads"_a,
+  m.def("infer", infer, "sizes"_a, "names"_a, "parameters"_a, "input"_a.none(), "hx"_a.none(), "batch_first"_a, "threads"_a,
         "lengths"_a.none() = nb::none(), "reset"_a.none() = nb::none());
-  m.def("infer_cell", infer_cell, "sizes"_a, "names"_a, "parameters"_a, "input"_a, "hx"_a.none(), "threads"_a);
+  m.def("infer_cell", infer_cell, "sizes"_a, "names"_a, "parameters"_a, "input"_a.none(), "hx"_a.none(), "threads"_a);
 }

@@ -214,3 +214,44 @@ def test_a_file_that_is_no_safetensors_is_refused(tmp_path):
             fastlstm.load(path)
     with pytest.raises(FileNotFoundError):
         fastlstm.load(tmp_path / "absent")
+
+
+def test_a_loaded_layer_is_no_view_of_its_file(tmp_path):
+    file, other = tmp_path / "model.safetensors", tmp_path / "other.safetensors"
+    fastlstm.save(LSTM(3, 4), file)
+    fastlstm.save(LSTM(3, 4), other)
+    loaded, x = fastlstm.load(file), torch.randn(2, 3)
+    before = loaded(x)[0]
+    file.write_bytes(other.read_bytes())  # in place
+    assert torch.equal(loaded(x)[0], before)
+    file.write_bytes(b"")
+    assert torch.equal(loaded(x)[0], before)
+
+
+def test_a_checkpoint_has_the_mode_that_a_file_has_here(tmp_path):
+    (tmp_path / "plain").touch()
+    fastlstm.save(LSTM(3, 4), tmp_path / "new")
+    assert (tmp_path / "new").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    (tmp_path / "new").chmod(0o640)
+    (tmp_path / "link").symlink_to(tmp_path / "new")
+    fastlstm.save(LSTM(3, 5), tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o640
+    assert fastlstm.load(tmp_path / "new").hidden_size == 5
+
+
+def test_what_can_not_be_written_leaves_nothing(tmp_path, monkeypatch):
+    mixed = LSTM(3, 4)
+    mixed.weight_hh_l0 = nn.Parameter(torch.randn(16, 4, dtype=torch.float64))
+    with pytest.raises(ValueError, match=r"one dtype, got torch\.float32, torch\.float64"):
+        fastlstm.save(mixed, tmp_path / "model.safetensors")
+    with pytest.raises(IsADirectoryError):
+        fastlstm.save(LSTM(3, 4), tmp_path)
+
+    def fails(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("safetensors.torch.save_file", fails)
+    with pytest.raises(OSError, match="no space left"):
+        fastlstm.save(LSTM(3, 4), tmp_path / "model.safetensors")
+    assert not list(tmp_path.iterdir())

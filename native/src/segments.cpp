@@ -1,4 +1,5 @@
 // The segments of a batch that is no rectangle.
+#include <cstdint>
 #include <cstring>
 #include <stdexcept>
 #include <string>
@@ -19,19 +20,23 @@ void for_resets(const Resets& resets, Index T, Index N, const Use& use) {
   const Index outer_stride = time_inside ? resets.row : resets.step;
   const Index inner_stride = time_inside ? resets.step : resets.row;
   for (Index a = 0; a < outer; ++a) {
-    const bool* const line = resets.data + a * outer_stride;
+    // As bytes: a bool of the caller's may be any number but 0.
+    const auto* const line = reinterpret_cast<const unsigned char*>(resets.data) + a * outer_stride;
     const auto found = [&](Index b) { time_inside ? use(b, a) : use(a, b); };
     if (inner_stride != 1) {
       for (Index b = 0; b < inner; ++b)
-        if (line[b * inner_stride]) found(b);
+        if (line[b * inner_stride] != 0) found(b);
       continue;
     }
-    // Few steps are resets: a byte a step took 8 us of 128 x 64 steps, this less than one.
-    const bool* const end = line + inner;
-    for (const bool* at = line; at < end; ++at) {
-      at = static_cast<const bool*>(std::memchr(at, 1, static_cast<std::size_t>(end - at)));
-      if (at == nullptr) break;
-      found(at - line);
+    // Few steps are resets: a byte a step took 8 us of 128 x 64 steps, eight at a time one.
+    constexpr Index word = sizeof(std::uint64_t);
+    for (Index b = 0; b < inner;) {
+      std::uint64_t eight = 1;
+      if (b + word <= inner) std::memcpy(&eight, line + b, word);
+      const Index end = b + word < inner ? b + word : inner;
+      for (; eight != 0 && b < end; ++b)
+        if (line[b] != 0) found(b);
+      b = end;
     }
   }
 }

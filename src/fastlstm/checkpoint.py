@@ -7,6 +7,7 @@ parameters under torch's names.
 import errno
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,16 @@ def save(lstm: Any, path: str | os.PathLike[str]) -> None:
     """Writes a fastlstm.LSTM or LSTMCell, an nn.LSTM or nn.LSTMCell to `path`, for `load` and the NumPy runtime.
 
     Parameters that are computed (parametrize, weight_norm, pruning) are written as the values they have now. Raises
-    TypeError for any other module, ValueError for a dtype that is not float16, bfloat16, float32 or float64, and for
-    parameters that are sharded over processes, FileNotFoundError where the folder does not exist.
+    TypeError for any other module, ValueError for a dtype that is not float16, bfloat16, float32 or float64, for several
+    dtypes and for parameters that are sharded over processes, FileNotFoundError where the folder does not exist.
     """
     from safetensors.torch import save_file
 
     folder = Path(path).parent
     if not folder.exists():  # safetensors would name a file of its own
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
+    if Path(path).is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     kind = _kind(type(lstm))
     arguments = {name: as_type(getattr(lstm, name)) for name, as_type in _ARGUMENTS[kind].items()}
     shapes = _shapes(kind, arguments)
@@ -57,8 +60,21 @@ def save(lstm: Any, path: str | os.PathLike[str]) -> None:
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in values.items()}
     if any(not t.is_floating_point() for t in tensors.values()):
         raise ValueError("a checkpoint holds float16, bfloat16, float32 or float64 parameters")
+    dtypes = {str(t.dtype) for t in tensors.values()}
+    if len(dtypes) > 1:
+        raise ValueError(f"a checkpoint holds parameters of one dtype, got {', '.join(sorted(dtypes))}")
     metadata = {_KEY: json.dumps({"format": 1, "class": kind, "arguments": arguments})}
-    save_file(tensors, path, metadata)
+    file = Path(os.path.realpath(path))  # or a link would be replaced
+    made = not file.exists()
+    file.touch()
+    mode = stat.S_IMODE(file.stat().st_mode)  # safetensors writes a file that is its owner's alone, and puts it here
+    try:
+        save_file(tensors, file, metadata)
+    except BaseException:
+        if made:
+            file.unlink(missing_ok=True)
+        raise
+    file.chmod(mode)
 
 
 def _kind(module: type) -> str:

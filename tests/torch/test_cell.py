@@ -337,3 +337,19 @@ def test_a_clear_refusal_where_nn_lstm_cell_complains_rawly(name):
 def test_states_that_are_no_pair_of_tensors_are_refused(hx):
     assert outcome(lambda: nn.LSTMCell(I, H)(zeros(N, I), hx))[0] is not None
     assert outcome(lambda: LSTMCell(I, H)(zeros(N, I), hx))[0] is not None
+
+
+def test_the_state_may_be_changed_in_place_before_backward():
+    """As policies do where an episode ends: h of nn.LSTMCell is nothing that its backward pass reads."""
+    ours = LSTMCell(I, H)
+    x, keep = torch.randn(4, N, I), torch.tensor([[1.0], [0.0], [1.0]])
+    gradients = []
+    for cell in (ours, twin(ours)):
+        h = c = torch.zeros(N, H)
+        for x_t in x:
+            h, c = cell(x_t, (h, c))
+            h.mul_(keep)
+            c.mul_(keep)
+        h.sum().backward()
+        gradients.append({name: p.grad for name, p in cell.named_parameters()})
+    assert_close(*gradients)

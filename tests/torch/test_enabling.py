@@ -295,6 +295,29 @@ def test_what_the_engine_cannot_take_goes_to_torch(runs):
     assert not runs
 
 
+@pytest.mark.filterwarnings("ignore:The tensor attributes self._flat_weights", "ignore:`isinstance.treespec, LeafSpec")
+@pytest.mark.parametrize("on", [True, False])
+def test_what_records_a_model_decomposes_it_as_before(on):
+    """Sizes left open: torch's decomposition in Python takes them, the one in C++ doesn't."""
+    fastlstm.enable()
+    if not on:
+        fastlstm.disable()
+    model, x = nn.LSTM(3, 4), torch.randn(5, 2, 3)
+    exported = torch.export.export(model, (x,), dynamic_shapes=({1: torch.export.Dim("N")},))
+    assert "aten.lstm.input" in str(exported.graph)
+    decomposed = exported.run_decompositions()
+    assert "aten.lstm" not in str(decomposed.graph)
+    for N in (2, 3):
+        x = torch.randn(5, N, 3)
+        torch.testing.assert_close(decomposed.module()(x), model(x))
+
+
+def test_a_cell_of_no_units_goes_to_torch():
+    cell, x = nn.LSTMCell(3, 0), torch.randn(2, 3)
+    with fastlstm.enabled():
+        assert [t.shape for t in cell(x)] == [(2, 0), (2, 0)]
+
+
 def test_it_is_quiet(recwarn, capfd):
     with fastlstm.enabled():
         nn.LSTM(3, 4)(torch.randn(5, 2, 3))

@@ -1,5 +1,7 @@
 """Rows that end early (lengths) and start anew midway (reset), against every segment as a call of its own."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -345,3 +347,33 @@ def test_under_autocast_saved_tensor_hooks_and_transforms():
     loss(leaf).backward()
     found = torch.func.grad(loss)(call.x)
     assert_close({"dx": found}, {"dx": leaf.grad}, torch.float32)
+
+
+@falls_back
+@pytest.mark.parametrize("kind", ["plain", "dropout", "complex", "hooks", "autocast"])
+def test_whatever_the_default_device_is(kind):
+    lstm = LSTM(I, H, 2, dropout=0.5 if kind == "dropout" else 0, dtype=torch.complex64 if kind == "complex" else None)
+    x, reset = torch.randn(T, N, I, dtype=next(lstm.parameters()).dtype), resets(0.3, T, N)
+
+    def run() -> Tensor:
+        torch.manual_seed(0)
+        keep = torch.autograd.graph.saved_tensors_hooks(lambda t: t.clone(), lambda t: t)
+        with torch.autocast("cpu", enabled=kind == "autocast"), keep if kind == "hooks" else nullcontext():
+            return lstm(x, lengths=LENGTHS, reset=reset)[0]
+
+    expected = run()
+    with torch.device("meta"):
+        found = run()
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("shape", [(20, 5), (20, 1), (3, 5)])
+def test_any_byte_but_zero_is_a_reset(shape):
+    """A view of bytes as bool may hold any."""
+    resets = torch.zeros(shape, dtype=torch.uint8)
+    resets[2::5, ::2] = 2
+    resets[-1] = 255
+    lstm, x = LSTM(I, H), torch.randn(*shape, I)
+    expected = lstm(x, reset=resets != 0)[0]
+    assert not torch.equal(expected, lstm(x)[0])
+    assert torch.equal(lstm(x, reset=resets.view(torch.bool))[0], expected)

@@ -236,3 +236,24 @@ def test_ema_swaps_of_data_are_seen():
         for mine, other in zip(ours.parameters(), kept, strict=True):
             mine.data.copy_(other)
         assert_same_layer(ours, twin(ours))
+
+
+@pytest.mark.parametrize("change", ["input_size", "num_layers", "bias", "bidirectional"])
+def test_a_changed_argument_is_seen_by_the_next_call(change):
+    """nn.LSTM reads its arguments at every call."""
+    ours = LSTM(5, 4, 2, bidirectional=change == "bidirectional")
+    value = {"input_size": 6, "num_layers": 1, "bias": False, "bidirectional": False}[change]
+    sizes = {"num_layers": 2, "input_size": 5, "bias": True, "bidirectional": False} | {change: value}
+    ours(torch.randn(3, 2, 5))
+    setattr(ours, change, value)
+    if change == "input_size":
+        ours.weight_ih_l0 = nn.Parameter(torch.randn(16, 6))
+    if change == "bidirectional":
+        ours.weight_ih_l1 = nn.Parameter(torch.randn(16, 4))
+    expected = nn.LSTM(sizes["input_size"], 4, sizes["num_layers"], bias=sizes["bias"])
+    state = ours.state_dict()
+    expected.load_state_dict({name: state[name] for name in expected.state_dict()})
+    x = torch.randn(3, 2, sizes["input_size"])
+    torch.testing.assert_close(ours(x), expected(x))
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), expected(x))

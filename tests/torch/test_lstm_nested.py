@@ -111,6 +111,30 @@ def test_what_is_not_a_batch_of_rows_is_refused():
     assert kind is TypeError
 
 
+def test_sizes_that_overflow_are_refused():
+    jagged = torch.nested.nested_tensor_from_jagged(
+        torch.randn(6, I), torch.tensor([2**63 - 2, 0, 0]), torch.tensor([4, 1])
+    )
+    kind, message = outcome(lambda: LSTM(I, H)(jagged))
+    assert kind is ValueError
+    assert message == "offsets and lengths of a nested tensor: expected rows within its 6 values"
+
+
+def test_offsets_changed_in_place_before_backward_count_for_nothing():
+    lstm, offsets = LSTM(I, H), torch.tensor([0, 3, 7])
+    values = torch.randn(7, I, requires_grad=True)
+
+    def gradient(change: bool) -> Tensor:
+        lstm.zero_grad()
+        output, _ = lstm(torch.nested.nested_tensor_from_jagged(values, offsets))
+        if change:
+            offsets[1] = 1
+        (dx,) = torch.autograd.grad(output.values().square().sum(), values)
+        return dx
+
+    assert torch.equal(gradient(False), gradient(True))
+
+
 @pytest.mark.parametrize("offsets", [[0, 3, 9], [-2, 3, 5], [0, 4, 3]])
 def test_rows_outside_the_values_are_refused(offsets):
     jagged = torch.nested.nested_tensor_from_jagged(torch.randn(5, I), torch.tensor(offsets))

@@ -331,3 +331,25 @@ def test_torchscript_says_what_to_do(kind):
         with pytest.raises(RuntimeError, match=r"fastlstm\.revert\(model\).*fastlstm\.enable\(\)"):
             torch.jit.script(model)
     assert type(model[1]) is kind
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_torch_fx_keeps_it_whole(grad):
+    """As it keeps torch.nn's modules: no look inside, a node that calls it."""
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm, self.cell = LSTM(3, 4), LSTMCell(4, 4)
+
+        def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+            output, (h, c) = self.lstm(x, lengths=lengths)
+            return output[0] + self.cell(output[-1], (h[0], c[0]))[0]
+
+    model, x, lengths = Model(), torch.randn(5, 2, 3), torch.tensor([5, 3])
+    with torch.set_grad_enabled(grad):
+        traced = torch.fx.symbolic_trace(model)
+        assert [node.target for node in traced.graph.nodes if node.op == "call_module"] == ["lstm", "cell"]
+        assert torch.equal(traced(x, lengths), model(x, lengths))
+        again = torch.fx.symbolic_trace(traced)
+        assert torch.equal(again(x, lengths), model(x, lengths))

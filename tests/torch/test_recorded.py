@@ -5,6 +5,7 @@ saved.
 import copy
 import io
 import itertools
+import warnings
 from typing import Any
 
 import pytest
@@ -317,3 +318,44 @@ def test_sizes_are_what_an_operator_can_carry():
     sizes = Sizes(3, 5, 2, 2, 2, False)
     assert sizes.numbers == [3, 5, 2, 2, 2, 0]
     assert Sizes(*sizes.numbers[:5], bool(sizes.numbers[5])) == sizes
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"doutput": (1, 2, 4)}, {"doutput": (5, 2, 1)}, {"dh_n": (1, 1, 4)}, {"dc_n": (2, 2, 4)}, {"saved": None}],
+    ids=str,
+)
+def test_the_backward_operator_refuses_what_does_not_fit(wrong):
+    lstm, x = LSTM(3, 4), torch.randn(5, 2, 3)
+    h_0, c_0 = torch.zeros(2, 1, 2, 4)
+    weights, numbers = list(lstm.parameters()), lstm._sizes.numbers
+    per_row = recorded.saved_reals(3, 4, 0, 1, 1, "float32")
+    output, h_n, c_n, saved = recorded.lstm(x, h_0, c_0, weights, [], None, numbers, per_row)
+    given = {
+        "saved": saved,
+        "doutput": torch.ones_like(output),
+        "dh_n": torch.ones_like(h_n),
+        "dc_n": torch.ones_like(c_n),
+    }
+
+    def run(**changed: Tensor) -> object:
+        return recorded.lstm_backward(
+            x, h_0, c_0, weights, [], None, numbers, output, *{**given, **changed}.values(), [True] * 7
+        )
+
+    assert outcome(run) == (None, "")
+    kind, _ = outcome(
+        lambda: run(**{k: saved.to(torch.uint8) if v is None else torch.ones(v) for k, v in wrong.items()})
+    )
+    assert kind is RuntimeError
+
+
+def test_an_onnx_export_sees_torchs_operator(monkeypatch):
+    """torch.onnx.export (dynamo=False) traces the model, and knows aten::lstm."""
+    model, x = nn.Sequential(LSTM(3, 4, 2, bidirectional=True)).eval(), torch.randn(5, 2, 3)
+    monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(model, (x,))
+    assert "aten::lstm" in str(traced.inlined_graph)
+    torch.testing.assert_close(traced(x), model(x))

@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 import torch
-from conftest import assert_close, draw, evaluate, twin
+from conftest import assert_close, draw, evaluate, run_python, twin
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 from torch.profiler import ProfilerActivity, profile
@@ -209,3 +209,17 @@ def test_more_threads_give_the_same_bits():
     )
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert finished.stdout.strip() == "True"
+
+
+@pytest.mark.parametrize("mode", ["torch.inference_mode()", "FakeTensorMode()", "torch.no_grad()"])
+def test_what_is_used_first_inside_a_mode_trains_on_the_engine_after_it(mode):
+    run_python(
+        "import torch\n"
+        "from torch._subclasses import FakeTensorMode\n"
+        f"with {mode}:\n"
+        "    from fastlstm import LSTM, strict\n"
+        "    LSTM(3, 4)(torch.zeros(5, 2, 3))\n"
+        "strict()\n"
+        "lstm = LSTM(3, 4)\n"
+        "lstm(torch.zeros(5, 2, 3))[0].sum().backward()\n"
+    )

@@ -10,10 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from fastlstm import _engine
 from fastlstm.torch import composite, route
 from fastlstm.torch.call import Call, full
+from fastlstm.torch.segments import outside_transforms
 from fastlstm.weights import Sizes
 
 _LARGE = 1 << 16  # elements: worth asking the engine, whose own bound is in bytes
@@ -118,7 +120,8 @@ def backward(
     output, *inputs = (_as_it_was(t, inputs[0]) for t in (output, *inputs))
     sizes, places, states = call.sizes, problem.places, problem.states
     shapes = ((places, sizes.D * sizes.out), (places, sizes.I), (states, sizes.out), (states, sizes.H), *sizes.shapes)
-    for t, shape in zip((output, *inputs), shapes, strict=True):
+    results = (shapes[0], (states, sizes.out), (states, sizes.H))
+    for t, shape in zip((output, *inputs, *gradients), (*shapes, *results), strict=True):
         if t is not None and (t.numel() != math.prod(shape) or t.shape[-1:] != shape[-1:]):
             raise RuntimeError(_CHANGED)
     x, h_0, c_0, *weights = map(address, inputs)
@@ -154,9 +157,7 @@ def backward(
     return made
 
 
-_CHANGED = (
-    "a tensor that backward reads has other data than it had in forward, or none: the gradients can't be computed"
-)
+_CHANGED = "a tensor that backward reads has other data than it had in forward, or another shape, or none: no gradients"
 
 
 def _as_it_was(tensor: Tensor | None, like: Tensor | None) -> Tensor | None:
@@ -214,9 +215,16 @@ def _kind(tensor: Tensor) -> int:
     return kind
 
 
-with torch.inference_mode():
-    _READABLE = {_kind(torch.empty(0, device="cpu"))}
-_READABLE.add(_kind(torch.empty(0, device="cpu")))
+def _readable_kinds() -> set[int]:
+    """Those of plain tensors with gradients and of inference_mode's, whatever mode this is imported in."""
+    with torch.inference_mode(False), _disable_current_modes(), outside_transforms():
+        kinds = {_kind(torch.empty(0, device="cpu"))}
+        with torch.inference_mode():
+            kinds.add(_kind(torch.empty(0, device="cpu")))
+    return kinds
+
+
+_READABLE = _readable_kinds()
 
 
 def readable(tensor: Tensor | None) -> bool:
@@ -254,8 +262,9 @@ def keep(
 ) -> None:
     """What `turn_back` will need of a forward pass. tensors: h_0, c_0, then so many masks, then the weights."""
     ctx.set_materialize_grads(False)
-    # A rounded output is not read again: its float32 numbers are in the workspace.
-    ctx.save_for_backward(None if x.dtype in route.HALF else output, x, *tensors)
+    # A rounded output is not read again: its float32 numbers are in the workspace. Nor is a cell's: it may be changed in place.
+    read_again = x.dtype not in route.HALF and not call.cell
+    ctx.save_for_backward(output if read_again else None, x, *tensors)
     ctx.call, ctx.masks, ctx.problem, ctx.workspace = call, masks, problem, workspace
 
 

@@ -13,6 +13,8 @@ from torch.nn.utils.rnn import PackedSequence
 from fastlstm.torch import route
 from fastlstm.weights import Sizes
 
+_SIZES = frozenset({"input_size", "hidden_size", "num_layers", "bias", "bidirectional", "proj_size"})
+
 
 class Recurrent(nn.Module):
     """A module with LSTM parameters.
@@ -29,15 +31,22 @@ class Recurrent(nn.Module):
         raise NotImplementedError
 
     def _create_parameters(self, device: Any, dtype: Any) -> None:
-        self._sizes, shapes = self._named_shapes()
-        self._names = tuple(shapes)
-        for name, shape in shapes.items():
+        for name, shape in self._look_up().items():
             setattr(self, name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._look_up()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in _SIZES and "_sizes" in self.__dict__:  # torch's modules read them at every call
+            self._look_up()
+
+    def _look_up(self) -> dict[str, tuple[int, ...]]:
         self._sizes, shapes = self._named_shapes()
         self._names = tuple(shapes)
+        return shapes
 
     def reset_parameters(self) -> None:
         """Draws every parameter anew from U(-1/sqrt(H), 1/sqrt(H)), in the order of `parameters()`."""
@@ -58,6 +67,12 @@ class Recurrent(nn.Module):
             f"torch.jit.script can't compile fastlstm.{type(self).__name__}: script torch.nn.{type(self).__name__} in its place "
             "(fastlstm.revert(model) exchanges every LSTM), which runs on the engine under fastlstm.enable()"
         )
+
+    def _leaf(self, input: torch.fx.Proxy, **more: Any) -> Any:
+        """What torch.fx records of a module it does not look into, as it doesn't of torch.nn's."""
+        tracer = input.tracer
+        given = {name: value for name, value in more.items() if value is not None}
+        return tracer.create_proxy("call_module", tracer.path_of_module(self), (input,), given)  # type: ignore[attr-defined]
 
     def _traced(self, run: Callable[[Any, Any], Any], input: Any, hx: Any) -> Any:
         """Runs a call that torch.jit.trace watches. Its checks compare traced sizes; the op makes them again on every

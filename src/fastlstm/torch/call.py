@@ -135,11 +135,11 @@ def jagged(call: Call, offsets: Tensor, lengths: Tensor | None, places: int) -> 
     T of `call` does not count: it is the longest length. ValueError: a row is not within the values, or two share some.
     """
     with outside_transforms():
-        starts = offsets[:-1].to("cpu", torch.int64).contiguous()
+        starts = offsets[:-1].to("cpu", torch.int64, copy=True)  # backward reads them, too
         apart = lengths is None  # a row ends where the next one starts
         lengths = (offsets.diff() if lengths is None else lengths).to("cpu", torch.int64).contiguous()
         T = int(lengths.max()) if call.N > 0 else 0
-        if call.N > 0 and (int(starts.min()) < 0 or int((starts + lengths).max()) > places):
+        if ((starts < 0) | (starts > places) | (lengths > places - starts)).any():  # a sum of theirs may overflow
             raise ValueError(f"offsets and lengths of a nested tensor: expected rows within its {places} values")
         if not (apart or _apart(starts, lengths)):
             raise ValueError("offsets and lengths of a nested tensor: expected rows that do not overlap")

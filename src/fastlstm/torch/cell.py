@@ -62,6 +62,8 @@ class LSTMCell(Recurrent):
             )
             if made is not None:
                 return made
+        if isinstance(input, torch.fx.Proxy):
+            return self._leaf(input, hx=hx)
         return self._traced(self._step, input, hx) if route.tracing_state() is not None else self._step(input, hx)
 
     def _step(self, input: Tensor, hx: Sequence[Tensor] | None) -> tuple[Tensor, Tensor]:

@@ -237,6 +237,9 @@ def _traced(
 ) -> Result:
     """Leaves one node in a torch.jit.trace: the op below, which comes back here whenever the trace runs."""
     x3, h_0, c_0 = full(call, x, h_0, c_0)
+    if torch.onnx.is_in_onnx_export():  # which knows torch's operators alone
+        result = route.torch_kernel(call.sizes, x3, h_0, c_0, weights, dropout, call.batch_sizes)
+        return like_the_caller(call, x, result)
     result = torch.ops.fastlstm.layer(x3, h_0, c_0, weights, call.batch_sizes, call.sizes.numbers, dropout, call.cell)
     return like_the_caller(call, x, result)
 

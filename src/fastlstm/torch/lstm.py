@@ -187,6 +187,8 @@ class LSTM(Recurrent):
             made = _engine.infer(sizes, names, own, input, hx, self.batch_first, threads, lengths, reset)
             if made is not None:
                 return made
+        if isinstance(input, torch.fx.Proxy):
+            return self._leaf(input, hx=hx, lengths=lengths, reset=reset)
         if lengths is not None or reset is not None:
             return self._run(input, hx, lengths, reset)
         if route.tracing_state() is not None:
@@ -201,8 +203,8 @@ class LSTM(Recurrent):
     def trace(self, input: Any, hx: Any = None, lengths: Any = None, reset: Any = None) -> Trace:
         """The call, with every layer's hidden states, cell states and gates at every step, all of them differentiable.
 
-        Arguments, numbers and errors are those of `forward`. `trace.layers[layer][direction]` has h, c, i, f, g, o, each
-        like output: (L, N, H_out or H_cell). RuntimeError under torch.jit.trace.
+        Arguments, numbers and errors are those of `forward` (under CPU autocast: in float32). `trace.layers[layer][direction]`
+        has h, c, i, f, g, o, each like output: (L, N, H_out or H_cell). RuntimeError under torch.jit.trace.
         """
         if route.tracing_state() is not None:
             raise RuntimeError("torch.jit.trace records forward alone")

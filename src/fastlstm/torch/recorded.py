@@ -91,8 +91,8 @@ def _check(call: Call, x: Tensor, h_0: Tensor, c_0: Tensor, weights: list[Tensor
     check_dtypes(x, [h_0, c_0, *given])
 
 
-def check_saved(problem: _engine.Problem, saved: Tensor) -> None:
-    if saved.numel() < problem.saved_reals:
+def check_saved(problem: _engine.Problem, x: Tensor, saved: Tensor) -> None:
+    if saved.numel() < problem.saved_reals or saved.dtype is not room(x, 0).dtype:
         raise RuntimeError("this graph was recorded for another instruction set or version of the engine")
 
 
@@ -120,7 +120,7 @@ def lstm(
     problem = autograd.problem_of(call, x)
     saved = room(x, per_row * problem.rows)
     if per_row:
-        check_saved(problem, saved)
+        check_saved(problem, x, saved)
     output, h_n, c_n = autograd.forward(call, problem, x, h_0, c_0, weights, masks, saved.data_ptr() if per_row else 0)
     return output, h_n, c_n, saved
 
@@ -169,7 +169,7 @@ def lstm_backward(
     inputs = [t.contiguous() for t in (x, h_0, c_0, *weights)]
     masks = [m.contiguous() for m in masks]
     problem = autograd.problem_of(call, x)
-    check_saved(problem, saved)
+    check_saved(problem, x, saved)
     output, saved = output.contiguous(), saved.contiguous()
     made = autograd.backward(call, problem, inputs, masks, output, saved.data_ptr(), (doutput, dh_n, dc_n), wanted)
     return [d for d in made if d is not None]

@@ -132,7 +132,7 @@ def lstm(
     problem = autograd.problem_of(call, x)
     saved = recorded.room(x, per_row * x.shape[0])
     if per_row:
-        recorded.check_saved(problem, saved)
+        recorded.check_saved(problem, x, saved)
     at = saved.data_ptr() if per_row else 0
     output, h_n, c_n = autograd.forward(call, problem, x, h_0, c_0, [w.contiguous() for w in weights], masks, at)
     return output, segments.or_initial(h_0, h_n), segments.or_initial(c_0, c_n), saved
@@ -177,7 +177,7 @@ def lstm_backward(
     call, segments, masks = _packed(x, h_0, c_0, weights, masks, ragged, T, N, sizes)
     inputs = [t.contiguous() for t in (x, h_0, c_0, *weights)]
     problem = autograd.problem_of(call, x)
-    recorded.check_saved(problem, saved)
+    recorded.check_saved(problem, x, saved)
     output, saved = output.contiguous(), saved.contiguous()
     gradients = (doutput, dh_n, dc_n)
     made = autograd.backward(call, problem, inputs, masks, output, saved.data_ptr(), gradients, wanted)

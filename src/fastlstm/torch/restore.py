@@ -17,5 +17,6 @@ def load(path: str | os.PathLike[str]) -> LSTM | LSTMCell:
     dtype = next(iter(tensors.values())).dtype
     # On the meta device: no random numbers are drawn, no memory is touched twice.
     module: LSTM | LSTMCell = {"LSTM": LSTM, "LSTMCell": LSTMCell}[kind](**arguments, device="meta", dtype=dtype)
-    module.load_state_dict(tensors, assign=True)
+    # Copies: what is read is the file itself, mapped, and whoever writes to that would write to the layer.
+    module.load_state_dict({name: tensor.clone() for name, tensor in tensors.items()}, assign=True)
     return module

@@ -100,7 +100,7 @@ def indices(count: int, write: Callable[[int], None]) -> Tensor:
     `write` names the class of what it calls, not the object: torch.compile loses the object of a bound native method.
     """
     with outside_transforms():
-        made = torch.empty(count, dtype=torch.int64)
+        made = torch.empty(count, dtype=torch.int64, device="cpu")  # whatever the default device is
         write(made.data_ptr())
         return made
 
@@ -170,7 +170,8 @@ def _as_tensor(name: str, kind: str, given: Any) -> Tensor:
         return given
     try:
         # `tensor` where it will do: the compiler takes numbers in it for variables, in `as_tensor` for constants.
-        return torch.tensor(given) if isinstance(given, int | list | tuple) else torch.as_tensor(given)
+        make = torch.tensor if isinstance(given, int | list | tuple) else torch.as_tensor
+        return make(given, device="cpu")
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise TypeError(
             f"{name}: expected {kind}, in a tensor or a list, got {type(given).__name__}: {error}"

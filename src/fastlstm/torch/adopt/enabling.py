@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -39,8 +40,9 @@ class _State:
             # For good: to take a kernel away while another thread is in it would free it under that thread's feet.
             library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
             for key in _KEYS:
-                for name, kernel in (("lstm.input", _lstm_input), ("lstm.data", _lstm_data), ("lstm_cell", _lstm_cell)):
-                    library.impl(name, kernel, key)  # type: ignore[no-untyped-call]
+                for op, kernel in ((_INPUT, _lstm_input), (_DATA, _lstm_data), (_CELL, _lstm_cell)):
+                    library.impl(op, kernel, key)  # type: ignore[no-untyped-call]
+                    op.py_impl(getattr(torch._C.DispatchKey, key))(partial(_recorded, op))
             self.library = library
         self.active = self.scopes[-1][0]
 
@@ -91,6 +93,16 @@ def enabled() -> Iterator[None]:
         with _state.lock:  # by identity: another thread's may be equal
             _state.scopes = [other for other in _state.scopes if other is not scope]
             _state.settle()
+
+
+def _recorded(op: torch._ops.OpOverload, *arguments: Any, **options: Any) -> Any:
+    """What records tensors without numbers (torch.compile, export, make_fx) asks Python first, where torch has a decomposition
+    that takes symbolic sizes; with a kernel for the CPU it would no longer come that far.
+    """
+    decomposition = op.py_kernels.get(_OWN)
+    if decomposition is None:
+        return op._op_dk(_OWN, *arguments, **options)
+    return decomposition(*arguments, **options)
 
 
 # What a call looks up, made once: 20 us each. No lru_cache: Dynamo, which meets the kernels as frames, warns about those.
@@ -199,6 +211,7 @@ def _lstm_cell(
         if (
             sizes is not None
             and N > 0
+            and sizes.H > 0
             and x.shape[1] == sizes.I
             and hx[0].shape == hx[1].shape == (N, sizes.H)
             and direct(sizes, x, hx[0], hx[1], params) is not None
