@@ -193,6 +193,7 @@ NB_MODULE(_engine, m) {
         "dh_n"_a, "dc_n"_a, "dx"_a, "dh_0"_a, "dc_0"_a, "dweights"_a, "threads"_a, "dsteps"_a = Addresses{},
         "dhidden"_a = Addresses{});
   m.def("trace", trace, "problem"_a, "saved"_a, "steps"_a, "hidden"_a, "threads"_a);
+  m.def("let_teams_run", fastlstm::let_teams_run);
   m.def("isa", fastlstm::isa);
   m.def("isas", fastlstm::isas);
   m.def("use_isa", fastlstm::use_isa, "name"_a);

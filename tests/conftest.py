@@ -74,6 +74,21 @@ class CountingEngine:
         return run
 
 
+class WillingEngine:
+    """The native engine, in the place of a module's `_engine`: every call takes the threads it asks for."""
+
+    def __getattr__(self, name: str) -> object:
+        found = getattr(_engine, name)
+        if name not in ("forward", "backward", "dense", "dense_backward", "infer"):
+            return found
+
+        def run(*arguments: object) -> object:
+            _engine.let_teams_run()
+            return found(*arguments)
+
+        return run
+
+
 class Call(NamedTuple):
     """The tensors of one call: what goes in, and what the backward pass starts from."""
 
@@ -218,6 +233,14 @@ def outcome(call: Callable[[], object]) -> tuple[type[BaseException] | None, str
     except Exception as error:
         return type(error), str(error)
     return None, ""
+
+
+@pytest.fixture
+def teams(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Every call takes the threads it asks for; how many teams of several threads there have been."""
+    for module in ("autograd", "lstm"):
+        monkeypatch.setattr(f"fastlstm.torch.{module}._engine", WillingEngine())
+    return _engine.let_teams_run
 
 
 @pytest.fixture

@@ -117,8 +117,7 @@ SHAPES: dict[str, tuple[int, ...]] = {
 
 
 def write(path: Path, description: object, shapes: dict[str, tuple[int, ...]], dtype: str = "F32") -> Path:
-    """A safetensors file written by hand: a length, a JSON header, zeros."""
-    size = {"F32": 4, "F64": 8, "I32": 4}[dtype]
+    """A safetensors file written by hand: a length, a JSON header, zeros. dtype "mixed": the biases are F64, the rest F32."""
     header: dict[str, Any] = {}
     if description is not None:
         text = description if isinstance(description, str) else json.dumps(description)
@@ -128,8 +127,10 @@ def write(path: Path, description: object, shapes: dict[str, tuple[int, ...]], d
         count = 1
         for length in shape:
             count *= length
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + size * count]}
-        offset += size * count
+        own = dtype if dtype != "mixed" else "F64" if "bias" in name else "F32"
+        size = count * {"F32": 4, "F64": 8, "I32": 4}[own]
+        header[name] = {"dtype": own, "shape": shape, "data_offsets": [offset, offset + size]}
+        offset += size
     encoded = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(encoded)) + encoded + bytes(offset))
     return path
@@ -155,6 +156,7 @@ DESCRIPTIONS = {
     "a size that is a string": (changed(hidden_size="4"), "hidden_size must be of type int"),
     "a size that is a float": (changed(hidden_size=4.0), "hidden_size must be of type int"),
     "a size that is a bool": (changed(num_layers=True), "num_layers must be of type int"),
+    "an input of no features": (changed(input_size=0), "input_size must be greater than zero"),
     "a size below one": (changed(hidden_size=-4), "hidden_size must be greater than zero"),
     "no layers": (changed(num_layers=0), "num_layers must be greater than zero"),
     "a billion layers": (changed(num_layers=10**9), "expected 4000000000 tensors, found 4"),
@@ -188,6 +190,7 @@ TENSORS = {
     "a wrong shape": ({**SHAPES, "weight_hh_l0": (16, 5)}, "F32", r"weight_hh_l0 must have the shape \(16, 4\)"),
     "a transposed shape": ({**SHAPES, "weight_hh_l0": (4, 16)}, "F32", r"weight_hh_l0 must have the shape \(16, 4\)"),
     "integers": (SHAPES, "I32", "one dtype of"),
+    "two dtypes": (SHAPES, "mixed", r"one dtype of .*, got \['F32', 'F64'\]"),
     "none": ({}, "F32", "expected 4 tensors, found 0"),
 }
 

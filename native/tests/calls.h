@@ -58,13 +58,8 @@ struct Call {
     for (const Array& w : weights) dweights.emplace_back(w.size());
   }
 
-  // On that many threads indeed, however slow the last team was, and however long ago.
-  static void let_teams_run() {
-    fastlstm::turns().forget();
-    fastlstm::waking().ended(std::numeric_limits<std::int64_t>::max() / 2);
-  }
   void forward(int threads, bool training = true) {
-    let_teams_run();
+    fastlstm::let_teams_run();
     const std::size_t needed = size(fastlstm::saved_size<Real>(problem));
     saved.assign(training ? needed + (past_line ? kLine + *past_line : 0) : 0, Real(0));
     const auto w = weight_pointers();
@@ -72,7 +67,7 @@ struct Call {
     fastlstm::forward<Real>(problem, inputs(w, m), outputs(), training ? begin_of_saved() : nullptr, threads);
   }
   void backward(int threads) {
-    let_teams_run();
+    fastlstm::let_teams_run();
     const auto w = weight_pointers();
     const auto m = mask_pointers();
     std::vector<fastlstm::WeightGradients<Real>> d;

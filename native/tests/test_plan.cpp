@@ -112,6 +112,35 @@ TEST_CASE("the plan: matrix tiles where the instruction set has them, whatever t
   }
 }
 
+TEST_CASE("pairs of bfloat16: several steps of an even number of units, 32 or more, without a projection") {
+  CHECK(fastlstm::fits_pairs(Problem(5, 4, 8, 32, 0, 1, 1)));
+  for (const Problem& other : {Problem(1, 4, 8, 32, 0, 1, 1), Problem(5, 4, 8, 33, 0, 1, 1), Problem(5, 4, 8, 30, 0, 1, 1),
+                               Problem(5, 4, 8, 32, 4, 1, 1)})
+    CHECK_FALSE(fastlstm::fits_pairs(other));
+}
+
+TEST_CASE("pairs of bfloat16: all that is multiplied, and output, is of such numbers") {
+  const Problem problem(5, 4, 8, 32, 0, 1, 1);
+  const std::uint16_t narrow = 0;
+  const float wide = 0;
+  const fastlstm::Source<float> a{&narrow, fastlstm::Element::bfloat16};
+  const fastlstm::Source<float> b{&wide};
+  std::uint16_t made = 0;
+  const fastlstm::Target<float> output{&made, fastlstm::Element::bfloat16};
+  const fastlstm::Weights<float> weights{a, a, b, b, {}};  // biases are added, not multiplied
+  const fastlstm::Weights<float> recurrent{a, b, a, a, {}};
+  const auto all = [&](const auto& x, const auto& h_0, const auto& w, const auto& to) {
+    return fastlstm::all_bfloat16(problem, fastlstm::Inputs<float>{x, h_0, b, &w, nullptr}, to);
+  };
+  CHECK(all(a, a, weights, output));
+  CHECK(all(a, fastlstm::Source<float>{}, weights, output));
+  CHECK_FALSE(all(b, a, weights, output));
+  CHECK_FALSE(all(a, b, weights, output));
+  CHECK_FALSE(all(a, a, recurrent, output));
+  float wide_output = 0;
+  CHECK_FALSE(all(a, a, weights, fastlstm::Target<float>{&wide_output}));
+}
+
 TEST_CASE("one row keeps to one thread where its units are not worth a barrier a step") {
   CHECK(fastlstm::useful_threads(Problem(100, 1, 32, 32, 0, 1, 1), 2, false, kMachine) == 1);
   CHECK(fastlstm::useful_threads(Problem(100, 1, 64, 64, 0, 1, 1), 2, false, kMachine) == 2);

@@ -53,6 +53,14 @@ TEST_CASE("what callers had waits for the next, no more than 256 MiB of it, and 
   std::memset(again.data(), 1, 200 * kMiB);
 }
 
+TEST_CASE("a block that is a page too small is not taken") {
+  for (const Use use : {Use::kept, Use::scratch, Use::given}) {
+    once(kMiB, use);  // waits there
+    const Workspace larger(kMiB + 1, use);
+    std::memset(larger.data(), 1, kMiB + 1);  // AddressSanitizer sees where that ends
+  }
+}
+
 TEST_CASE("every byte of a workspace is there, on a cache line of its own") {
   for (const std::size_t bytes : {std::size_t{0}, std::size_t{1}, std::size_t{4097}, 2 * kMiB, 2 * kMiB + 1, 7 * kMiB - 1})
     for (const Use use : {Use::kept, Use::scratch, Use::given}) {

@@ -184,6 +184,11 @@ def isa() -> str:
 def isas() -> list[str]:
     """Every instruction set this build has and this processor can run, slowest first."""
 
+def let_teams_run() -> int:
+    """For tests: the next call takes the threads it asks for, however long ago the last team was, and however slow. Returns how
+    many teams of several threads there have been.
+    """
+
 def use_isa(name: str) -> None:
     """Force one, as FASTLSTM_ISA does; ValueError where the host or the build lacks it."""
 

@@ -3,16 +3,17 @@
 import os
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 import torch
 
 from fastlstm.bench.conditions import CONDITIONS, first_call, load, memory, process, resident, threads
-from fastlstm.bench.conditions.condition import Reading, Verdict
+from fastlstm.bench.conditions.condition import BOTH, Reading, Verdict
 from fastlstm.bench.contender import Contender, Given
 from fastlstm.bench.grid import Point, Work
 from fastlstm.bench.grids import GRIDS
-from fastlstm.bench.measure import Schedule
+from fastlstm.bench.measure import Measured, Schedule
 
 TINY = Point("tiny", 3, 2, 4, 5)
 on_linux = pytest.mark.skipif(not process.TELLS_MEMORY, reason="only Linux tells a process's memory")
@@ -50,6 +51,61 @@ def test_a_condition_reads_its_figures_and_judges_them(name, tiny):
     assert all(value > 0 for reading in readings for value in reading.values.values())
     assert CONDITIONS[name].judge(readings).limit > 0
     assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("module", [first_call, memory, load])
+def test_ours_twice_as_bad_reads_two(module, tiny, monkeypatch):
+    name = "fastlstm first / later" if module is first_call else "fastlstm / nn.LSTM"
+    trained, loaded = set(), []
+
+    def fresh(function, prepare, point, train=True, *_):
+        trained.add(train)
+        bad = prepare is BOTH["fastlstm"]
+        return (2.0 if bad else 1.0, 1.0) if module is first_call else 2.0 if bad else 1.0
+
+    @contextmanager
+    def busy():
+        loaded.append("begins")
+        yield
+        loaded.append("ends")
+
+    def take(point, made, schedule):
+        loaded.append("measured")
+        return Measured(point, 1, {"nn.LSTM": [1.0], "fastlstm": [2.0]}, {})
+
+    if module is load:
+        monkeypatch.setattr(load, "busy", busy)
+        monkeypatch.setattr(load, "take", take)
+    else:
+        monkeypatch.setattr(module, "fresh", fresh)
+    readings = module.measure(iter)
+    assert [reading.values[name] for reading in readings] == [2] * len(readings)
+    assert not module.judge(readings)._replace(limit=1).holds
+    if module is load:
+        assert loaded == ["begins", "measured", "measured", "ends"]
+    if module is first_call:
+        assert trained == {False, True}
+
+
+def test_the_peak_is_that_of_training_steps_after_a_tiny_one(monkeypatch):
+    asked = []
+
+    def prepare(given: Given, train: bool) -> Contender:
+        return Contender(lambda: asked.append((given.point, train)), lambda returned: {}, Work(1, 1))
+
+    def peak_of(call):
+        asked.append("from here on")
+        call()
+        return 5.0
+
+    monkeypatch.setattr(memory, "peak_of", peak_of)
+    assert memory.step_peak(prepare, TINY) == 5
+    assert asked == [(memory.BEFORE, True), "from here on", *[(TINY, True)] * memory.STEPS]
+
+
+def test_a_verdict_holds_what_it_says():
+    assert str(Verdict(3, 2, " MiB", "it grew")) == "does not hold: it grew: 3.00 MiB, line 2.00 MiB"
+    assert str(Verdict(2, 2, " MiB", "it grew")) == "holds: it grew: 2.00 MiB, line 2.00 MiB"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The sizes, the work that each of them is, and the floor that follows from it."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -66,6 +68,17 @@ def test_the_machine_is_measured(dtype, monkeypatch):
     assert set(seen) == set(floor.PRODUCTS[dtype])
     assert 1e8 < flops < 1e14
     assert 1e8 < bandwidth < 1e13
+
+
+def test_the_floor_by_a_clock_of_its_own(monkeypatch):
+    """Calls of 2 s and 1 s in turn: the fastest counts, a product is 2 n^3 operations, a copy reads and writes."""
+    instants = iter([instant for k in range(200) for instant in (10.0 * k, 10.0 * k + (1 if k % 2 else 2))])
+    monkeypatch.setattr(floor, "time", SimpleNamespace(perf_counter=lambda: next(instants)))
+    monkeypatch.setattr(floor, "EDGE", 8)
+    monkeypatch.setattr(floor, "COPIED", 2**20)
+    assert measure_floor("float32") == Floor(flops=2 * 8**3, bandwidth=2 * 2**20)
+    monkeypatch.setattr(floor, "_flops", {torch.bfloat16: 1.0, torch.float32: 3.0, torch.float64: 5.0}.get)
+    assert [measure_floor(dtype).flops for dtype in ("bfloat16", "float32", "float64")] == [3, 3, 5]
 
 
 def test_the_geometric_mean_has_no_favourite_side():

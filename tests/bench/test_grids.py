@@ -90,3 +90,12 @@ def test_a_training_step_of_a_model_changes_every_parameter():
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     models._training_step(model, give(TINY["models"]).x)()
     assert all(not before[name].equal(p) for name, p in model.named_parameters())
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_a_model_is_its_layer_and_two_matrices(train):
+    point = TINY["models"]
+    matrices = point.I * point.I + point.H * point.I
+    layer, model = grid.work(point, train), models.work(point, train)
+    assert model.flops - layer.flops == 2 * point.rows * matrices * (3 if train else 1)
+    assert model.bytes - layer.bytes == (matrices + 2 * point.I) * 4 * (2 if train else 1)  # both have biases

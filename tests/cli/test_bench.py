@@ -15,12 +15,13 @@ from fastlstm.bench.peers import PEERS
 from fastlstm.cli import app, needs
 
 POINTS = [Point("tiny", 3, 2, 4, 5), Point("step", 1, 1, 3, 2, layers=2)]
+LARGE = Point("large", 200, 64, 256, 256)  # --quick leaves it out
 
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
     """A few milliseconds a run, in place of minutes; torch's threads as they were."""
-    monkeypatch.setitem(GRIDS, "people", GRIDS["people"]._replace(points=POINTS))
+    monkeypatch.setitem(GRIDS, "people", GRIDS["people"]._replace(points=[*POINTS, LARGE]))
     monkeypatch.setitem(GRIDS, "ragged", GRIDS["ragged"]._replace(points=[Point("ragged", 6, 4, 3, 5, packed=True)]))
     monkeypatch.setattr(measure, "QUICK", Schedule(bursts=3, seconds=0.001))
     monkeypatch.setattr(floor, "EDGE", 256)
@@ -104,6 +105,14 @@ def test_what_it_can_not_do_is_refused(arguments, said):
     result = bench(*arguments)
     assert result.exit_code == 2
     assert said in result.output
+
+
+def test_the_floor_is_that_of_the_grids_dtype(monkeypatch):
+    asked = []
+    monkeypatch.setattr(floor, "measure_floor", lambda dtype: asked.append(dtype) or floor.Floor(1e9, 1e9))
+    monkeypatch.setitem(GRIDS, "float64", GRIDS["float64"]._replace(points=[POINTS[0]._replace(dtype="float64")]))
+    assert bench("--grid", "float64").exit_code == 0
+    assert asked == ["float64"]
 
 
 @pytest.mark.parametrize("option", ["--csv", "--plot"])

@@ -95,3 +95,14 @@ def test_threads_are_as_before():
     torch.set_num_threads(2)  # conftest puts it back
     measure(next(configurations(1, 0)))
     assert torch.get_num_threads() == 2
+
+
+def test_the_worst_of_all_configurations_counts(monkeypatch):
+    errors = iter([(0.0, 5e-7), (1e-3, 0.0), (0.0, 0.0)])
+    monkeypatch.setattr("fastlstm.cli.check.measure", lambda configuration: {"c_n": next(errors)})
+    result = CliRunner().invoke(app, ["check", "--count", "3"], env={"COLUMNS": "200"})
+    assert result.exit_code == 1
+    (row,) = [line.split("│")[1:7] for line in result.stdout.splitlines() if line.startswith("│ float")]
+    assert [cell.strip() for cell in row] == ["float32", "c_n", "1.0e-03", "2e-06", "5.0e-07", "OVER"]
+    second = str(list(configurations(3, 0))[1])
+    assert f"over: float32 c_n: 1.0e-03 at {second}" in result.stdout

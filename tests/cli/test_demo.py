@@ -111,6 +111,24 @@ def test_failures_name_what_does_not_hold(trained):
     trained.pair.ours.losses = drifted
 
 
+def test_the_ratio_is_nn_lstms_time_over_ours(trained, monkeypatch):
+    monkeypatch.setattr(trained.pair.nn, "seconds", [9.0, 4.0, 4.0])
+    monkeypatch.setattr(trained.pair.ours, "seconds", [2.0, 2.0, 0.1])
+    assert trained.pair.ratio() == 2
+
+
+def test_one_step_that_differs_is_seen(trained, monkeypatch):
+    first, *rest = trained.pair.ours.losses
+    monkeypatch.setattr(trained.pair.ours, "losses", [[*first[:-1], first[-1] * 1.02], *rest])
+    assert trained.pair.first_epoch_difference() == pytest.approx(0.02, rel=1e-2)
+
+
+def test_each_forecast_has_its_own_score(trained):
+    scores = {name: (rmse, mae) for name, rmse, mae in report.scores(trained._replace(ours=trained.truth))}
+    assert scores["fastlstm.LSTM"] == (0, 0)
+    assert all(rmse > 0 for name, (rmse, _) in scores.items() if name != "fastlstm.LSTM")
+
+
 def test_the_score_of_the_truth_is_zero(trained):
     assert trained.rmse(trained.truth) == trained.mae(trained.truth) == 0
     assert trained.rmse(trained.truth + 2) == pytest.approx(2)

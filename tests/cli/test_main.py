@@ -4,6 +4,9 @@ import subprocess
 import sys
 
 import pytest
+import typer
+
+from fastlstm.cli import needs
 
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None\n"  # as if it were not installed
 MAIN = "from fastlstm.cli import main; main()"
@@ -57,3 +60,11 @@ def test_info_without_torch_names_the_engine_and_what_to_install():
 
 def test_an_unknown_command_exits_with_2():
     assert run(MAIN, "tune").returncode == 2
+
+
+def test_every_missing_package_names_its_extra(monkeypatch, capsys):
+    monkeypatch.setattr(needs, "find_spec", lambda package: None)
+    with pytest.raises(typer.Exit):
+        needs.needs("torch", "matplotlib")
+    said = 'This command needs torch and matplotlib: pip install ".[torch,plot]" in the folder of fastlstm\n'
+    assert capsys.readouterr().err == said

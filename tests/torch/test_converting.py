@@ -154,3 +154,7 @@ def test_what_is_not_a_model_is_refused():
         assert kind is TypeError
         assert message == "expected a torch.nn.Module, got list"
     assert str(fastlstm.convert(nn.Linear(1, 1))) == "nothing to change"
+
+
+def test_a_model_that_is_a_layer_itself_is_named():
+    assert str(fastlstm.convert(nn.LSTM(3, 4))) == "(the model itself): changed"

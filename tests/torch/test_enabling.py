@@ -264,7 +264,25 @@ def test_blocks_of_many_threads_overlap():
     assert not enabling._state.active
 
 
-@pytest.mark.parametrize("wrong", ["features", "states", "dtype", "length", "batch"])
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("train", [False, True])
+def test_dropout_follows_the_mode(train, grad, packed):
+    lstm = nn.LSTM(3, 4, 2, dropout=0.5).train(train)
+    call = draw(lstm, 7, 3, lengths=[7, 3, 1] if packed else None)
+
+    def run() -> Tensor:
+        torch.manual_seed(3)
+        output = lstm(call.x, call.hx)[0]
+        return (output.data if packed else output).detach()
+
+    with torch.set_grad_enabled(grad):
+        expected = run()
+        with fastlstm.enabled():
+            torch.testing.assert_close(run(), expected)
+
+
+@pytest.mark.parametrize("wrong", ["features", "states", "dtype", "length", "batch", "too few rows", "a step of none"])
 def test_errors_are_torchs_own(wrong):
     lstm = nn.LSTM(3, 4)
     x, h, c = torch.zeros(5, 2, 3), torch.zeros(1, 2, 4), torch.zeros(1, 2, 4)
@@ -274,6 +292,8 @@ def test_errors_are_torchs_own(wrong):
         "dtype": lambda: torch.lstm(x.double(), (h, c), lstm._flat_weights, True, 1, 0.0, False, False, False),
         "length": lambda: lstm(x[:0]),
         "batch": lambda: lstm(PackedSequence(x[:, 0], torch.tensor([1, 2, 2]))),
+        "too few rows": lambda: lstm(PackedSequence(x[:, 0], torch.tensor([2, 2, 2]))),
+        "a step of none": lambda: lstm(PackedSequence(x[:4, 0], torch.tensor([2, 2, 0]))),
     }
     expected = outcome(calls[wrong])
     fastlstm.enable()

@@ -27,6 +27,7 @@ SIZES = [  # I, H, T, N
     (5, 9, 1, 1),
     (70, 66, 1, 4),
     (70, 66, 1, 20),
+    (8, 33, 6, 5),  # odd: not in pairs
     (130, 96, 12, 9),  # to matrix tiles, where there are some
 ]
 each_width = pytest.mark.parametrize("H", [17, 34])  # in products of pairs, where there are some: even, 32 or more
@@ -87,7 +88,11 @@ def test_training_is_float32_rounded_once(options, size, dtype, isa):
 
 
 @pytest.mark.skipif("avx512_bf16" not in _engine.isas(), reason="wants a processor with products of pairs of bfloat16")
-@pytest.mark.parametrize("size", [(7, 64, 40, 3), (64, 128, 60, 8), (33, 34, 25, 1), (32, 66, 9, 17)], ids=str)
+@pytest.mark.parametrize(
+    "size",
+    [(7, 64, 40, 3), (64, 128, 60, 8), (33, 34, 25, 1), (32, 66, 9, 17), (300, 64, 5, 4), (64, 300, 5, 4)],
+    ids=str,
+)
 @pytest.mark.parametrize("options", [{}, {"num_layers": 3, "bidirectional": True}], ids=str)
 def test_products_of_pairs(options, size):
     """As near to float64 as bfloat16 is, and nearer than nn.LSTM; the bits of a row alone, and of inference."""

@@ -79,7 +79,14 @@ def test_rows_with_holes_between_them():
     whole = torch.randn(4, 7, I)
     starts, lengths = torch.tensor([0, 2, 1, 4]), torch.tensor([3, 1, 6, 0])
     jagged = torch.nested.narrow(whole, 1, starts, lengths, layout=torch.jagged)
+    poison = [torch.full((28, H), 7.0) for _ in range(40)]
+    del poison  # what comes next may stand there
     output, (h_n, _) = lstm(jagged)
+    covered = torch.zeros(28, dtype=torch.bool)
+    for at, length in zip(output.offsets().tolist(), lengths.tolist(), strict=False):
+        covered[at : at + length] = True
+    assert 0 < int(covered.sum()) < 28
+    assert not output.values()[~covered].any()
     for n, (start, length) in enumerate(zip(starts.tolist(), lengths.tolist(), strict=True)):
         if length == 0:
             assert (h_n[:, n] == 0).all()

@@ -130,7 +130,8 @@ def test_promise_1_in_packed_batches(options, dtype):
 @each_options
 @each_size
 @pytest.mark.parametrize("batch", [(1, 1), (1, 64), (19, 1), (19, 5), (11, 64)], ids=str)
-def test_promise_2_gradients_have_the_same_bits_for_any_number_of_threads(batch, size, options, dtype):
+def test_promise_2_gradients_have_the_same_bits_for_any_number_of_threads(batch, size, options, dtype, teams):
+    before = teams()
     lstm = build(size, options, dtype)
     call = draw(lstm, *batch)
     torch.set_num_threads(1)
@@ -139,11 +140,13 @@ def test_promise_2_gradients_have_the_same_bits_for_any_number_of_threads(batch,
         torch.set_num_threads(threads)
         for _ in range(2):
             assert_bits(evaluate(lstm, call), expected, hint=f"{threads} threads")
+    if batch[1] > 1 and size[1] >= 64:  # else the call may not be worth a thread
+        assert teams() >= before + 12
 
 
 @each_dtype
 @pytest.mark.parametrize("lengths", ["whole", "ragged", "one long"])
-def test_promise_2_where_a_batch_is_summed_in_halves(lengths, dtype):
+def test_promise_2_where_a_batch_is_summed_in_halves(lengths, dtype, teams):
     """Many rows of few units: each half of the batch has its own sums (halves.h), whoever adds them up."""
     T, N = 40, 21
     drawn = {
@@ -156,14 +159,16 @@ def test_promise_2_where_a_batch_is_summed_in_halves(lengths, dtype):
     torch.set_num_threads(1)
     expected = evaluate(lstm, call)
     assert_close(expected, evaluate(twin(lstm, torch.float64), call.to(torch.float64)))
+    before = teams()
     for threads in (2, 3, 4, 6):
         torch.set_num_threads(threads)
         assert_bits(evaluate(lstm, call), expected, hint=f"{threads} threads")
+    assert teams() == before + 8
 
 
 @each_dtype
 @pytest.mark.parametrize("batch_first", [False, True])
-def test_promise_2_where_segments_are_summed_in_halves(batch_first, dtype):
+def test_promise_2_where_segments_are_summed_in_halves(batch_first, dtype, teams):
     """Rows that the engine brings and sends block by block, half by half."""
     lstm = LSTM(7, 19, batch_first=batch_first, dtype=dtype)
     T, N = 50, 24
@@ -183,13 +188,15 @@ def test_promise_2_where_segments_are_summed_in_halves(batch_first, dtype):
     exact = LSTM(7, 19, batch_first=batch_first, dtype=torch.float64)
     exact.load_state_dict(lstm.state_dict())
     assert_close(expected, run(exact, x.double()))
+    before = teams()
     for threads in (2, 3, 4, 6):
         torch.set_num_threads(threads)
         assert_bits(run(lstm, x), expected, hint=f"{threads} threads")
+    assert teams() == before + 8
 
 
 @pytest.mark.parametrize("by", ["lengths", "reset"])
-def test_promise_2_where_halves_stand_in_different_blocks(by):
+def test_promise_2_where_halves_stand_in_different_blocks(by, teams):
     """Each has its own place for what it sends: a shared one was wrong in nine runs of ten."""
     lstm, x = LSTM(128, 64, batch_first=True), torch.randn(40, 200, 128, requires_grad=True)
     ragged = {
@@ -203,13 +210,15 @@ def test_promise_2_where_halves_stand_in_different_blocks(by):
 
     torch.set_num_threads(1)
     expected = dx()
+    before = teams()
     for threads in (2, 2, 2, 4, 4):
         torch.set_num_threads(threads)
         assert_bits(dx(), expected, hint=f"{threads} threads")
+    assert teams() == before + 10
 
 
 @pytest.mark.parametrize("size", [(512, 512), (300, 512)], ids=str)
-def test_promise_1_where_a_sum_is_cut_and_batch_sizes_differ(size):
+def test_promise_1_where_a_sum_is_cut_and_batch_sizes_differ(size, teams):
     """Members are at different steps, and a row's cut sums wait in one place for them all: wrong in every run once."""
     lstm = LSTM(*size)
     packed = pack_padded_sequence(torch.randn(20, 64, size[0]), torch.linspace(20, 1, 64).long())
@@ -221,19 +230,23 @@ def test_promise_1_where_a_sum_is_cut_and_batch_sizes_differ(size):
     torch.set_num_threads(1)
     expected = output()
     assert_close(expected, {"output": twin(lstm, torch.float64)(packed.to(torch.float64))[0].data.detach()})
+    before = teams()
     for threads in (2, 2, 3, 4):
         torch.set_num_threads(threads)
         assert_bits(output(), expected, hint=f"{threads} threads")
+    assert teams() == before + 4
 
 
 @each_dtype
-def test_promise_2_in_packed_batches(dtype):
+def test_promise_2_in_packed_batches(dtype, teams):
     lstm = build((33, 65), {"num_layers": 2, "bidirectional": True}, dtype)
     call = draw(lstm, 19, 12, lengths=[19, 19, 17, 12, 12, 11, 9, 7, 3, 1, 1, 1])
     expected = evaluate(lstm, call)
+    before = teams()
     for threads in THREADS[1:]:
         torch.set_num_threads(threads)
         assert_bits(evaluate(lstm, call), expected, hint=f"{threads} threads")
+    assert teams() == before + 6
 
 
 # 4. Padding is never read.

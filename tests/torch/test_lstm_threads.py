@@ -130,3 +130,19 @@ def test_the_number_of_threads_is_left_as_it_was():
         torch.set_num_threads(threads)
         evaluate(lstm, draw(lstm, 5, 4))
         assert torch.get_num_threads() == threads
+
+
+def test_openmp_may_give_fewer_threads_than_asked_for():
+    run_python(
+        "import os\n"
+        "os.environ['OMP_THREAD_LIMIT'] = '1'\n"
+        "import torch\n"
+        "from fastlstm import LSTM, _engine\n"
+        "torch.set_num_threads(2)\n"
+        "lstm, x = LSTM(64, 256), torch.randn(100, 32, 64)\n"
+        "for _ in range(3):\n"
+        "    _engine.let_teams_run()\n"
+        "    lstm(x)[0].sum().backward()\n"
+        "assert _engine.let_teams_run() == 0\n",
+        seconds=60,
+    )

@@ -118,6 +118,16 @@ def test_compile_without_a_graph_break(options):
 
 
 @pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("ragged", [False, True])
+def test_compile_with_states_of_any_stride(ragged):
+    lstm, x = LSTM(3, 4, 2), torch.randn(5, 2, 3)
+    hx = tuple(torch.randn(2, 2, 4).transpose(0, 1) for _ in range(2))
+    arguments = {"lengths": torch.tensor([5, 2])} if ragged else {}
+    compiled = torch.compile(lambda x, hx: lstm(x, hx, **arguments)[0], backend="aot_eager")
+    torch.testing.assert_close(compiled(x, hx), lstm(x, hx, **arguments)[0])
+
+
+@pytest.mark.usefixtures("compiler")
 def test_compile_follows_the_sizes_of_a_call():
     lstm, cell = LSTM(3, 4, batch_first=True), LSTMCell(3, 4)
     steps = torch.compile(lstm, fullgraph=True, dynamic=True, backend="aot_eager")

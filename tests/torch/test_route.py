@@ -100,6 +100,23 @@ def test_gradients_of_gradients_say_so():
         torch.autograd.grad(output.sum(), x, create_graph=True)
 
 
+def test_strict_raises_for_what_was_said_before():
+    lstm, x = LSTM(3, 4, dtype=torch.complex64), torch.zeros(5, 2, 3, dtype=torch.complex64)
+    with pytest.warns(route.FallbackWarning):
+        lstm(x)
+    fastlstm.strict(True)
+    with pytest.raises(RuntimeError, match=r"fastlstm\.strict: .*no complex64"):
+        lstm(x)
+
+
+def test_a_transform_has_no_kernel_on_any_device():
+    def asked(x: torch.Tensor) -> torch.Tensor:
+        assert route.choose(torch.device("cuda"), torch.float32).name == "composite"
+        return x.sum()
+
+    torch.func.grad(asked)(torch.zeros(2))
+
+
 def test_strict_raises_where_a_call_would_fall_back():
     lstm, x = LSTM(3, 4, dtype=torch.complex64), torch.zeros(5, 2, 3, dtype=torch.complex64)
     fastlstm.strict(True)

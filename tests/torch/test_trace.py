@@ -242,3 +242,37 @@ def test_errors_are_those_of_forward():
         expected = outcome(lambda a=arguments: lstm(*a))
         assert expected[0] is not None
         assert outcome(lambda a=arguments: lstm.trace(*a)) == expected
+
+
+def test_in_eval_nothing_is_dropped():
+    lstm, x = LSTM(I, H, 2, dropout=0.5).eval(), torch.randn(T, N, I)
+    trace = lstm.trace(x)
+    assert torch.equal(trace.output, lstm(x)[0])
+
+
+def test_hidden_states_stand_before_dropout_for_gradients_too():
+    lstm, x = LSTM(I, H, 2, dropout=0.5, dtype=torch.float64), torch.randn(T, N, I, dtype=torch.float64)
+    found = []
+    for mode in (True, False):
+        leaf = x.clone().requires_grad_()
+        found += torch.autograd.grad(lstm.train(mode).trace(leaf).layers[0][0].h.sum(), leaf)
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_strides_change_nothing(grad):
+    lstm, x = LSTM(I, H, 2), torch.randn(T, N, I)
+    hx = tuple(torch.randn(N, 2, H).transpose(0, 1) for _ in range(2))
+    expected = leaves(lstm.trace(x.clone(), tuple(t.contiguous() for t in hx)))
+    for parameter in lstm.parameters():
+        parameter.data = torch.stack([parameter.data, parameter.data], -1)[..., 0]
+    assert not lstm.weight_hh_l0.is_contiguous()
+    with torch.set_grad_enabled(grad):
+        assert_bits(leaves(lstm.trace(x.transpose(0, 1).contiguous().transpose(0, 1), hx)), expected)
+
+
+def test_the_lengths_it_keeps_are_its_own():
+    lengths = torch.tensor(LENGTHS)
+    trace = LSTM(I, H).trace(torch.randn(T, N, I), lengths=lengths)
+    lengths.zero_()
+    assert trace.lengths.tolist() == LENGTHS

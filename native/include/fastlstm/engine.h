@@ -256,4 +256,8 @@ struct OpenMP {
 };
 void use_openmp(const OpenMP& openmp);
 
+// For tests: the next call takes the threads it asks for, however long ago the last team was, and however slow. Returns how many
+// teams of several threads there have been.
+std::int64_t let_teams_run();
+
 }  // namespace fastlstm
