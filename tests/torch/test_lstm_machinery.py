@@ -257,3 +257,13 @@ def test_a_changed_argument_is_seen_by_the_next_call(change):
     torch.testing.assert_close(ours(x), expected(x))
     with torch.no_grad():
         torch.testing.assert_close(ours(x), expected(x))
+
+
+def test_a_layer_from_before_projections_is_one_without():
+    lstm, x = LSTM(5, 4), torch.randn(3, 2, 5)
+    state = lstm.__dict__.copy()
+    del state["proj_size"]
+    again = LSTM.__new__(LSTM)
+    again.__setstate__(state)
+    assert again.proj_size == 0
+    assert torch.equal(again(x)[0], lstm(x)[0])

@@ -369,3 +369,15 @@ def test_an_onnx_export_sees_torchs_operator(monkeypatch):
         traced = torch.jit.trace(model, (x,))
     assert "aten::lstm" in str(traced.inlined_graph)
     torch.testing.assert_close(traced(x), model(x))
+
+
+def test_a_traced_cell_is_a_cell_under_autocast():
+    """Whose states keep a wider dtype, where a layer's are rounded."""
+    cell, x, hx = LSTMCell(3, 4), torch.randn(2, 3), (torch.randn(2, 4), torch.randn(2, 4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(cell, (x, hx))
+    with torch.autocast("cpu", torch.bfloat16):
+        expected, found = cell(x, hx), traced(x, hx)
+    assert [t.dtype for t in found] == [t.dtype for t in expected]
+    torch.testing.assert_close(found, expected)
