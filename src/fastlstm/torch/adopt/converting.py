@@ -88,8 +88,7 @@ def _to_ours(module: Any) -> None:
     for name in _FLAT:
         vars(module).pop(name, None)
     module.__class__ = LSTM
-    sizes, shapes = LSTM._named_shapes(module)
-    vars(module).update(_sizes=sizes, _names=tuple(shapes))
+    module._look_up()
 
 
 def _to_theirs(module: Any) -> None:
