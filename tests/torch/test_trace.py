@@ -191,7 +191,9 @@ def test_under_saved_tensor_hooks():
     values, gradients = traced(lstm, call)
     with (
         torch.autograd.graph.save_on_cpu(),
-        pytest.warns(FallbackWarning, match="a trace outside plain CPU tensors"),  # the engine's numbers no hook would see
+        pytest.warns(
+            FallbackWarning, match="a trace outside plain CPU tensors"
+        ),  # the engine's numbers no hook would see
     ):
         again, their_gradients = traced(lstm, call)
     for name, t in values.items():
