@@ -1,5 +1,9 @@
 """`fastlstm demo`: an honest split, forecasts that are what they say, equal training, and the files it promises."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -145,6 +149,24 @@ def test_the_checkpoint_forecasts_as_the_trained_model_does(trained, tmp_path):
         output, _ = lstm(torch.from_numpy(series.inputs(trained.series, scale, trained.origins)))
         forecast = series.in_ppm(trained.series, scale, trained.origins, head(output[-1]).numpy())
     assert np.array_equal(forecast, trained.ours)
+
+
+def test_the_example_forecasts_the_year_after_the_series(trained, tmp_path):
+    example = Path(__file__).parents[2] / "examples" / "forecast_next_year.py"
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, str(example), str(tmp_path)], capture_output=True, text=True, check=False
+        )
+
+    without = run()
+    assert without.returncode == 1
+    assert without.stderr.endswith(": run `fastlstm demo` first\n")
+    report.save_checkpoint(trained, tmp_path)
+    result = run()
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.splitlines()) == 13
+    assert all(line.endswith(" ppm") for line in result.stdout.splitlines())
 
 
 def test_the_command_writes_picture_report_and_checkpoint(tmp_path, monkeypatch):

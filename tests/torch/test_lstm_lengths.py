@@ -303,18 +303,16 @@ def test_gradients_are_right_and_have_gradients():
     assert torch.autograd.gradgradcheck(run, inputs)
 
 
-def test_the_number_of_threads_changes_no_bit():
+def test_the_number_of_threads_changes_no_bit(teams):
     lstm = LSTM(40, 64, 2, bidirectional=True)
     call = draw(lstm, 50, 24)
     arguments = {"lengths": [1 + 2 * n for n in range(24)], "reset": resets(0.05, 50, 24)}
-    before = torch.get_num_threads()
-    try:
-        found = []
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            found.append(evaluate(lstm, call, **arguments))
-    finally:
-        torch.set_num_threads(before)
+    found = []
+    before = teams()
+    for threads in (1, 2, 3):  # which a fixture sets back
+        torch.set_num_threads(threads)
+        found.append(evaluate(lstm, call, **arguments))
+    assert teams() == before + 4
     assert_bits(found[1], found[0])
     assert_bits(found[2], found[0])
 

@@ -42,7 +42,7 @@ class _State:
             for key in _KEYS:
                 for op, kernel in ((_INPUT, _lstm_input), (_DATA, _lstm_data), (_CELL, _lstm_cell)):
                     library.impl(op, kernel, key)  # type: ignore[no-untyped-call]
-                    op.py_impl(getattr(torch._C.DispatchKey, key))(partial(_recorded, op))
+                    op.py_impl(getattr(torch._C.DispatchKey, key))(partial(_decomposed, op))
             self.library = library
         self.active = self.scopes[-1][0]
 
@@ -95,7 +95,7 @@ def enabled() -> Iterator[None]:
             _state.settle()
 
 
-def _recorded(op: torch._ops.OpOverload, *arguments: Any, **options: Any) -> Any:
+def _decomposed(op: torch._ops.OpOverload, *arguments: Any, **options: Any) -> Any:
     """What records tensors without numbers (torch.compile, export, make_fx) asks Python first, where torch has a decomposition
     that takes symbolic sizes; with a kernel for the CPU it would no longer come that far.
     """
