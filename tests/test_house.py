@@ -14,11 +14,11 @@ SOURCE = Path(fastlstm.__file__).parent
 FLOORS = [
     ["_engine", "reference", "weights", "shapes"],
     ["checkpoint"],
-    ["torch.segments", "torch.parallel"],
+    ["torch.segments", "torch.parallel", "torch.memory", "torch.attributes"],
     ["torch.call"],
     ["torch.route", "torch.composite"],
     ["torch.autograd"],
-    ["torch.recorded"],
+    ["torch.recorded", "torch.errors"],
     ["torch.recorded_segments"],
     ["torch.functional"],
     ["torch.base", "torch.trace", "torch.adopt.enabling"],

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -16,6 +17,10 @@ from fastlstm.weights import Sizes
 _SIZES = frozenset({"input_size", "hidden_size", "num_layers", "bias", "bidirectional", "proj_size"})
 
 
+# In place of the sizes where an attribute is not what it should be: the engine takes no call with these.
+_UNKNOWN: Any = SimpleNamespace(numbers=[])
+
+
 class Recurrent(nn.Module):
     """A module with LSTM parameters.
 
@@ -23,8 +28,8 @@ class Recurrent(nn.Module):
     the parameters, and whatever carries the name when the module is called is what it computes with.
     """
 
-    _sizes: Sizes
-    _names: tuple[str, ...]
+    _sizes: Sizes = _UNKNOWN
+    _names: tuple[str, ...] = ()
 
     def _named_shapes(self) -> tuple[Sizes, dict[str, tuple[int, ...]]]:
         """The sizes, and the name and shape of each parameter, from the constructor's arguments."""
@@ -41,7 +46,16 @@ class Recurrent(nn.Module):
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
         if name in _SIZES and "_sizes" in self.__dict__:  # torch's modules read them at every call
+            try:
+                self._look_up()
+            except (TypeError, ValueError):  # the next call says so, unless another attribute mends it
+                del self._sizes, self._names
+
+    def _known(self) -> Sizes:
+        """The sizes of a call. TypeError, ValueError: an attribute is not what the constructor would take."""
+        if self._sizes is _UNKNOWN:
             self._look_up()
+        return self._sizes
 
     def _look_up(self) -> dict[str, tuple[int, ...]]:
         self._sizes, shapes = self._named_shapes()
@@ -50,7 +64,8 @@ class Recurrent(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draws every parameter anew from U(-1/sqrt(H), 1/sqrt(H)), in the order of `parameters()`."""
-        bound = 1.0 / math.sqrt(self._sizes.H) if self._sizes.H > 0 else 0
+        H = self._known().H
+        bound = 1.0 / math.sqrt(H) if H > 0 else 0
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound)
 
@@ -59,7 +74,14 @@ class Recurrent(nn.Module):
         try:
             return [parameters[name] for name in self._names]  # type: ignore[misc]  # None is refused further down
         except KeyError:
-            return [getattr(self, name) for name in self._names]
+            return [self._weight(name) for name in self._names]
+
+    def _weight(self, name: str) -> Tensor:
+        try:
+            weight: Tensor = getattr(self, name)
+        except AttributeError as error:
+            raise RuntimeError(f"expected a parameter {name}, which the layer has not: {error}") from error
+        return weight
 
     def __prepare_scriptable__(self) -> nn.Module:
         """torch.jit.script asks this for what it should compile; it would put that in the caller's model, too."""
