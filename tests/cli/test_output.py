@@ -93,7 +93,7 @@ def test_output_that_fails(command, error, tmp_path, monkeypatch, capfd, nothing
 @pytest.mark.parametrize(
     "arguments", [["shapes", *COMMANDS["shapes"]], ["shapes", *COMMANDS["shapes"], "--json"], ["--help"], ["--version"]]
 )
-def test_a_device_that_is_full_and_a_pipe_that_nobody_reads(arguments):
+def test_a_full_device_a_pipe_that_nobody_reads_and_no_output_at_all(arguments):
     with open("/dev/full", "w") as full:
         assert in_one_line(run(*arguments, stdout=full)) == "fastlstm: output: No space left on device"
     reader, writer = os.pipe()
@@ -102,6 +102,13 @@ def test_a_device_that_is_full_and_a_pipe_that_nobody_reads(arguments):
         assert in_one_line(run(*arguments, stdout=writer)) == "fastlstm: output: Broken pipe"
     finally:
         os.close(writer)
+    closed = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-c", MAIN, *arguments],
+        stderr=-1,
+        text=True,
+        check=False,
+    )
+    assert in_one_line(closed) == "fastlstm: output: Bad file descriptor"
 
 
 def test_a_file_that_fails_is_named(monkeypatch, tmp_path):

@@ -42,6 +42,8 @@ def failures_in_a_line() -> Iterator[None]:
     """Exit with status 1, and one line, where the system refuses something: a file, or the output itself."""
     try:
         try:
+            if sys.stdout is None:  # it was closed before Python began
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
             yield
         finally:
             if sys.stdout is not None:
