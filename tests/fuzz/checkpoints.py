@@ -30,17 +30,20 @@ import fastlstm
 from fastlstm import LSTM, LSTMCell
 
 SECONDS = 30  # for one file
-MEMORY = 2**28  # bytes that loading a file of a few KiB may take, at most
+MEMORY = 2**25  # bytes that loading a file may take, at most, beside eight times its own
 HUGE = (0, -1, 1, 2**31, 2**32 - 1, 2**62, 2**63 - 1, 2**63, 2**64 - 1, 2**64, 10**30)
 ODD = (None, True, -1, 0.5, float("nan"), 1e308, "4", "", "\ud800", [], {}, [[]], 2**63, 10**40, "x" * 10_000)
+# What a change may find that there is nothing left to change, or nothing that Python's own reader reads.
 NOTHING_LEFT = (
     KeyError,
     TypeError,
     ValueError,
     IndexError,
     AttributeError,
+    ArithmeticError,
+    RecursionError,
     struct.error,
-)  # of what a change would change
+)
 DTYPES = ("F32", "F64", "F16", "BF16", "I32", "I64", "U8", "BOOL", "F8_E4M3", "F4", "C64", "", "f32")
 
 
@@ -223,11 +226,11 @@ def changed(pick: random.Random, file: bytes) -> bytes:
 
 
 @contextmanager
-def little_memory() -> Iterator[None]:
-    """An allocation of more than MEMORY fails."""
+def little_memory(file: bytes) -> Iterator[None]:
+    """What would take more than loading that file may take fails."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY, before[1]))
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY + 8 * len(file), before[1]))
     try:
         yield
     finally:
@@ -246,13 +249,15 @@ def mutations(count: int, seed: int) -> Counter[str]:
         fastlstm.save(layer, path)
         good.append(path.read_bytes())
         call(fastlstm.load(path))  # what is loaded once is loaded before memory is short
-    with little_memory(), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of dropout in one layer, as the constructor's
         for k in range(count):
-            path.write_bytes(changed(pick, pick.choice(good)))
+            file = changed(pick, pick.choice(good))
+            path.write_bytes(file)
             faulthandler.dump_traceback_later(SECONDS, exit=True)
             try:
-                call(fastlstm.load(path))
+                with little_memory(file):
+                    call(fastlstm.load(path))
                 seen["loaded"] += 1
             except (ValueError, OSError) as error:
                 seen[type(error).__name__] += 1
