@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import PackedSequence
 from fastlstm.torch import route
 from fastlstm.weights import Sizes
 
+_DERIVED = ("_sizes", "_names")  # from the constructor's arguments: neither pickled nor copied
 _SIZES = frozenset({"input_size", "hidden_size", "num_layers", "bias", "bidirectional", "proj_size"})
 
 
@@ -38,6 +39,10 @@ class Recurrent(nn.Module):
     def _create_parameters(self, device: Any, dtype: Any) -> None:
         for name, shape in self._look_up().items():
             setattr(self, name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The attributes that torch.nn's module has, so that whoever reads a pickle needs to know this class alone."""
+        return {name: value for name, value in self.__dict__.items() if name not in _DERIVED}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
