@@ -133,7 +133,8 @@ std::optional<dlpack::Tensor> view(PyObject* object) {
     return {};
   }
   if (t.device.type != dlpack::kCPU || t.dtype.lanes != 1 || t.data == nullptr || t.byte_offset != 0) return {};
-  // Where a storage was freed, an address is the tensor's offset in it: nothing lies so low, not even a program at a fixed address.
+  // Where a storage was freed, an address is the tensor's offset in it: nothing lies so low, not even a program at a fixed
+  // address.
   constexpr std::uintptr_t lowest = std::uintptr_t{4} << 20;
   if (reinterpret_cast<std::uintptr_t>(t.data) < lowest) return {};
   if (t.dtype.bits >= 8 && reinterpret_cast<std::uintptr_t>(t.data) % (t.dtype.bits / 8) != 0) return {};
