@@ -14,7 +14,7 @@ SOURCE = Path(fastlstm.__file__).parent
 FLOORS = [
     ["_engine", "reference", "weights", "shapes"],
     ["checkpoint"],
-    ["torch.segments", "torch.parallel"],
+    ["torch.segments", "torch.parallel", "torch.adopt.asking"],
     ["torch.call"],
     ["torch.route", "torch.composite"],
     ["torch.autograd"],
@@ -22,7 +22,7 @@ FLOORS = [
     ["torch.recorded_segments"],
     ["torch.functional"],
     ["torch.base", "torch.trace", "torch.adopt.enabling"],
-    ["torch.lstm", "torch.cell"],
+    ["torch.lstm", "torch.cell", "torch.adopt.keeping"],
     ["torch.restore", "torch.adopt.converting"],
     ["torch.adopt"],
     ["torch"],
