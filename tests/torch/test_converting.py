@@ -138,6 +138,9 @@ class Asks(nn.Module):
     def is_recurrent(module: nn.Module) -> bool:
         return isinstance(module, (nn.LSTM, nn.GRU))
 
+    def again(self) -> bool:
+        return self.lstm.__class__ is nn.LSTM
+
     @property
     def cells(self) -> list[nn.Module]:
         return [m for m in self.modules() if type(m) is nn.LSTMCell]
@@ -157,10 +160,10 @@ def test_who_asks_for_the_type_is_named():
     model = nn.Sequential(Asks(), Holds(), nn.LSTM(3, 4))
     report = fastlstm.convert(model)
     assert report.changed == ["0.lstm", "0.inner.cell", "1.lstm", "2"]
-    assert report.asked == {"0.lstm": "Asks.is_recurrent", "0.inner.cell": "Asks.cells"}
-    said = "asks for its type, which convert(model, keep_type=True) leaves as it is"
+    assert report.asked == {"0.lstm": "Asks.is_recurrent, Asks.again", "0.inner.cell": "Asks.cells"}
+    said = "asked for its type, which keep_type=True leaves as it is"
     assert str(report).splitlines() == [
-        f"0.lstm: changed; Asks.is_recurrent {said}",
+        f"0.lstm: changed; Asks.is_recurrent, Asks.again {said}",
         f"0.inner.cell: changed; Asks.cells {said}",
         "1.lstm: changed",
         "2: changed",

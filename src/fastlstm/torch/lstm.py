@@ -197,11 +197,9 @@ class LSTM(Recurrent):
                 return made
         if isinstance(input, torch.fx.Proxy):
             return self._leaf(input, hx=hx, lengths=lengths, reset=reset, mask=mask)
-        if lengths is not None or reset is not None:
-            return self._run(input, hx, lengths, reset)
-        if route.tracing_state() is not None:
+        if lengths is None and reset is None and route.tracing_state() is not None:
             return self._traced(self._run, input, hx)
-        return self._run(input, hx)
+        return self._run(input, hx, lengths, reset)
 
     def _run(self, input: Any, hx: Any, lengths: Any = None, reset: Any = None) -> Any:
         given = self._given(input, hx, lengths, reset)

@@ -154,7 +154,8 @@ def lengths_of_mask(mask: Any, lengths: Any, input: Any, batch_first: bool) -> T
     if lengths is not None:
         raise ValueError("expected lengths or mask, got both")
     if not isinstance(input, Tensor) or input.is_nested:
-        raise TypeError("mask is for a padded tensor")
+        kind = "nested tensor" if isinstance(input, Tensor) else type(input).__name__
+        raise TypeError(f"mask is for a padded tensor, got a {kind}")
     given = _as_tensor("mask", "bool", mask)
     if given.dtype is not torch.bool:
         raise TypeError(f"mask: expected bool, got {given.dtype}: mask.bool() makes it so")

@@ -14,19 +14,18 @@ from torch import nn
 
 
 def who_asks(model: nn.Module, changed: dict[str, type[nn.Module]]) -> dict[str, str]:
-    """For each layer, by name, that some module around it asks for its type: the nearest one's class and method.
+    """For each layer, by name, that some module around it asks for its type: the nearest one's class and methods.
 
     changed: the layers' names, and the type that they had.
     """
-    known: dict[tuple[type, type], str | None] = {}
+    known: dict[tuple[type, type], str] = {}
     found = {}
     for name, kind in changed.items():
         for around in _around(model, name):
             if (around, kind) not in known:
-                known[around, kind] = next(_methods_that_ask(around, kind), None)
-            asker = known[around, kind]
-            if asker is not None:
-                found[name] = asker
+                known[around, kind] = ", ".join(_methods_that_ask(around, kind))
+            if known[around, kind]:
+                found[name] = known[around, kind]
                 break
     return found
 

@@ -27,7 +27,7 @@ _OURS: dict[type[nn.Module], type[nn.Module]] = {nn.LSTM: LSTM, nn.LSTMCell: LST
 class Report:
     """What `convert` or `revert` did: the names of the modules it changed, and of those it left alone, with the reason.
 
-    asked: of those it changed, the ones whose type some module around them asks for, and in which method.
+    asked: of those it changed, the ones whose type some module around them asks for, and in which methods.
     """
 
     changed: list[str] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Report:
     def _but(self, name: str) -> str:
         if name not in self.asked:
             return ""
-        return f"; {self.asked[name]} asks for its type, which convert(model, keep_type=True) leaves as it is"
+        return f"; {self.asked[name]} asked for its type, which keep_type=True leaves as it is"
 
 
 def _named(name: str) -> str:
