@@ -15,7 +15,7 @@ SOURCE = Path(fastlstm.__file__).parent
 FLOORS = [
     ["_engine", "reference", "weights", "shapes", "files"],
     ["checkpoint"],
-    ["torch.segments", "torch.parallel", "torch.memory", "torch.attributes"],
+    ["torch.segments", "torch.parallel", "torch.memory", "torch.attributes", "torch.adopt.asking"],
     ["torch.call"],
     ["torch.route", "torch.composite"],
     ["torch.autograd"],
@@ -23,7 +23,7 @@ FLOORS = [
     ["torch.recorded_segments"],
     ["torch.functional"],
     ["torch.base", "torch.trace", "torch.adopt.enabling"],
-    ["torch.lstm", "torch.cell"],
+    ["torch.lstm", "torch.cell", "torch.adopt.keeping"],
     ["torch.restore", "torch.adopt.converting"],
     ["torch.adopt"],
     ["torch"],

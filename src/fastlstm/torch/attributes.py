@@ -61,6 +61,12 @@ def whole(module: Any, name: str) -> int:
     return number
 
 
+def refuse_no_int(name: str, value: Any, *, bools: bool = True) -> None:
+    """TypeError: a constructor's argument that torch takes for no dimension, though a call would take the attribute."""
+    if not hasattr(value, "__index__") or (isinstance(value, bool) and not bools):
+        raise TypeError(f"{name} should be of type int, got: {type(value).__name__}")
+
+
 def at_least_one(module: Any, name: str) -> int:
     """ValueError: below 1."""
     value = whole(module, name)

@@ -1,6 +1,5 @@
 """`fastlstm.LSTMCell`: nn.LSTMCell's constructor, arguments, shapes and errors."""
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ from torch.torch_version import TorchVersion
 
 from fastlstm import _engine
 from fastlstm.torch import route
-from fastlstm.torch.attributes import cell_sizes
+from fastlstm.torch.attributes import cell_sizes, refuse_no_int
 from fastlstm.torch.base import Recurrent
 from fastlstm.torch.call import Call
 from fastlstm.torch.functional import lstm, plain
@@ -44,7 +43,8 @@ class LSTMCell(Recurrent):
         self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None
     ) -> None:
         super().__init__()
-        operator.index(input_size), operator.index(hidden_size)  # TypeError, as from nn.LSTMCell
+        refuse_no_int("input_size", input_size)
+        refuse_no_int("hidden_size", hidden_size)
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.bias = bias

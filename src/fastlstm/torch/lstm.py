@@ -11,12 +11,12 @@ from torch.nn.utils.rnn import PackedSequence
 
 from fastlstm import _engine
 from fastlstm.torch import route
-from fastlstm.torch.attributes import dropout_of, lstm_sizes
+from fastlstm.torch.attributes import dropout_of, lstm_sizes, refuse_no_int
 from fastlstm.torch.base import Recurrent
 from fastlstm.torch.call import Call, Ragged, checked, jagged, segmented
 from fastlstm.torch.errors import check_batch_sizes, check_dtype, check_states, expected_states, refuse_features
 from fastlstm.torch.functional import lstm, plain
-from fastlstm.torch.segments import lengths_of
+from fastlstm.torch.segments import lengths_of, lengths_of_mask
 from fastlstm.torch.trace import Steps, Trace, trace
 from fastlstm.weights import Sizes, named_shapes
 
@@ -80,14 +80,15 @@ class LSTM(Recurrent):
       lengths[n] steps: what follows is never read, its output is 0, and the reverse direction starts at its own last step
     - reset: bool (L, N); (N, L) with batch_first; (L) unbatched. True at t: a new segment starts at t. The state before it
       is zeros in every layer, h_0 and c_0 too where t is 0; neither values nor gradients cross, in either direction
+    - mask: bool, shaped as reset. Says lengths otherwise: True for a row's own steps, then False
     - output: (L, N, D*H_out); (N, L, D*H_out) with batch_first; (L, D*H_out) unbatched; a PackedSequence or a nested
       tensor where the input is one
     - h_n, c_n: as h_0, c_0: each row's state after its own last step (its first, for the reverse direction); h_0, c_0 of
       a row without a step
 
     Errors are nn.LSTM's: ValueError and TypeError from the constructor; from a call ValueError (dimensions or dtype of
-    the input) and RuntimeError (every other shape, dtype or device), each saying the shape it expected. lengths and reset:
-    TypeError (dtype), ValueError (shape, a length that is not from 0 to L). Source:
+    the input) and RuntimeError (every other shape, dtype or device), each saying the shape it expected. lengths, reset and
+    mask: TypeError (dtype), ValueError (shape, a length that is not from 0 to L, True after False). Source:
     `torch.nn.LSTM`; Hochreiter and Schmidhuber 1997; Sak et al. 2014 for the projection.
     """
 
@@ -148,6 +149,9 @@ class LSTM(Recurrent):
             raise ValueError("proj_size should be a positive integer or zero to disable projections")
         if proj_size >= hidden_size:
             raise ValueError("proj_size has to be smaller than hidden_size")
+        refuse_no_int("num_layers", num_layers)
+        if proj_size:
+            refuse_no_int("proj_size", proj_size, bools=False)
         self._create_parameters(device, dtype)
         self.reset_parameters()
 
@@ -159,10 +163,15 @@ class LSTM(Recurrent):
         super().__setstate__({"proj_size": 0, **state})  # nn.LSTM has had it since PyTorch 1.8
 
     @property
+    def _all_weights(self) -> list[list[str]]:
+        """nn.LSTM's, by which torchrl finds the parameters."""
+        arrays, names = self._known().arrays, list(self._names)
+        return [names[k : k + arrays] for k in range(0, len(names), arrays)]
+
+    @property
     def all_weights(self) -> list[list[nn.Parameter]]:
         """The parameters, a list for each layer and direction."""
-        arrays, weights = self._known().arrays, self._weights()
-        return [weights[k : k + arrays] for k in range(0, len(weights), arrays)]  # type: ignore[misc]
+        return [[getattr(self, name) for name in names] for names in self._all_weights]
 
     def flatten_parameters(self) -> None:
         """Does nothing: the engine reads the parameters where they are."""
@@ -181,20 +190,20 @@ class LSTM(Recurrent):
                 said += f", {name}={getattr(self, name)}"
         return said
 
-    def forward(self, input: Any, hx: Any = None, lengths: Any = None, reset: Any = None) -> Any:
+    def forward(self, input: Any, hx: Any = None, lengths: Any = None, reset: Any = None, mask: Any = None) -> Any:
         """input, (h_0, c_0) -> output, (h_n, c_n); shapes and errors as the class says."""
+        if mask is not None and not isinstance(input, torch.fx.Proxy):
+            lengths = lengths_of_mask(mask, lengths, input, bool(self.batch_first))
         if plain() and not (torch.is_grad_enabled() or (self.training and self.dropout != 0)):
             sizes, names, own, threads = self._sizes.numbers, self._names, self._parameters, torch.get_num_threads()
             made = _engine.infer(sizes, names, own, input, hx, self.batch_first, threads, lengths, reset)
             if made is not None:
                 return made
         if isinstance(input, torch.fx.Proxy):
-            return self._leaf(input, hx=hx, lengths=lengths, reset=reset)
-        if lengths is not None or reset is not None:
-            return self._run(input, hx, lengths, reset)
-        if route.tracing_state() is not None:
+            return self._leaf(input, hx=hx, lengths=lengths, reset=reset, mask=mask)
+        if lengths is None and reset is None and route.tracing_state() is not None:
             return self._traced(self._run, input, hx)
-        return self._run(input, hx)
+        return self._run(input, hx, lengths, reset)
 
     def _run(self, input: Any, hx: Any, lengths: Any = None, reset: Any = None) -> Any:
         given = self._given(input, hx, lengths, reset)
