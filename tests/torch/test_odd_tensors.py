@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import assert_close
+from conftest import assert_close, outcome
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
@@ -183,3 +183,18 @@ def test_a_freed_storage_is_refused(which, view, grad):
     whole.untyped_storage().resize_(0)
     with torch.set_grad_enabled(grad), pytest.raises(RuntimeError, match=r"freed|out of bounds|storage"):
         lstm(x, (h_0, torch.zeros_like(h_0)))
+
+
+@each_grad
+@pytest.mark.parametrize("layout", [Tensor.to_sparse, Tensor.to_mkldnn])
+def test_another_layout_is_refused_in_words(layout, grad):
+    calls = (
+        lambda: LSTM(I, H)(layout(torch.randn(T, N, I))),
+        lambda: LSTM(I, H)(torch.randn(T, I), (layout(torch.randn(1, H)), torch.zeros(1, H))),
+        lambda: LSTMCell(I, H)(layout(torch.randn(N, I))),
+    )
+    for call in calls:
+        with torch.set_grad_enabled(grad):
+            kind, message = outcome(call)
+        assert kind in (RuntimeError, TypeError)
+        assert "layout" in message, message

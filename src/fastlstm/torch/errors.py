@@ -36,14 +36,14 @@ def check_states(sizes: Sizes, h_0: Tensor, c_0: Tensor, hx: Sequence[Tensor], s
 def check_batch_sizes(batch_sizes: Tensor, rows: int) -> Any:
     """How many rows the first step has; under torch.jit.trace, which must follow it, a tensor.
 
-    TypeError: not one row of integers. RuntimeError: no step, or another number of rows than the packed data can have.
+    TypeError: not one row of integers. IndexError: no step. RuntimeError: another number of rows than the packed data can have.
     Whether they fall and add up is seen where they are counted (`autograd.problem_of`).
     """
     if batch_sizes.dim() != 1 or batch_sizes.dtype not in _INTEGERS:
         got = f"{batch_sizes.dtype} of shape {tuple(batch_sizes.shape)}"
         raise TypeError(f"batch_sizes of a PackedSequence: expected integers of shape (L,), got {got}")
     if len(batch_sizes) == 0:
-        raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
+        raise IndexError("batch_sizes of a PackedSequence: expected at least one step, got none")
     if route.tracing_state() is not None:
         return batch_sizes[0]
     N = int(batch_sizes[0])
