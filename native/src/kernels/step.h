@@ -14,7 +14,7 @@ struct Step {
     Index K;
   } segments[2];
   int segment_count;
-  bool from_buffer;  // start from the gate buffer, not from the bias
+  bool from_buffer;  // add to the gate buffer, not to the bias
   bool to_buffer;    // leave the sums there: another cut of the sum follows
   bool backwards;    // from the last block of units to the first
   Real* gates;       // gate buffer, at the first row of this run; nullptr: none
@@ -42,20 +42,35 @@ struct Step {
       Real* const gates =
           step.gates == nullptr ? nullptr : step.gates + block * kHalves * step.gates_panel_stride + row * kPanel<Real>;
       for (int p = 0; p < all; p += P) {
+        // The bias goes into the first part of x; every later part is a sum of its own, of x or of h.
         Sums<Real, R, P> sums;
-        for (int r = 0; r < R; ++r)
-          for (int v = 0; v < P * kVectors; ++v)
-            sums.at[r][v] =
-                step.from_buffer
-                    ? load(gates + (p + v / kVectors) * step.gates_panel_stride + r * kPanel<Real> + v % kVectors * lanes)
-                    : load(step.bias + (block * 4 + p * kVectors + v) * lanes);
+        if (step.from_buffer) {
+          clear(sums);
+        } else {
+          for (int r = 0; r < R; ++r)
+            for (int v = 0; v < P * kVectors; ++v) sums.at[r][v] = load(step.bias + (block * 4 + p * kVectors + v) * lanes);
+        }
+        bool first = true;
         for (int s = 0; s < step.segment_count; ++s) {
           const Segment& segment = step.segments[s];
-          accumulate<1>(sums, segment.a + row * segment.lda, segment.lda, panels + (p * step.K + segment.k0) * kPanel<Real>,
-                        step.K * kPanel<Real>, segment.K);
+          Index k = 0;
+          do {
+            const Index end = end_of(k, kPart, segment.K);
+            accumulate<1>(sums, segment.a + row * segment.lda + k, segment.lda,
+                          panels + (p * step.K + segment.k0 + k) * kPanel<Real>, step.K * kPanel<Real>, end - k);
+            for (int r = 0; r < R; ++r)
+              for (int v = 0; v < P * kVectors; ++v) {
+                Real* const at = &parked[r][(p * kVectors + v) * lanes];
+                const Real* const in_buffer =
+                    gates + (p + v / kVectors) * step.gates_panel_stride + r * kPanel<Real> + v % kVectors * lanes;
+                if (!first || step.from_buffer) sums.at[r][v] = load(first ? in_buffer : at) + sums.at[r][v];
+                store(at, sums.at[r][v]);
+              }
+            clear(sums);
+            first = false;
+            k = end;
+          } while (k < segment.K);
         }
-        for (int r = 0; r < R; ++r)
-          for (int v = 0; v < P * kVectors; ++v) store(&parked[r][(p * kVectors + v) * lanes], sums.at[r][v]);
       }
       if (step.to_buffer) {
         for (int r = 0; r < R; ++r)
@@ -129,15 +144,16 @@ struct Step {
     Step part = *this;
     bool begun = from_buffer;
     for (int s = 0; s < segment_count; ++s)
-      for (Index k = 0; k < segments[s].K; k += kCut) {
+      for (Index k = 0, end = 0; k < segments[s].K || k == 0; k = end) {
         const Segment& whole = segments[s];
-        const bool last = s == segment_count - 1 && k + kCut >= whole.K;
-        part.segments[0] = {whole.a + k, whole.lda, whole.k0 + k, whole.K - k < kCut ? whole.K - k : kCut};
+        end = end_of(k, kCut, whole.K);
+        part.segments[0] = {whole.a + k, whole.lda, whole.k0 + k, end - k};
         part.segment_count = 1;
         part.from_buffer = begun;
-        part.to_buffer = to_buffer || !last;
+        part.to_buffer = to_buffer || s < segment_count - 1 || end < whole.K;
         part.run(rows, blocks);
         begun = true;
+        if (whole.K == 0) break;
       }
   }
 };

@@ -64,19 +64,27 @@ struct FeatureTile {
   inline void run(Index /*first row: a tile is one by itself*/) const {
     // A block is added up by itself: in one chain over 365 steps of 64 rows the gradients were off by 1.1e-6 to 2.8e-6 of their
     // norm, now by 1.4e-7 to 3.9e-7.
+    // So is each piece of one that is a single step of many rows.
     Sums<Real, R, 1> block;
-    for (int r = 0; r < R; ++r)
-      for (int v = 0; v < kVectors; ++v) block.at[r][v] = broadcast(Real(0));
+    clear(block);
     const Term* at = features;
+    bool begun = add;
     for (int k = 0; k < strips.count; ++k) {
-      accumulate<kTileRows>(block, at, 1, right + strips.at[k].first * kPanel<Real>, 0, strips.at[k].count);
-      at += strips.at[k].count * kTileRows;
-    }
-    for (int r = 0; r < R; ++r)
-      for (int v = 0; v < kVectors; ++v) {
-        Real* const to = sums + r * ld + v * kLanes<Real>;
-        store(to, add ? load(to) + block.at[r][v] : block.at[r][v]);
+      const Strip& strip = strips.at[k];
+      for (Index i = 0, end = 0; i < strip.count; i = end) {
+        end = end_of(i, Problem::kBlockRows, strip.count);
+        accumulate<kTileRows>(block, at, 1, right + (strip.first + i) * kPanel<Real>, 0, end - i);
+        at += (end - i) * kTileRows;
+        if (end == strip.count && k < strips.count - 1) continue;
+        for (int r = 0; r < R; ++r)
+          for (int v = 0; v < kVectors; ++v) {
+            Real* const to = sums + r * ld + v * kLanes<Real>;
+            store(to, begun ? load(to) + block.at[r][v] : block.at[r][v]);
+          }
+        clear(block);
+        begun = true;
       }
+    }
   }
 };
 
@@ -124,9 +132,8 @@ void weight_gradients(const LayerBackward<Term>& layer, Index t0, Index t1, Rang
       const int count = step_runs(problem, layer.direction, t, of, runs);
       for (int k = 0; k < count; ++k) {
         const Run& run = runs[k];
-        const RealOf<Term>* h = layer.h_0 == nullptr ? layer.h_0 : layer.h_0 + run.first * out + j;
-        if (run.previous >= 0) h = layer.output + run.previous * problem.D * out + j;
-        pack_features(h, run.previous >= 0 ? problem.D * out : out, packed, run.last - run.first, out - j, to);
+        const auto h = hidden_of(layer, run, first_row, rows, j);
+        pack_features(h.at, h.ld, packed, run.last - run.first, out - j, to);
         packed += run.last - run.first;
       }
     }
