@@ -147,8 +147,8 @@ nb::object dense(const PyProblem& problem, std::vector<Index> state, nb::handle 
 
 // results: their gradients; made: those of the inputs.
 template <class Real>
-void run_backward(const PyProblem& problem, const std::vector<Array>& inputs, const Array& output,
-                  const std::vector<Array>& results, const std::vector<Array>& made, Address saved, int threads) {
+void run_backward(const PyProblem& problem, const std::vector<Array>& inputs, const std::vector<Array>& results,
+                  const std::vector<Array>& made, Address saved, int threads) {
   const auto weights = fives<fastlstm::Weights<Real>, fastlstm::Source<Real>>(problem, inputs);
   const auto dweights = fives<fastlstm::WeightGradients<Real>, fastlstm::Target<Real>>(problem, made);
   const fastlstm::Gradients<Real> gradients{problem.source<Real>(results[0].data, problem.places),
@@ -159,20 +159,18 @@ void run_backward(const PyProblem& problem, const std::vector<Array>& inputs, co
                                             problem.target<Real>(made[2].data, problem.initial),
                                             dweights.data()};
   const nb::gil_scoped_release release;
-  fastlstm::backward<Real>(problem, inputs_of(problem, inputs, weights),
-                           {problem.target<Real>(output.data, problem.places), {}, {}}, reinterpret_cast<const Real*>(saved),
-                           gradients, threads);
+  fastlstm::backward<Real>(problem, inputs_of(problem, inputs, weights), problem.dtype.element,
+                           reinterpret_cast<const Real*>(saved), gradients, threads);
 }
 
-nb::object dense_backward(const PyProblem& problem, nb::handle given, nb::handle output, Address saved, nb::handle gradients,
-                          nb::handle wanted, int threads) {
+nb::object dense_backward(const PyProblem& problem, nb::handle given, Address saved, nb::handle gradients, nb::handle wanted,
+                          int threads) {
   const Items d(gradients);
   const Items wants(wanted);
   std::vector<Array> inputs;
-  std::vector<Array> outputs;
   std::vector<Array> results;
   if (!known() || !read_inputs(problem, Items(given), inputs) || wants.size() != inputs.size() || d.size() != 3 ||
-      !read_results(problem, output.ptr(), Py_None, Py_None, outputs) || !read_results(problem, d[0], d[1], d[2], results))
+      !read_results(problem, d[0], d[1], d[2], results))
     return nb::none();
   nb::list tensors;
   std::vector<Array> made(inputs.size());
@@ -185,9 +183,9 @@ nb::object dense_backward(const PyProblem& problem, nb::handle given, nb::handle
   if (made[1].data != nullptr) problem.clear_state(made[1].data, problem.out(), true);
   if (made[2].data != nullptr) problem.clear_state(made[2].data, problem.H, true);
   if (problem.is_double()) {
-    run_backward<double>(problem, inputs, outputs[0], results, made, saved, threads);
+    run_backward<double>(problem, inputs, results, made, saved, threads);
   } else {
-    run_backward<float>(problem, inputs, outputs[0], results, made, saved, threads);
+    run_backward<float>(problem, inputs, results, made, saved, threads);
   }
   return std::move(tensors);
 }
@@ -196,6 +194,5 @@ nb::object dense_backward(const PyProblem& problem, nb::handle given, nb::handle
 
 void define_dense(nb::module_& m) {
   m.def("dense", dense, "problem"_a, "state"_a, "inputs"_a, "saved"_a, "threads"_a);
-  m.def("dense_backward", dense_backward, "problem"_a, "inputs"_a, "output"_a.none(), "saved"_a, "gradients"_a, "wanted"_a,
-        "threads"_a);
+  m.def("dense_backward", dense_backward, "problem"_a, "inputs"_a, "saved"_a, "gradients"_a, "wanted"_a, "threads"_a);
 }

@@ -34,8 +34,8 @@ struct Arguments {
   fastlstm::Inputs<Real> inputs;
   fastlstm::Outputs<Real> outputs;
 
-  Arguments(const PyProblem& problem, Address x, Address h_0, Address c_0, const Addresses& w, const Addresses& m, Address output,
-            Address h_n, Address c_n) {
+  Arguments(const PyProblem& problem, Address x, Address h_0, Address c_0, const Addresses& w, const Addresses& m,
+            Address output = 0, Address h_n = 0, Address c_n = 0) {
     const auto source = [&](Address address) { return problem.source<Real>(address); };
     if (w.size() != 5 * problem.cells()) throw std::invalid_argument("weights: expected five addresses a layer and direction");
     if (!m.empty() && m.size() + 1 != static_cast<std::size_t>(problem.layers))
@@ -89,7 +89,7 @@ void trace_as(const PyProblem& problem, Address saved, const Addresses& steps, c
   const auto made = steps_of<fastlstm::Target, Real>(problem, steps, target);
   const auto between = hidden_of<fastlstm::Target<Real>>(problem, hidden, target);
   const nb::gil_scoped_release release;
-  fastlstm::trace<Real>(problem, target(0), at<const Real>(saved), made.data(), between.data(), threads);
+  fastlstm::trace<Real>(problem, at<const Real>(saved), made.data(), between.data(), threads);
 }
 
 void trace(const PyProblem& problem, Address saved, const Addresses& steps, const Addresses& hidden, int threads) {
@@ -126,18 +126,18 @@ void backward_as(const PyProblem& problem, const Arguments<Real>& arguments, Add
     gradients.dhidden = hidden.data();
   }
   const nb::gil_scoped_release release;
-  fastlstm::backward<Real>(problem, arguments.inputs, arguments.outputs, at<const Real>(saved), gradients, threads);
+  fastlstm::backward<Real>(problem, arguments.inputs, problem.dtype.element, at<const Real>(saved), gradients, threads);
 }
 
 void backward(const PyProblem& problem, Address x, Address h_0, Address c_0, const Addresses& weights, const Addresses& masks,
-              Address output, Address saved, Address doutput, Address dh_n, Address dc_n, Address dx, Address dh_0, Address dc_0,
+              Address saved, Address doutput, Address dh_n, Address dc_n, Address dx, Address dh_0, Address dc_0,
               const Addresses& dweights, int threads, const Addresses& dsteps, const Addresses& dhidden) {
   if (problem.is_double()) {
-    backward_as<double>(problem, {problem, x, h_0, c_0, weights, masks, output, 0, 0}, saved, doutput, dh_n, dc_n, dx, dh_0, dc_0,
-                        dweights, threads, dsteps, dhidden);
+    backward_as<double>(problem, {problem, x, h_0, c_0, weights, masks}, saved, doutput, dh_n, dc_n, dx, dh_0, dc_0, dweights,
+                        threads, dsteps, dhidden);
   } else {
-    backward_as<float>(problem, {problem, x, h_0, c_0, weights, masks, output, 0, 0}, saved, doutput, dh_n, dc_n, dx, dh_0, dc_0,
-                       dweights, threads, dsteps, dhidden);
+    backward_as<float>(problem, {problem, x, h_0, c_0, weights, masks}, saved, doutput, dh_n, dc_n, dx, dh_0, dc_0, dweights,
+                       threads, dsteps, dhidden);
   }
 }
 
@@ -189,9 +189,8 @@ NB_MODULE(_engine, m) {
 
   m.def("forward", forward, "problem"_a, "x"_a, "h_0"_a, "c_0"_a, "weights"_a, "masks"_a, "output"_a, "h_n"_a, "c_n"_a, "saved"_a,
         "threads"_a);
-  m.def("backward", backward, "problem"_a, "x"_a, "h_0"_a, "c_0"_a, "weights"_a, "masks"_a, "output"_a, "saved"_a, "doutput"_a,
-        "dh_n"_a, "dc_n"_a, "dx"_a, "dh_0"_a, "dc_0"_a, "dweights"_a, "threads"_a, "dsteps"_a = Addresses{},
-        "dhidden"_a = Addresses{});
+  m.def("backward", backward, "problem"_a, "x"_a, "h_0"_a, "c_0"_a, "weights"_a, "masks"_a, "saved"_a, "doutput"_a, "dh_n"_a,
+        "dc_n"_a, "dx"_a, "dh_0"_a, "dc_0"_a, "dweights"_a, "threads"_a, "dsteps"_a = Addresses{}, "dhidden"_a = Addresses{});
   m.def("trace", trace, "problem"_a, "saved"_a, "steps"_a, "hidden"_a, "threads"_a);
   m.def("let_teams_run", fastlstm::let_teams_run);
   m.def("isa", fastlstm::isa);

@@ -73,8 +73,7 @@ struct PyProblem : fastlstm::Problem {
   bool is_double() const { return dtype.bits == 64; }
   std::size_t cells() const { return static_cast<std::size_t>(layers * D); }
   std::int64_t saved_reals() const {
-    return is_double() ? fastlstm::saved_size<double>(*this, target<double>(nullptr, places))
-                       : fastlstm::saved_size<float>(*this, target<float>(nullptr, places));
+    return is_double() ? fastlstm::saved_size<double>(*this) : fastlstm::saved_size<float>(*this);
   }
   std::int64_t saved_bytes() const { return saved_reals() * (is_double() ? 8 : 4); }
   template <class Real>

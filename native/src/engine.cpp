@@ -38,9 +38,9 @@ void expect_write(const Target<Real>& array, std::int64_t count) {
 }
 
 template <class Real>
-const Kernels<Real>& kernels_for(const Problem& problem, const Inputs<Real>& inputs, const Outputs<Real>& outputs) {
+const Kernels<Real>& kernels_for(const Problem& problem, const Inputs<Real>& inputs, Element output) {
   if constexpr (sizeof(Real) == sizeof(float)) {
-    if (multiplies_bfloat16(problem) && all_bfloat16(problem, inputs, outputs.output)) return *current_isa().pairs;
+    if (multiplies_bfloat16(problem) && all_bfloat16(problem, inputs, output)) return *current_isa().pairs;
   }
   return kernels<Real>();
 }
@@ -87,14 +87,14 @@ Problem::Problem(std::int64_t T, std::int64_t N, std::int64_t I, std::int64_t H,
 bool multiplies_bfloat16(const Problem& problem) { return current_isa().pairs != nullptr && fits_pairs(problem); }
 
 template <class Real>
-std::int64_t saved_size(const Problem& problem, const Target<Real>& output) {
-  return kernels<Real>().saved_size(problem, output);
+std::int64_t saved_size(const Problem& problem) {
+  return kernels<Real>().saved_size(problem);
 }
 
 template <class Real>
 void forward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<Real>& outputs, Real* saved, int threads) {
   if (problem.N == 0) return;
-  const Kernels<Real>& k = kernels_for(problem, inputs, outputs);
+  const Kernels<Real>& k = kernels_for(problem, inputs, outputs.output.element);
   ForwardCall<Real> call{problem, inputs, outputs, saved, nullptr, threads_for(problem, threads, false, k)};
   const Workspace scratch(k.forward_scratch(call), Workspace::Use::scratch);
   call.scratch = scratch.data();
@@ -114,10 +114,10 @@ void forward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<R
 }
 
 template <class Real>
-void backward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<Real>& outputs, const Real* saved,
+void backward(const Problem& problem, const Inputs<Real>& inputs, Element output, const Real* saved,
               const Gradients<Real>& gradients, int threads) {
-  const Kernels<Real>& k = kernels_for(problem, inputs, outputs);
-  BackwardCall<Real> call{problem, inputs, outputs, saved, gradients, nullptr, threads_for(problem, threads, true, k)};
+  const Kernels<Real>& k = kernels_for(problem, inputs, output);
+  BackwardCall<Real> call{problem, inputs, saved, gradients, nullptr, threads_for(problem, threads, true, k)};
   const Workspace scratch(k.backward_scratch(call), Workspace::Use::scratch);
   call.scratch = scratch.data();
   expect_write(gradients.dx, problem.rows() * problem.I);
@@ -140,13 +140,12 @@ void backward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<
 }
 
 template <class Real>
-void trace(const Problem& problem, const Target<Real>& output, const Real* saved, const Steps<Target<Real>>* steps,
-           const Target<Real>* hidden, int threads) {
+void trace(const Problem& problem, const Real* saved, const Steps<Target<Real>>* steps, const Target<Real>* hidden, int threads) {
   if (problem.N == 0) return;
   struct Data {
     const Kernels<Real>& kernels;
     const TraceCall<Real> call;
-  } data{kernels<Real>(), {problem, output, saved, steps, hidden}};
+  } data{kernels<Real>(), {problem, saved, steps, hidden}};
   // Nothing but copies: a thread that has less to write than this, in 20 us, is not worth waking.
   constexpr std::int64_t worth = std::int64_t{512} << 10;
   const std::int64_t bytes =
@@ -161,13 +160,11 @@ void trace(const Problem& problem, const Target<Real>& output, const Real* saved
       &data);
 }
 
-#define FASTLSTM_INSTANTIATE(Real)                                                                                             \
-  template std::int64_t saved_size<Real>(const Problem&, const Target<Real>&);                                                 \
-  template void forward<Real>(const Problem&, const Inputs<Real>&, const Outputs<Real>&, Real*, int);                          \
-  template void trace<Real>(const Problem&, const Target<Real>&, const Real*, const Steps<Target<Real>>*, const Target<Real>*, \
-                            int);                                                                                              \
-  template void backward<Real>(const Problem&, const Inputs<Real>&, const Outputs<Real>&, const Real*, const Gradients<Real>&, \
-                               int)
+#define FASTLSTM_INSTANTIATE(Real)                                                                              \
+  template std::int64_t saved_size<Real>(const Problem&);                                                       \
+  template void forward<Real>(const Problem&, const Inputs<Real>&, const Outputs<Real>&, Real*, int);           \
+  template void trace<Real>(const Problem&, const Real*, const Steps<Target<Real>>*, const Target<Real>*, int); \
+  template void backward<Real>(const Problem&, const Inputs<Real>&, Element, const Real*, const Gradients<Real>&, int)
 
 FASTLSTM_INSTANTIATE(float);
 FASTLSTM_INSTANTIATE(double);

@@ -62,9 +62,9 @@ bool fits_pairs(const Problem& problem) {
   return problem.T > 1 && problem.P == 0 && problem.H >= kPairedSize && problem.H % 2 == 0;
 }
 
-bool all_bfloat16(const Problem& problem, const Inputs<float>& inputs, const Target<float>& output) {
+bool all_bfloat16(const Problem& problem, const Inputs<float>& inputs, Element output) {
   const auto narrow = [](const auto& array) { return array.element == Element::bfloat16; };
-  if (!narrow(inputs.x) || !narrow(output) || !(inputs.h_0 == nullptr || narrow(inputs.h_0))) return false;
+  if (!narrow(inputs.x) || output != Element::bfloat16 || !(inputs.h_0 == nullptr || narrow(inputs.h_0))) return false;
   for (Index l = 0; l < problem.layers * problem.D; ++l)
     if (!narrow(inputs.weights[l].w_ih) || !narrow(inputs.weights[l].w_hh)) return false;
   return true;

@@ -36,7 +36,7 @@ inline constexpr std::int64_t kTiledRows = 16;  // of a tile: as many cost what 
 bool fits_pairs(const Problem& problem);
 inline constexpr std::int64_t kPairedSize = 32;
 // Whether they are.
-bool all_bfloat16(const Problem& problem, const Inputs<float>& inputs, const Target<float>& output);
+bool all_bfloat16(const Problem& problem, const Inputs<float>& inputs, Element output);
 
 // A call's work on one thread: microseconds of its products, by what the small sizes reach, where it matters; or of a single
 // step's wait for the weights of a layer: two threads took (1, 1, 256, 256) from 27 us to 20, called again at once or after 5 ms,

@@ -76,7 +76,7 @@ struct Call {
                    pointer(dweights[k + 4])});
     const fastlstm::Gradients<Real> gradients{pointer(doutput), pointer(dh_n), pointer(dc_n), pointer(dx),
                                               pointer(dh_0),    pointer(dc_0), d.data()};
-    fastlstm::backward<Real>(problem, inputs(w, m), outputs(), begin_of_saved(), gradients, threads);
+    fastlstm::backward<Real>(problem, inputs(w, m), fastlstm::Element::real, begin_of_saved(), gradients, threads);
   }
 
   // Everything a call writes, one array after the other.

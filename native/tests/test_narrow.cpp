@@ -175,9 +175,9 @@ struct NarrowCall {
   std::vector<Bits> train(int forward_threads, int backward_threads, bool weights_too = true) {
     fastlstm::turns().forget();
     const std::vector<fastlstm::WeightGradients<float>> none(dweights.size());
-    std::vector<float> saved(static_cast<std::size_t>(fastlstm::saved_size<float>(call.problem, {nullptr, element})));
+    std::vector<float> saved(static_cast<std::size_t>(fastlstm::saved_size<float>(call.problem)));
     fastlstm::forward<float>(call.problem, inputs(), outputs, saved.data(), forward_threads);
-    fastlstm::backward<float>(call.problem, inputs(), {{nullptr, element}, {}, {}}, saved.data(),
+    fastlstm::backward<float>(call.problem, inputs(), element, saved.data(),
                               {doutput, dh_n, dc_n, dx, dh_0, dc_0, weights_too ? dweights.data() : none.data()},
                               backward_threads);
     return {held.begin() + static_cast<std::ptrdiff_t>(first_result), held.end()};

@@ -134,7 +134,6 @@ def backward(
     c_0: int,
     weights: Sequence[int],
     masks: Sequence[int],
-    output: int,  # as forward wrote it; not read in 16 bits
     saved: int,  # as forward wrote it
     doutput: int,  # gradients of output, h_n, c_n; 0: zeros
     dh_n: int,
@@ -163,7 +162,6 @@ def dense(
 def dense_backward(
     problem: Problem,
     inputs: Sequence[Tensor | None],  # as `dense` took them
-    output: Tensor | None,  # as it made it; None in 16 bits
     saved: int,
     gradients: Sequence[Tensor | None],  # of output, h_n, c_n; None: zeros
     wanted: Sequence[bool],  # of `inputs`

@@ -43,14 +43,14 @@ class Spy:
     def dense_backward(self, *arguments: Any) -> Any:
         if not self.takes_tensors:
             return None
-        self.given.append([d is not None for d in arguments[4]])
-        self.asked.append(list(arguments[5]))
+        self.given.append([d is not None for d in arguments[3]])
+        self.asked.append(list(arguments[4]))
         return _engine.dense_backward(*arguments)
 
     def backward(self, *arguments: Any) -> None:
-        dx, dh_0, dc_0, dweights = arguments[11:15]
+        dx, dh_0, dc_0, dweights = arguments[10:14]
         self.by_address.append("backward")
-        self.given.append([bool(d) for d in arguments[8:11]])
+        self.given.append([bool(d) for d in arguments[7:10]])
         self.asked.append([bool(d) for d in (dx, dh_0, dc_0, *dweights)])
         _engine.backward(*arguments)
 

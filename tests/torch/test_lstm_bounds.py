@@ -49,7 +49,7 @@ def run(isa, dtype, at_end, T, N, I, H, P, layers, D, lengths, threads):
     _engine.forward(problem, *given, address(output), address(h_n), address(c_n), 0, threads)
     _engine.forward(problem, *given, address(output), address(h_n), address(c_n), address(saved), threads)
     dx, dh_0, dc_0 = make(rows, I), make(layers * D, N, out), make(layers * D, N, H)
-    _engine.backward(problem, *given, address(output), address(saved), address(output), address(h_n), address(c_n),
+    _engine.backward(problem, *given, address(saved), address(output), address(h_n), address(c_n),
                      address(dx), address(dh_0), address(dc_0), [address(w) for w in dweights], threads)
     assert all(np.isfinite(a).all() for a in (output, h_n, c_n, dx, dh_0, dc_0))
     kept.clear()

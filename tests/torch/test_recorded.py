@@ -350,7 +350,7 @@ def test_the_backward_operator_refuses_what_does_not_fit(wrong):
 
     def run(**changed: Tensor) -> object:
         return recorded.lstm_backward(
-            x, h_0, c_0, weights, [], None, numbers, output, *{**given, **changed}.values(), [True] * 7
+            x, h_0, c_0, weights, [], None, numbers, *{**given, **changed}.values(), [True] * 7
         )
 
     assert outcome(run) == (None, "")

@@ -192,11 +192,10 @@ struct Gradients {
   const Source<Real>* dhidden = nullptr;        // layers - 1 of (rows, D * out), likewise
 };
 
-// How many Reals `forward` leaves in `saved` for `backward`: linear in rows; more for an output that is rounded or whose rows
-// stand elsewhere, which it keeps as it was. The layout is the engine's own business; both calls must run on the same instruction
-// set.
+// How many Reals `forward` leaves in `saved` for `backward`: linear in rows. The layout is the engine's own business; both calls
+// must run on the same instruction set.
 template <class Real>
-std::int64_t saved_size(const Problem& problem, const Target<Real>& output = {});
+std::int64_t saved_size(const Problem& problem);
 
 // Runs the layer. `saved`: saved_size Reals, written, or nullptr at inference. `threads` >= 1: how many may work; the results are
 // the same bits for any number. Denormal numbers count as zeros. Safe to call from many threads at once. Throws std::bad_alloc,
@@ -204,18 +203,18 @@ std::int64_t saved_size(const Problem& problem, const Target<Real>& output = {})
 template <class Real>
 void forward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<Real>& outputs, Real* saved, int threads);
 
-// What a forward pass computed on its way, from `saved` as it wrote it; `output` is its own. Each array is written, or nullptr:
-// not wanted.
+// What a forward pass computed on its way, from `saved` as it wrote it. Each array is written, or nullptr: not wanted.
 template <class Real>
-void trace(const Problem& problem, const Target<Real>& output, const Real* saved,
+void trace(const Problem& problem, const Real* saved,
            const Steps<Target<Real>>* steps,  // layers * D of them
            const Target<Real>* hidden,        // layers - 1 of (rows, D * out): the outputs of the layers but the last
            int threads);
 
-// The gradients of a scalar with respect to what went in, given those with respect to what came out. `outputs.output` and `saved`
-// as forward wrote them (h_n and c_n are not read, nor is an output that `saved` keeps). Only what is asked for is computed.
+// The gradients of a scalar with respect to what went in, given those with respect to what came out. `saved` as
+// forward wrote it, `output` the elements of its own: what they were is not read, and may have been changed. Only what is asked
+// for is computed.
 template <class Real>
-void backward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<Real>& outputs, const Real* saved,
+void backward(const Problem& problem, const Inputs<Real>& inputs, Element output, const Real* saved,
               const Gradients<Real>& gradients, int threads);
 
 // Memory from a bounded pool that outlives calls, 64-byte aligned, uninitialised. A fresh page costs as much as the arithmetic on

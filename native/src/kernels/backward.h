@@ -32,7 +32,7 @@ struct LayerBackward {
   const Real* h_0;  // (N, out) or nullptr
   const Real* c_0;  // (N, H) or nullptr
   Weights<Real> weights;
-  const Real* output;  // (rows, D * out), at this direction's columns
+  const Real* output;  // where there is a projection: (rows, D * out), at this direction's columns
   const Real* gates;   // as LayerForward saved them
   const Real* c;
   const Real* doutput;  // (rows, D * out), at this direction's columns, or nullptr
@@ -54,6 +54,7 @@ struct LayerBackward {
   ElementOf<Term>* dgates;   // (panels of gates)[rows of the block][kPanel]
   Term* dgate_pairs;         // where terms are pairs: (panels of gates)[pairs of rows of the block][kPanel]
   Real* dsums;               // (features, 4 Hp): gradients of the weights, transposed, summed block after block
+  Real* h;                   // (rows of the block, then N of the step before it, Hp): h_t, where there is no projection
   Term* features;            // packed by tiles of kTileRows: [x; h_{t-1}; 1] of the block's rows
   Real* dh_projected;        // (rows of the block, P): gradient of h_t, for dW_hr
   Real* dh_full;             // (N, Hp): gradient of o tanh(c_t)
@@ -130,10 +131,11 @@ struct BlockRows {
   bool has(Index row) const { return row >= first && row < first + count; }
 };
 
-// The gate gradients of one run of rows and the blocks of units [blocks); `next`: the block whose turn comes after this one.
+// The gate gradients of one run of rows and the blocks of units [blocks); `next`: the block whose turn comes after this one. h:
+// the hidden states of the block, written, or nullptr.
 template <class Term>
-void gate_gradients(const LayerBackward<Term>& layer, const Run& run, Range blocks, const BlockRows& here,
-                    const BlockRows& next) {
+void gate_gradients(const LayerBackward<Term>& layer, const Run& run, Range blocks, const BlockRows& here, const BlockRows& next,
+                    RealOf<Term>* h) {
   using Real = RealOf<Term>;
   constexpr Index lanes = kLanes<Real>;
   const Problem& problem = *layer.problem;
@@ -167,6 +169,7 @@ void gate_gradients(const LayerBackward<Term>& layer, const Run& run, Range bloc
       }
       const Gates<Real> kept = load_gates(gates + at, stride);
       const Vec<Real> tanh_c = tanh(load(layer.c + row * Hp + unit));
+      if (h != nullptr) store(h + (row0 + r) * Hp + unit, kept.o * tanh_c);
       Vec<Real> c_prev = broadcast(Real(0));
       if (run.previous >= 0) {
         c_prev = load(layer.c + (run.previous + r) * Hp + unit);
@@ -200,7 +203,7 @@ void gate_gradients(const LayerBackward<Term>& layer, const Run& run, Range bloc
 template <class Term>
 inline Left<Term> gate_rows(const LayerBackward<Term>& layer, Index row, Index block_rows) {
   constexpr Index width = kPanel<Term> / kNumbers<Term>;
-  return {as_terms<Term>(layer.dgates) + row * width, width, width, block_rows * width, 4 * layer.Hp() / kPanel<Term>};
+  return {as_terms<Term>(layer.dgates) + row * width, width, width, block_rows * width, 4 * layer.Hp() / kNumbers<Term>};
 }
 
 // dh_projected of the rows [rows) at step t: what arrives at h_t after its projection.
@@ -242,7 +245,7 @@ void backward_step(const LayerBackward<Term>& layer, Index t, const Part& part, 
     const Index last_column = columns.last * kPanel<Real> < problem.P ? columns.last * kPanel<Real> : problem.P;
     projected_gradients(layer, t, here, {columns.first * kPanel<Real>, last_column}, block.first);
     if (!in_step()) return;
-    const Product<Real> product{{layer.dh_projected + row0 * problem.P, problem.P, problem.P, 0, 1},
+    const Product<Real> product{{layer.dh_projected + row0 * problem.P, problem.P, kPart, kPart, problem.P},
                                 layer.hr_panels,
                                 layer.dh_full + here.first * Hp,
                                 Hp,
@@ -253,7 +256,8 @@ void backward_step(const LayerBackward<Term>& layer, Index t, const Part& part, 
   }
   Run runs[2];
   const int count = step_runs(problem, layer.direction, t, here, runs);
-  for (int k = 0; k < count; ++k) gate_gradients(layer, runs[k], blocks, block, next);
+  RealOf<Term>* const h = hidden_read_in(layer, t, block) ? layer.h : nullptr;
+  for (int k = 0; k < count; ++k) gate_gradients(layer, runs[k], blocks, block, next, h);
   if constexpr (kTiled<Term>) {
     if (layer.plan.tiled) {
       split_gates(layer, row0, here.last - here.first, blocks, block.count);
@@ -362,6 +366,7 @@ void backward_blocks(LayerBackward<Term> layer, Range of, const Group& group) {
       const bool last_step = t == (layer.direction == 0 ? 0 : problem.T - 1);
       backward_step(layer, t, part, in_step, here, next, last_step);
     }
+    if (!alone || group.rank == 0) hidden_before(layer, layer.direction == 0 ? t0 : t1 - 1, part.rows, part.blocks, here, next);
     group.barrier->wait();
     block_gradients(layer, t0, t1, group, of, b > 0);
     layer.dx = dx;

@@ -57,11 +57,13 @@ struct BackwardScratch {
     a.dgates = arena.take<ElementOf<Term>>(block * 4 * Hp);
     if (kNumbers<Term> > 1) a.dgate_pairs = arena.take<Term>(terms<Term>(block) * 4 * Hp);
     a.dsums = arena.take<Real>((in + out + 1) * 4 * Hp);
+    if (reads_hidden(problem)) a.h = arena.take<Real>((block + problem.N) * Hp);
     a.features = arena.take<Term>((in / kTileRows + out / kTileRows + 3) * feature_tile_size<Term>(block));
     if (in_halves<Term>(problem)) {
       a.second.dgates = arena.take<ElementOf<Term>>(block * 4 * Hp);
       a.second.features = arena.take<Term>((in / kTileRows + out / kTileRows + 3) * feature_tile_size<Term>(block));
       a.second.dsums = arena.take<Real>((in + out + 1) * 4 * Hp);
+      if (reads_hidden(problem)) a.second.h = arena.take<Real>((block + problem.N) * Hp);
       if (by_block_backward<Term>(call)) {
         a.second.brought_x = arena.take<Real>(block * problem.I);
         a.second.brought_doutput = arena.take<Real>(block_or(call, ends.output).count());
@@ -116,8 +118,7 @@ void backward_layers(const BackwardCall<RealOf<Term>>& call, const Member& membe
   const Gradients<Real>& g = call.gradients;
   const BackwardScratch<Term> scratch(call);
   [[maybe_unused]] const Tiles registers(kTiled<Term> && tiled_backward(problem));
-  const bool kept_whole = !as_it_is(call.outputs.output);
-  const Saved<Real> saved{problem, const_cast<Real*>(call.saved), kept_whole};  // only read
+  const Saved<Real> saved{problem, const_cast<Real*>(call.saved)};  // only read
   const Index out = problem.out();
   const Ends& ends = scratch.ends;
   const bool by_block = by_block_backward<Term>(call);
@@ -140,8 +141,6 @@ void backward_layers(const BackwardCall<RealOf<Term>>& call, const Member& membe
     }
     const bool goes_on = wanted_below(call, k);
     Real* const dx = !goes_on ? nullptr : k == 0 ? own_or_there(g.dx, scratch.dx) : scratch.doutputs[(k - 1) % 2];
-    const bool kept = kept_whole || k + 1 < problem.layers;
-    const Real* const output = kept ? saved.output(k) : static_cast<const Real*>(call.outputs.output.data);
     Plan plan = plan_layer(problem, 0, member.size, machine<Term>());
     plan.tiled = kTiled<Term> && tiled_backward(problem);
     // A tile of one row costs what one of sixteen does, so the rows of a step stay together: with two threads up to 1.3x in
@@ -160,7 +159,7 @@ void backward_layers(const BackwardCall<RealOf<Term>>& call, const Member& membe
       if (h_0 != nullptr) layer.h_0 = h_0 + l * problem.N * out;
       if (c_0 != nullptr) layer.c_0 = c_0 + l * problem.N * problem.H;
       layer.weights = call.inputs.weights[l];
-      layer.output = output + d * out;
+      if (problem.P > 0) layer.output = saved.output(k) + d * out;
       layer.gates = saved.gates(k, d);
       layer.c = saved.c(k, d);
       if (doutput != nullptr) layer.doutput = doutput + d * out;

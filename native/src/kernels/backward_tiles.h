@@ -144,11 +144,8 @@ inline void pack_feature_tile(const LayerBackward<float>& layer, Index m, Index 
       const int count = step_runs(problem, layer.direction, t, {0, problem.N}, runs);
       for (int k = 0; k < count; ++k) {
         const Run& run = runs[k];
-        const float* const initial = layer.h_0 == nullptr ? nullptr : layer.h_0 + run.first * out + j;
-        const bool has_previous = run.previous >= 0;
-        copy_features(has_previous ? layer.output + run.previous * problem.D * out + j : initial,
-                      has_previous ? problem.D * out : out, run.last - run.first, out - j,
-                      numbers + (run.row - first_row) * kTile);
+        const auto h = hidden_of(layer, run, first_row, rows, j);
+        copy_features(h.at, h.ld, run.last - run.first, out - j, numbers + (run.row - first_row) * kTile);
       }
     }
   } else {

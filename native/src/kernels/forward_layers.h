@@ -69,7 +69,9 @@ struct ForwardScratch {
       const bool as_is = output.element == Element::bfloat16 && output.rows == nullptr;
       return as_is ? nullptr : arena.take<ElementOf<Term>>(shape.count());
     } else {
-      return call.saved != nullptr && !as_it_is(output) ? nullptr : take_own<Real>(arena, output, shape);
+      const Saved<Real> saved{call.problem, call.saved};
+      const bool saves = call.saved != nullptr && saved.has_output(call.problem.layers - 1);
+      return saves ? nullptr : take_own<Real>(arena, output, shape);
     }
   }
 };
@@ -86,8 +88,7 @@ void forward_layers(const ForwardCall<RealOf<Term>>& call, const Member& member)
   const Problem& problem = call.problem;
   const ForwardScratch<Term> scratch(call);
   [[maybe_unused]] const Tiles registers(kTiled<Term> && has_tiles(problem));
-  const bool kept_whole = !as_it_is(call.outputs.output);
-  const Saved<Real> saved{problem, call.saved, kept_whole};
+  const Saved<Real> saved{problem, call.saved};
   const Index out = problem.out();
   const Ends& ends = scratch.ends;
   const bool by_block = block_by_block(problem, call.inputs.x.rows);
@@ -96,17 +97,16 @@ void forward_layers(const ForwardCall<RealOf<Term>>& call, const Member& member)
   const Real* const c_0 = brought(call.inputs.c_0, scratch.inputs.c_0, ends.c, member);
   Real* const h_n = own_or_there(call.outputs.h_n, scratch.h_n);
   Real* const c_n = own_or_there(call.outputs.c_n, scratch.c_n);
-  const bool saves_last = kept_whole && call.saved != nullptr;
   ElementOf<Term>* last_output = scratch.output;
   if (last_output == nullptr) last_output = static_cast<ElementOf<Term>*>(call.outputs.output.data);
   if constexpr (!rounds)
-    if (saves_last) last_output = saved.output(problem.layers - 1);
+    if (call.saved != nullptr && saved.has_output(problem.layers - 1)) last_output = saved.output(problem.layers - 1);
   if (scratch.inputs.any()) member.barrier->wait();
   for (Index k = 0; k < problem.layers; ++k) {
     const Index in = problem.layer_input(k);
     const Plan plan = plan_layer(problem, in, member.size, machine<Term>());
     const bool is_last = k + 1 == problem.layers;
-    const bool saves = is_last ? saves_last : call.saved != nullptr;
+    const bool saves = call.saved != nullptr && saved.has_output(k);
     ElementOf<Term>* output = is_last ? last_output : scratch.outputs[k % 2];
     if constexpr (!rounds)
       if (saves) output = saved.output(k);

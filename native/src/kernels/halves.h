@@ -14,6 +14,7 @@ struct HalfBackward {
   ElementOf<Term>* dgates;
   Term* features;
   RealOf<Term>* dsums;
+  RealOf<Term>* h;
   RealOf<Term>* brought_x;
   RealOf<Term>* brought_doutput;
   RealOf<Term>* dx;  // before it is sent, where it is: the halves are not in the same block
@@ -51,6 +52,7 @@ LayerBackward<Term> half_layer(LayerBackward<Term> layer, int half) {
     layer.dgates = layer.second.dgates;
     layer.features = layer.second.features;
     layer.dsums = layer.second.dsums;
+    layer.h = layer.second.h;
     layer.brought_x = layer.second.brought_x;
     layer.brought_doutput = layer.second.brought_doutput;
     if (layer.send_dx.data != nullptr) layer.dx = layer.second.dx;

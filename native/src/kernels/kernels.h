@@ -44,7 +44,6 @@ template <class Real>
 struct BackwardCall {
   const Problem& problem;
   const Inputs<Real>& inputs;
-  const Outputs<Real>& outputs;
   const Real* saved;
   const Gradients<Real>& gradients;
   void* scratch;
@@ -54,7 +53,6 @@ struct BackwardCall {
 template <class Real>
 struct TraceCall {
   const Problem& problem;
-  const Target<Real>& output;
   const Real* saved;
   const Steps<Target<Real>>* steps;
   const Target<Real>* hidden;
@@ -63,7 +61,7 @@ struct TraceCall {
 // Each function is what one member of the team does; together the members do the call.
 template <class Real>
 struct Kernels {
-  Index (*saved_size)(const Problem&, const Target<Real>& output);
+  Index (*saved_size)(const Problem&);
   std::size_t (*forward_scratch)(const ForwardCall<Real>&);
   void (*forward)(const ForwardCall<Real>&, const Member&);
   std::size_t (*backward_scratch)(const BackwardCall<Real>&);

@@ -40,6 +40,8 @@ struct Tiles {
 //
 #include "kernels/backward.h"
 //
+#include "kernels/hidden.h"
+//
 #include "kernels/weight_gradients.h"
 #ifdef FASTLSTM_PAIRS
 #include "kernels/pairs.h"

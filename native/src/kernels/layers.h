@@ -35,6 +35,9 @@ inline bool has_tiles(const Problem& problem) { return problem.T > 1 && problem.
 // Whether the products of backward go to tiles: the gradients' bits may depend on N.
 inline bool tiled_backward(const Problem& problem) { return has_tiles(problem) && problem.rows() >= 4 * kTiledRows; }
 
+// Whether backward makes h_t again: a single step reads h_0 alone.
+inline bool reads_hidden(const Problem& problem) { return problem.P == 0 && problem.T > 1; }
+
 template <class Term>
 inline Machine machine() {
   return {sizeof(ElementOf<Term>), static_cast<double>(kNumbers<Term>), kTiled<Term>, l2_bytes()};

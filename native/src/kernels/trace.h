@@ -45,7 +45,7 @@ void read_steps(const Problem& problem, const Saved<Real>& saved, Index layer, I
 template <class Real>
 void trace_layers(const TraceCall<Real>& call, const Member& member) {
   const Problem& problem = call.problem;
-  const Saved<Real> saved{problem, const_cast<Real*>(call.saved), !as_it_is(call.output)};  // only read
+  const Saved<Real> saved{problem, const_cast<Real*>(call.saved)};  // only read
   const Ends ends(problem);
   for (Index k = 0; k < problem.layers; ++k) {
     for (Index d = 0; d < problem.D; ++d)

@@ -110,7 +110,6 @@ def backward(
     problem: _engine.Problem,
     inputs: Sequence[Tensor | None],
     masks: Sequence[Tensor],
-    output: Tensor | None,
     saved: int,
     gradients: Sequence[Tensor | None],
     wanted: Sequence[bool],
@@ -124,11 +123,11 @@ def backward(
     # Held until the engine is done.
     gradients, dsteps, dhidden = ([_as_it_was(d, inputs[0]) for d in given] for given in (gradients, dsteps, dhidden))
     if not (masks or dsteps or dhidden):
-        at_once = _engine.dense_backward(problem, inputs, output, saved, gradients, wanted, torch.get_num_threads())
+        at_once = _engine.dense_backward(problem, inputs, saved, gradients, wanted, torch.get_num_threads())
         if at_once is not None:
             return at_once
-    output, *inputs = (_as_it_was(t, inputs[0]) for t in (output, *inputs))
-    _check_sizes(_CHANGED, call.sizes, problem, inputs, (output, None, None), gradients)
+    inputs = [_as_it_was(t, inputs[0]) for t in inputs]
+    _check_sizes(_CHANGED, call.sizes, problem, inputs, gradients)
     x, h_0, c_0, *weights = map(address, inputs)
     made = [_new(t, t.shape) if want and t is not None else None for t, want in zip(inputs, wanted, strict=True)]
     if call.segments is not None:  # not all of x, h_0 and c_0 is read
@@ -146,7 +145,6 @@ def backward(
         c_0,
         addresses(call.sizes, weights),
         [mask.data_ptr() for mask in masks],
-        address(output),
         saved,
         doutput,
         dh_n,
@@ -276,7 +274,7 @@ class Lstm(torch.autograd.Function):
         problem = problem_of(call, x)
         workspace = _engine.Workspace(problem.saved_bytes)
         made = forward(call, problem, x, h_0, c_0, rest[masks:], rest[:masks], workspace.address)
-        keep(ctx, call, masks, problem, workspace, made[0], x, tensors)
+        keep(ctx, call, masks, problem, workspace, x, tensors)
         return made
 
     @staticmethod
@@ -290,15 +288,15 @@ def keep(
     masks: int,
     problem: _engine.Problem,
     workspace: _engine.Workspace,
-    output: Tensor,
     x: Tensor,
     tensors: Sequence[Any],
 ) -> None:
-    """What `turn_back` will need of a forward pass. tensors: h_0, c_0, then so many masks, then the weights."""
+    """What `turn_back` will need of a forward pass: of its results nothing, which the caller may change.
+
+    tensors: h_0, c_0, then so many masks, then the weights.
+    """
     ctx.set_materialize_grads(False)
-    # A rounded output is not read again: its float32 numbers are in the workspace. Nor is a cell's: it may be changed in place.
-    read_again = x.dtype not in route.HALF and not call.cell
-    ctx.save_for_backward(output if read_again else None, x, *tensors)
+    ctx.save_for_backward(x, *tensors)
     ctx.call, ctx.masks, ctx.problem, ctx.workspace = call, masks, problem, workspace
 
 
@@ -306,7 +304,7 @@ def turn_back(ctx: Any, gradients: Sequence[Any], compute: Callable[..., Sequenc
     """The gradients of all that forward was given. gradients: of output, h_n, c_n, and of what `_engine.trace` reads, in its
     order, where forward returned it. compute: as `differentiate` takes it.
     """
-    output, x, h_0, c_0, *rest = ctx.saved_tensors
+    x, h_0, c_0, *rest = ctx.saved_tensors
     masks, inputs = rest[: ctx.masks], [x, h_0, c_0, *rest[ctx.masks :]]
     needs = ctx.needs_input_grad[2:]
     wanted = [*needs[:3], *needs[3 + ctx.masks :]]
@@ -320,7 +318,7 @@ def turn_back(ctx: Any, gradients: Sequence[Any], compute: Callable[..., Sequenc
         if workspace is None:
             raise RuntimeError(_SECOND_TIME)
         ends, dsteps, dhidden = gradients[:3], gradients[3:steps], gradients[steps:]
-        made = backward(ctx.call, ctx.problem, inputs, masks, output, workspace.address, ends, wanted, dsteps, dhidden)
+        made = backward(ctx.call, ctx.problem, inputs, masks, workspace.address, ends, wanted, dsteps, dhidden)
         if not torch._C._autograd._get_current_graph_task_keep_graph():
             ctx.workspace = None  # back to the pool now: the graph may outlive the next forward
     return None, None, *made[:3], *[None] * ctx.masks, *made[3:]

@@ -146,7 +146,7 @@ def _(
     "fastlstm::lstm_backward",
     mutates_args=(),
     device_types="cpu",
-    schema=f"({_INPUTS}, Tensor output, Tensor saved, {_GRADIENTS}, bool[] wanted) -> Tensor[]",
+    schema=f"({_INPUTS}, Tensor saved, {_GRADIENTS}, bool[] wanted) -> Tensor[]",
 )
 def lstm_backward(
     x: Tensor,
@@ -156,7 +156,6 @@ def lstm_backward(
     masks: list[Tensor],
     batch_sizes: Tensor | None,
     sizes: list[int],
-    output: Tensor,
     saved: Tensor,
     doutput: Tensor | None,
     dh_n: Tensor | None,
@@ -170,8 +169,8 @@ def lstm_backward(
     masks = [m.contiguous() for m in masks]
     problem = autograd.problem_of(call, x)
     check_saved(problem, x, saved)
-    output, saved = output.contiguous(), saved.contiguous()
-    made = autograd.backward(call, problem, inputs, masks, output, saved.data_ptr(), (doutput, dh_n, dc_n), wanted)
+    saved = saved.contiguous()
+    made = autograd.backward(call, problem, inputs, masks, saved.data_ptr(), (doutput, dh_n, dc_n), wanted)
     return [d for d in made if d is not None]
 
 
@@ -184,7 +183,6 @@ def _(
     masks: list[Tensor],
     batch_sizes: Tensor | None,
     sizes: list[int],
-    output: Tensor,
     saved: Tensor,
     doutput: Tensor | None,
     dh_n: Tensor | None,
@@ -198,12 +196,12 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     x, h_0, c_0, weights, masks, batch_sizes, sizes, _ = inputs
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(output[3])
-    ctx.save_for_backward(output[0], output[3], batch_sizes, x, h_0, c_0, *weights, *masks)
+    ctx.save_for_backward(output[3], batch_sizes, x, h_0, c_0, *weights, *masks)
     ctx.sizes, ctx.weights = sizes, len(weights)
 
 
 def _backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
-    output, saved, batch_sizes, x, h_0, c_0, *rest = ctx.saved_tensors
+    saved, batch_sizes, x, h_0, c_0, *rest = ctx.saved_tensors
     weights, masks = rest[: ctx.weights], rest[ctx.weights :]
     needs = ctx.needs_input_grad
     wanted = [*needs[:3], *needs[3]]
@@ -211,9 +209,7 @@ def _backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
         call = call_of(ctx.sizes, x, h_0, batch_sizes)
         made = autograd.differentiate(call, [x, h_0, c_0, *weights], masks, gradients[:3], wanted)
     else:
-        found = iter(
-            lstm_backward(x, h_0, c_0, weights, masks, batch_sizes, ctx.sizes, output, saved, *gradients[:3], wanted)
-        )
+        found = iter(lstm_backward(x, h_0, c_0, weights, masks, batch_sizes, ctx.sizes, saved, *gradients[:3], wanted))
         made = [next(found) if want else None for want in wanted]
     return *made[:3], made[3:], [None] * len(masks), None, None, None
 

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastlstm import _engine
 from fastlstm.torch import autograd, recorded, route
 from fastlstm.torch.call import Call, Ragged, full_states, jagged, packed_by, segments_of
 from fastlstm.torch.segments import Segments
@@ -28,15 +27,6 @@ _GRADIENTS = "Tensor? doutput, Tensor? dh_n, Tensor? dc_n"
 Result = tuple[Tensor, Tensor, Tensor]
 
 
-def saved_reals(I: int, H: int, P: int, layers: int, D: int, dtype: str) -> int:
-    """How many reals a row leaves for `backward`, as `recorded.saved_reals`: more, since its output is kept as well."""
-    one = _engine.Segments(1, 1, 0, 0, 0, 0)
-    return _engine.Problem(one, 1, 0, 0, 1, I, H, P, layers, D, dtype).saved_reals
-
-
-saved_reals._dynamo_marked_constant = True  # type: ignore[attr-defined]  # as that of `recorded`
-
-
 def run(
     call: Call,
     ragged: Ragged,
@@ -51,7 +41,7 @@ def run(
     sizes = call.sizes
     h_0, c_0 = full_states(call, x, h_0, c_0)
     dtype = route.NATIVE[x.dtype]
-    per_row = saved_reals(sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D, dtype) if grad else 0
+    per_row = recorded.saved_reals(sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D, dtype) if grad else 0
     output, h_n, c_n, _ = lstm(x, h_0, c_0, weights, masks, *ragged, call.T, call.N, sizes.numbers, per_row)
     return output, h_n, c_n
 
@@ -150,7 +140,7 @@ def _(x: Tensor, h_0: Tensor, c_0: Tensor, *rest: Any) -> tuple[Tensor, Tensor, 
     "fastlstm::segments_backward",
     mutates_args=(),
     device_types="cpu",
-    schema=f"({_INPUTS}, Tensor output, Tensor saved, {_GRADIENTS}, bool[] wanted) -> Tensor[]",
+    schema=f"({_INPUTS}, Tensor saved, {_GRADIENTS}, bool[] wanted) -> Tensor[]",
 )
 def lstm_backward(
     x: Tensor,
@@ -165,7 +155,6 @@ def lstm_backward(
     T: int,
     N: int,
     sizes: list[int],
-    output: Tensor,
     saved: Tensor,
     doutput: Tensor | None,
     dh_n: Tensor | None,
@@ -178,9 +167,9 @@ def lstm_backward(
     inputs = [t.contiguous() for t in (x, h_0, c_0, *weights)]
     problem = autograd.problem_of(call, x)
     recorded.check_saved(problem, x, saved)
-    output, saved = output.contiguous(), saved.contiguous()
+    saved = saved.contiguous()
     gradients = (doutput, dh_n, dc_n)
-    made = autograd.backward(call, problem, inputs, masks, output, saved.data_ptr(), gradients, wanted)
+    made = autograd.backward(call, problem, inputs, masks, saved.data_ptr(), gradients, wanted)
     if segments.empty is not None:  # such a row ends in the state it began with
         for d, end in zip(made[1:3], gradients[1:], strict=True):
             if d is not None and end is not None:
@@ -197,19 +186,19 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     x, h_0, c_0, weights, masks, *rest = inputs
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(output[3])
-    ctx.save_for_backward(output[0], output[3], x, h_0, c_0, *rest[:3], *weights, *masks)
+    ctx.save_for_backward(output[3], x, h_0, c_0, *rest[:3], *weights, *masks)
     ctx.rest, ctx.weights = rest[3:-1], len(weights)
 
 
 def _backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
     if torch.is_grad_enabled():
         raise RuntimeError("a recorded call with lengths, resets or a nested tensor has no gradients of its gradients")
-    output, saved, x, h_0, c_0, lengths, reset, offsets, *tensors = ctx.saved_tensors
+    saved, x, h_0, c_0, lengths, reset, offsets, *tensors = ctx.saved_tensors
     weights, masks = tensors[: ctx.weights], tensors[ctx.weights :]
     needs: Sequence[Any] = ctx.needs_input_grad
     wanted = [*needs[:3], *needs[3]]
     given = (x, h_0, c_0, weights, masks, lengths, reset, offsets, *ctx.rest)
-    found = iter(lstm_backward(*given, output, saved, *gradients[:3], wanted))
+    found = iter(lstm_backward(*given, saved, *gradients[:3], wanted))
     made = [next(found) if want else None for want in wanted]
     return *made[:3], made[3:], [None] * len(masks), *[None] * 8
 

@@ -132,7 +132,7 @@ class _Traced(torch.autograd.Function):
         problem = autograd.problem_of(call, x)
         workspace = _engine.Workspace(problem.saved_bytes)
         made = _Traced._made(call, problem, workspace, masks, x, tensors)
-        autograd.keep(ctx, call, masks, problem, workspace, made[0], x, tensors)
+        autograd.keep(ctx, call, masks, problem, workspace, x, tensors)
         return made
 
     @staticmethod
