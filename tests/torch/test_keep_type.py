@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
-from torch.nn.utils.rnn import PackedSequence
 from torch.overrides import TorchFunctionMode
 
 import fastlstm
-from tests.conftest import CountingEngine, assert_bits, assert_close, draw, evaluate, outcome, run_python, twin
+from tests.conftest import assert_bits, assert_close, draw, evaluate, run_python, twin
+from tests.torch.kept import Model, counting, kept, on_engine
 
 OPTIONS = [
     {},
@@ -23,39 +23,11 @@ OPTIONS = [
     {"num_layers": 2, "proj_size": 2, "bidirectional": True},
     {"num_layers": 2, "dropout": 0.5},
 ]
-uses_jit = pytest.mark.filterwarnings("ignore:`torch.jit", "ignore::torch.jit.TracerWarning")
 
 
 @pytest.fixture
 def runs(monkeypatch):
-    """How often the engine ran."""
-    counted: list[int] = []
-    for module in ("autograd", "adopt.enabling", "adopt.keeping"):
-        monkeypatch.setattr(f"fastlstm.torch.{module}._engine", CountingEngine(counted))
-    return counted
-
-
-class Model(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lstm = nn.LSTM(3, 4, 2, batch_first=True)
-        self.cell = nn.LSTMCell(4, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        output, _ = self.lstm(x)
-        h, _ = self.cell(output[:, 0])
-        return output.sum() + h.sum()
-
-
-def kept(module: nn.Module) -> nn.Module:
-    assert fastlstm.convert(module, keep_type=True).changed
-    return module
-
-
-def on_engine(runs: list[int], call) -> int:
-    runs.clear()
-    call()
-    return len(runs)
+    return counting(monkeypatch)
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -207,54 +179,6 @@ def test_a_pickle_loads_where_fastlstm_is_not(tmp_path):
     assert printed.strip() == "True"
 
 
-@uses_jit
-def test_torchscript_has_torchs_own(runs):
-    model, x = Model(), torch.randn(2, 5, 3)
-    before, expected = torch.jit.script(model), model(x)
-    assert torch.jit.script(kept(nn.LSTM(3, 4)))  # alone
-    kept(model)
-    scripted, traced = torch.jit.script(model), torch.jit.trace(model, (x,))
-    assert scripted.code == before.code
-    assert scripted.lstm.forward__0.code == before.lstm.forward__0.code
-    assert "aten::lstm" in str(traced.inlined_graph)
-    assert "fastlstm::" not in str(traced.inlined_graph)
-    for compiled in (scripted, traced):
-        assert on_engine(runs, lambda run=compiled: torch.testing.assert_close(run(x), expected)) == 0
-    assert on_engine(runs, lambda: model(x)) == 2
-
-
-@pytest.mark.filterwarnings("ignore:The tensor attributes self", "ignore:`isinstance.treespec, LeafSpec")
-@pytest.mark.parametrize("marked", [False, True])
-def test_what_records_a_model_sees_torchs_own(marked, runs):
-    model, x = Model(), torch.randn(2, 5, 3)
-    expected = model(x)
-    kept(model if marked else Model())
-    for strict in (False, True):
-        exported = torch.export.export(model, (x,), strict=strict)
-        assert "aten.lstm.input" in str(exported.graph)
-        assert "fastlstm" not in str(exported.graph)
-        torch.testing.assert_close(exported.module()(x), expected)
-    with torch._dynamo.config.patch(allow_rnn=True):
-        torch.testing.assert_close(torch.compile(model, backend="eager", fullgraph=True)(x), expected)
-    assert not runs
-    graph = torch.fx.symbolic_trace(model)
-    assert [node.target for node in graph.graph.nodes if node.op == "call_module"] == ["lstm", "cell"]
-    assert on_engine(runs, lambda: torch.testing.assert_close(graph(x), expected)) == 2 * marked
-
-
-@pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch 2.15 looks at it where a graph goes on
-@pytest.mark.parametrize("grad", [True, False])
-def test_torch_compile_as_it_is_by_default(grad, runs):
-    """It breaks the graph at an nn.LSTM, whose call is ours."""
-    lstm, x = nn.LSTM(3, 4), torch.randn(5, 2, 3)
-    expected = lstm(x)[0].detach()
-    compiled = torch.compile(lambda x: kept_lstm(x + 0)[0].tanh(), backend="aot_eager")
-    kept_lstm = kept(lstm)
-    with torch.set_grad_enabled(grad):
-        compiled(x)
-        assert on_engine(runs, lambda: torch.testing.assert_close(compiled(x).detach(), expected.tanh())) == 1
-
-
 class Theirs(nn.LSTM):
     def forward(self, x: Tensor, hx=None):
         return super().forward(2 * x, hx)
@@ -316,89 +240,6 @@ def test_subclasses(runs):
         lstm(x)
     assert type(lstm) is Theirs
     assert len(runs) == 2
-
-
-def wrong_calls() -> dict[str, object]:
-    x, h, c = torch.zeros(5, 2, 3), torch.zeros(1, 2, 4), torch.zeros(1, 2, 4)
-
-    def without(lstm: nn.LSTM) -> None:
-        del lstm.weight_hh_l0
-        lstm(x)
-
-    def with_attribute(name: str, value: object):
-        def call(lstm: nn.LSTM) -> list[Tensor]:
-            setattr(lstm, name, value)
-            output, (h_n, c_n) = lstm(x)
-            return [output.shape, h_n.shape, c_n.shape]
-
-        return call
-
-    return {
-        "features": lambda m: m(x[..., :2]),
-        "dims": lambda m: m(x[None]),
-        "dtype": lambda m: m(x.double()),
-        "length": lambda m: m(x[:0]),
-        "batch": lambda m: m(x, (h[:, :1], c)),
-        "three states": lambda m: m(x, (h, c, c))[0].shape,
-        "one state": lambda m: m(x, (h,)),
-        "a tensor of states": lambda m: m(x, torch.stack([h, c]))[0].shape,
-        "no states": lambda m: m(x, (None, None)),
-        "a list": lambda m: m([1, 2]),
-        "an argument too many": lambda m: m(x, (h, c), 3),
-        "an unknown argument": lambda m: m(x, mask=None),
-        "packed": lambda m: m(PackedSequence(x[:, 0], torch.tensor([1, 2, 2]))),
-        "packed, too few rows": lambda m: m(PackedSequence(x[:, 0], torch.tensor([2, 2, 2]))),
-        "no weight": without,
-        "hidden_size": with_attribute("hidden_size", 4.0),
-        "batch_first": with_attribute("batch_first", 1),
-        "bias": with_attribute("bias", 1),
-        "bidirectional": with_attribute("bidirectional", 0),
-        "num_layers": with_attribute("num_layers", 0),
-        "dropout": with_attribute("dropout", None),
-        "dropout 2": with_attribute("dropout", 2.0),
-        "training": with_attribute("training", 1),
-        "proj_size": with_attribute("proj_size", 2),
-    }
-
-
-@pytest.mark.parametrize("grad", [True, False])
-@pytest.mark.parametrize("wrong", wrong_calls())
-def test_errors_are_torchs_own(wrong, grad):
-    call = wrong_calls()[wrong]
-    with torch.set_grad_enabled(grad):
-        assert outcome(lambda: call(kept(nn.LSTM(3, 4)))) == outcome(lambda: call(nn.LSTM(3, 4)))
-
-
-@pytest.mark.parametrize("grad", [True, False])
-def test_errors_of_cells_are_torchs_own(grad):
-    x, h = torch.zeros(2, 3), torch.zeros(2, 4)
-    wrong = [
-        lambda m: m(x[None]),
-        lambda m: m(x[:, :2]),
-        lambda m: m(x, (h, h, h)),
-        lambda m: m(x, (h[:1], h)),
-        lambda m: m(x, h),
-        lambda m: m(x.double()),
-        lambda m: (setattr(m, "hidden_size", 4.0), m(x)),
-    ]
-    with torch.set_grad_enabled(grad):
-        for call in wrong:
-            expected = outcome(lambda call=call: call(nn.LSTMCell(3, 4)))
-            assert outcome(lambda call=call: call(kept(nn.LSTMCell(3, 4)))) == expected
-
-
-@pytest.mark.filterwarnings("ignore:Complex modules are a new feature")
-def test_what_the_engine_cannot_take_goes_to_torch(runs):
-    x = torch.randn(5, 2, 3)
-    cases = {
-        "complex": lambda k: k(nn.LSTM(3, 4, dtype=torch.complex64))(x.to(torch.complex64))[0].shape,
-        "an empty batch": lambda k: k(nn.LSTM(3, 4))(x[:, :0])[0].shape,
-        "meta": lambda k: k(nn.LSTM(3, 4, device="meta"))(x.to("meta"))[0].shape,
-        "a transform": lambda k: torch.func.grad(lambda t: k(nn.LSTM(3, 4))(t)[0].sum())(x).shape,
-    }
-    for case in cases.values():
-        assert outcome(lambda case=case: case(kept)) == outcome(lambda case=case: case(lambda m: m))
-    assert not runs
 
 
 def test_whoever_watches_torchs_functions_sees_them(runs):
@@ -468,16 +309,6 @@ def test_code_that_looks_for_the_type_finds_it(runs):
         torch.testing.assert_close(weight.T @ weight, torch.eye(4))
     model(torch.randn(2, 5, 3))
     assert len(runs) == 2
-
-
-@pytest.mark.filterwarnings("ignore:.*deprecated")
-def test_quantize_dynamic():
-    model, x = Model().eval(), torch.randn(2, 5, 3)
-    expected = torch.ao.quantization.quantize_dynamic(model)(x)
-    quantized = torch.ao.quantization.quantize_dynamic(kept(model))
-    assert type(quantized.lstm) is torch.ao.nn.quantized.dynamic.LSTM
-    assert type(quantized.cell) is torch.ao.nn.quantized.dynamic.LSTMCell
-    assert torch.equal(quantized(x), expected)
 
 
 def test_what_is_left_and_the_ways_between(runs):
