@@ -262,5 +262,5 @@ def _layer(draw: _Draw) -> dict[str, object]:
         "P": random.randrange(1, H) if H > 1 and draw.often(0.2) else 0,
         "batch_first": draw.often(0.4),
         "bidirectional": draw.often(0.35),
-        "dropout": random.choice([0.3, 0.9, 1.0]) if layers > 1 and draw.often(0.25) else 0.0,
+        "dropout": random.choice([0.3, 0.9, 1.0]) if layers > 1 and not ours and draw.often(0.25) else 0.0,
     }

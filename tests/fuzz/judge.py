@@ -16,7 +16,7 @@ import fastlstm
 from tests.conftest import SMALLEST_ELEMENT, TOLERANCE, VALUES
 from tests.fuzz import differences, expected
 from tests.fuzz.case import Case
-from tests.fuzz.source import DEFINITIONS, Script, reference, script
+from tests.fuzz.source import DEFINITIONS, Script, reference, script, widened
 
 _CODE: dict[str, Any] = {"torch": torch}
 for _text in DEFINITIONS.values():
@@ -74,7 +74,7 @@ def run(case: Case, written: Script, home: Any, tell: Callable[[str], None], wid
         exec(_compiled(written.make, "make"), variables)
         if widen:
             _widen(variables, written.make)
-        before = _copies(variables)
+        before = {} if home is nn else _copies(variables)
         found.stage = "call"
         tell("call")
         exec(_compiled(written.call, "call"), variables)
@@ -228,7 +228,16 @@ def _compare_results(case: Case, ours: Outcome, theirs: Outcome) -> tuple[str, s
     kind = "gradient" if name not in VALUES else "value"
     if mine is None or other is None:
         return f"{kind} present in one: {_family(name)}", f"{off}: ours {mine is not None}, theirs {other is not None}"
-    return f"{kind}s differ", f"{off}\n{name} ours: {_head(mine)}\n{name} theirs: {_head(other)}"
+    return f"{kind}s differ", f"{off}; {name} {tuple(mine.shape)}, {_furthest(mine, other)}"
+
+
+def _furthest(ours: Tensor, theirs: Tensor) -> str:
+    """The element that is off most, or is no number in one of them."""
+    if ours.shape != theirs.shape or ours.dtype != theirs.dtype or ours.device.type != "cpu":
+        return f"theirs {tuple(theirs.shape)}, {theirs.dtype}"
+    distance = (ours - theirs).abs().masked_fill((ours == theirs) | (ours.isnan() & theirs.isnan()), 0)
+    k = int(distance.nan_to_num(nan=float("inf")).double().argmax())
+    return f"element {k}: ours {ours.flatten()[k].item()}, theirs {theirs.flatten()[k].item()} ({ours.dtype})"
 
 
 def _raised(outcome: Outcome) -> str:
@@ -241,10 +250,6 @@ def _raised(outcome: Outcome) -> str:
 
 def _family(name: str) -> str:
     return name.split("_l")[0]
-
-
-def _head(t: Tensor) -> str:
-    return f"{tuple(t.shape)} {t.dtype} {t.flatten()[:6].tolist()}"
 
 
 def _equal(a: Any, b: Any) -> bool:
@@ -294,7 +299,7 @@ def _close(case: Case, name: str, ours: Tensor | None, theirs: Tensor | None) ->
 
 def _against_wide(case: Case, ours: Outcome, theirs: Outcome, names: list[str]) -> list[str]:
     """Those of these that are further from float64 than the tolerance and than twice theirs."""
-    wide = run(case, reference(case), nn, lambda stage: None, widen=True)
+    wide = run(case, widened(case), nn, lambda stage: None, widen=True)
     if wide.error is not None:
         return names
     off = []

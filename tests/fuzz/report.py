@@ -6,16 +6,18 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 
 from tests.fuzz import workers
-from tests.fuzz.case import Case, draw
+from tests.fuzz.case import Case, Odd, draw
 from tests.fuzz.judge import Verdict, judge
+from tests.fuzz.packing import Packing
 from tests.fuzz.shrink import shrink
 from tests.fuzz.source import script
 
+SHRINKING = 120.0  # seconds, after which further failures are only named
 Tell = Callable[[str], None]
 
 
@@ -38,9 +40,24 @@ class Summary:
 
 
 def _prepare() -> None:
+    """What is imported and made at the first call of each kind, for all children."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    judge(Case(mode="grad"))  # what is imported and made at the first call
+    # torch's own keeps a traceback of each call, for a GPU that may come.
+    torch.manual_seed = torch.default_generator.manual_seed
+    rows = Packing((2, 1), 3)
+    warm = Case(mode="grad", T=2, N=2)
+    for case in (
+        warm,
+        replace(warm, form="nested", packing=rows),
+        replace(warm, form="packed", packing=replace(rows, rows=4)),
+        replace(warm, form="lengths", lengths="[2, 1]", trace=True),
+        replace(warm, way="enable", layers=2, dropout=0.5),
+        replace(warm, way="convert", dtype="complex64"),
+        replace(warm, x=Odd("meta"), attribute='layer.to("meta")'),
+        replace(warm, layer="LSTMCell", x=Odd("subclass")),
+    ):
+        judge(case)
 
 
 def collect(seed: int, count: int, seconds: float = 1e9, progress: bool = False) -> Summary:
@@ -114,12 +131,17 @@ def fuzz(seed: int, count: int, seconds: float) -> int:
     """Prints a summary and the smallest reproducer of each kind of failure; 1 where there is one."""
     start = time.monotonic()
     summary = collect(seed, count, seconds, progress=True)
+    ended = time.monotonic()
     print(f"{summary.calls} calls in {time.monotonic() - start:.0f} s, seed {seed}: ", end="")
     print(", ".join(f"{summary.kinds[kind]} {kind}" for kind in ("agreed", "raised", "listed", "failed")))
     for name, number in sorted(summary.listed.items()):
         print(f"  listed: {name}: {number}")
     for name, found in sorted(summary.failures.items(), key=lambda item: -len(item[1])):
         print(f"\n== {len(found)} times: {name}")
+        if time.monotonic() - ended > SHRINKING:
+            index, detail = found[0]
+            print(f"   python -m tests.fuzz --seed {seed} --only {index}\n   # {detail[:300]!r}")
+            continue
         for index, case in distinct(seed, found, name):
             print(f"   python -m tests.fuzz --seed {seed} --only {index}")
             _show(case)

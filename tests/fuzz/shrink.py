@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.fuzz.case import Case, Odd
 
+_DENSE = {"form": "dense", "packing": None, "lengths": "", "reset": "", "unfit": False}
 _SMALLER = {"I": (1, 2, 3), "H": (1, 2, 3), "P": (0, 1), "T": (1, 2, 3), "N": (None, 1, 2, 3), "layers": (1, 2)}
 
 
@@ -16,8 +17,8 @@ def shrink(case: Case, fails: Callable[[Case], bool]) -> Case:
         before = case
         for name in (field.name for field in fields(Case)):
             for smaller in _candidates(case, name, getattr(plain, name)):
-                tried = replace(case, **{name: smaller})
-                if _consistent(tried) and fails(tried):
+                tried = replace(case, **(_DENSE if name == "form" else {name: smaller}))
+                if _consistent(tried, case) and fails(tried):
                     case = tried
                     break
         if case == before:
@@ -45,11 +46,15 @@ def _candidates(case: Case, name: str, plain: Any) -> list[Any]:
     return [plain]
 
 
-def _consistent(case: Case) -> bool:
+def _consistent(case: Case, before: Case) -> bool:
+    """Whether the parts of the case still belong together."""
     if case.P and case.P >= case.H:
         return False
     if any(w not in case.parameters for w in (*case.weights, *case.frozen)):
         return False
     if case.form in ("packed", "built", "nested"):
-        return case.packing is not None and case.N is not None
-    return case.packing is None and (case.form == "lengths") == bool(case.lengths or case.reset)
+        return case.packing is not None and (case.N, case.T) == (before.N, before.T)
+    if case.form == "lengths":
+        same = (case.N, case.T, case.batch_first) == (before.N, before.T, before.batch_first)
+        return same and bool(case.lengths or case.reset)
+    return True

@@ -52,6 +52,12 @@ def reference(case: Case) -> Script:
     return Script(make, _call(case, theirs=True), _backward(case))
 
 
+def widened(case: Case) -> Script:
+    """The reference for a run in float64, from the same cotangents."""
+    made = reference(case)
+    return made._replace(backward=made.backward.replace("dtype=t.dtype)", f"dtype=torch.{case.dtype}).to(t.dtype)"))
+
+
 def _arguments(case: Case) -> str:
     said = f"{case.I}, {case.H}"
     if case.layer == "LSTM" and case.layers != 1:
@@ -190,11 +196,12 @@ def _backward(case: Case) -> str:
         return ""
     names = ("output", "h_n", "c_n") if case.layer == "LSTM" else ("h_n", "c_n")
     used = [names[k] for k in case.used if k < len(names)] or ["h_n"]
-    given = ", ".join(used)
+    results = ", ".join(used)
     return "\n".join(
         [
             f"torch.manual_seed({case.seed + 2})",
-            f"used = [t for t in ({given},) if t.requires_grad]",
-            f"torch.autograd.backward(used, [{_COTANGENTS[case.cotangents]} for t in used])",
+            f"pairs = [(t, {_COTANGENTS[case.cotangents]}) for t in ({results},)]",
+            "pairs = [(t, dt) for t, dt in pairs if t.requires_grad]",
+            "torch.autograd.backward([t for t, _ in pairs], [dt for _, dt in pairs])",
         ]
     )
