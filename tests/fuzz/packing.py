@@ -84,7 +84,9 @@ def _wrong_sizes(random: Random, steps: list[int]) -> tuple[str, int]:
         [*reversed(steps)],
         [*steps[:k], big, *steps[k + 1 :]],
         [big] * random.choice([1, 2, 16]),
-        [2**60 + 2**16] * 16,
+        [2**60 + 2] * 16,
+        [2**61 + 3] * 8,
+        [2**63 - 1, 2**63 - 1, 2 + rows],
         [-1, *steps],
         [*steps[:k], -steps[k], *steps[k + 1 :]],
         [0],
@@ -92,7 +94,7 @@ def _wrong_sizes(random: Random, steps: list[int]) -> tuple[str, int]:
     ]
     if random.random() < 0.7:
         chosen = random.choice(other)
-        fitting = sum(chosen)
+        fitting = sum(chosen) % 2**64  # as a sum that overflows comes out
         if 0 <= fitting <= 200 and random.random() < 0.5:
             rows = fitting  # the sum is right, only the order is not
         return f"torch.tensor({chosen})", rows
@@ -164,10 +166,12 @@ def draw_segments(random: Random, T: int, N: int | None, batch_first: bool, wron
         made["reset"] = random.choice([drawn, drawn, turned, f"({drawn}).expand({shape})"])
     if wrong:
         made["unfit"] = True
-        if which != "reset":
+        if which != "reset" and lengths != []:
             made["lengths"] = random.choice(_wrong_lengths(lengths, T))
-        else:
+        elif which == "reset":
             made["reset"] = random.choice(_wrong_resets(shape))
+        else:
+            made["unfit"] = False
     return made
 
 

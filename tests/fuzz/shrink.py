@@ -56,5 +56,6 @@ def _consistent(case: Case, before: Case) -> bool:
         return case.packing is not None and (case.N, case.T) == (before.N, before.T)
     if case.form == "lengths":
         same = (case.N, case.T, case.batch_first) == (before.N, before.T, before.batch_first)
+        same = same and (not case.unfit or (case.lengths, case.reset) == (before.lengths, before.reset))
         return same and bool(case.lengths or case.reset)
     return True
