@@ -29,6 +29,7 @@ struct Sizes {
     Index* const fields[] = {&I, &H, &P, &layers, &D, &bias};
     for (std::size_t k = 0; k < 6; ++k)
       *fields[k] = PyLong_AsLongLong(PyList_GET_ITEM(numbers.ptr(), static_cast<Py_ssize_t>(k)));
+    if (PyErr_Occurred() != nullptr) throw nb::python_error();
   }
   Index out() const { return P > 0 ? P : H; }
 };
@@ -44,7 +45,7 @@ bool read_weights(const Sizes& sizes, const DType& dtype, PyObject* names, PyObj
     PyObject* const parameter = PyDict_GetItemWithError(parameters, PyTuple_GET_ITEM(names, next++));
     if (parameter == nullptr) return false;
     const auto t = view(parameter, dtype);
-    if (!t || !is_dense(*t, shape)) return false;
+    if (!t || !is_dense(*t, shape) || is_negated(parameter)) return false;
     to = {t->data, dtype.element};
     held.push_back(nb::borrow(parameter));
     return true;
@@ -209,10 +210,12 @@ nb::object read(const nb::list& numbers, const nb::tuple& names, const nb::dict&
 }
 
 nb::object infer(const nb::list& numbers, const nb::tuple& names, const nb::dict& parameters, nb::handle input, nb::handle hx,
-                 bool batch_first, int threads, nb::handle lengths, nb::handle reset) {
+                 nb::handle batch_first, int threads, nb::handle lengths, nb::handle reset) {
+  const int swapped = PyObject_IsTrue(batch_first.ptr());  // as nn.LSTM takes any flag
+  if (swapped < 0) throw nb::python_error();
   return read(numbers, names, parameters, input,
               [&](const Sizes& sizes, const DType& dtype, const dlpack::Tensor& x, auto& weights) {
-                return layer(sizes, dtype, x, hx.ptr(), weights, batch_first, threads, lengths.ptr(), reset.ptr());
+                return layer(sizes, dtype, x, hx.ptr(), weights, swapped != 0, threads, lengths.ptr(), reset.ptr());
               });
 }
 
@@ -227,7 +230,7 @@ nb::object infer_cell(const nb::list& numbers, const nb::tuple& names, const nb:
 }  // namespace
 
 void define_infer(nb::module_& m) {
-  m.def("infer", infer, "sizes"_a, "names"_a, "parameters"_a, "input"_a.none(), "hx"_a.none(), "batch_first"_a, "threads"_a,
-        "lengths"_a.none() = nb::none(), "reset"_a.none() = nb::none());
+  m.def("infer", infer, "sizes"_a, "names"_a, "parameters"_a, "input"_a.none(), "hx"_a.none(), "batch_first"_a.none(),
+        "threads"_a, "lengths"_a.none() = nb::none(), "reset"_a.none() = nb::none());
   m.def("infer_cell", infer_cell, "sizes"_a, "names"_a, "parameters"_a, "input"_a.none(), "hx"_a.none(), "threads"_a);
 }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <iterator>
 #include <memory>
 #include <stdexcept>
@@ -83,7 +84,9 @@ constexpr std::size_t kLarge = std::size_t{512} << 10;
 
 std::size_t bytes_of(const DType& dtype, const Index* shape, std::size_t dimensions) {
   std::size_t bytes = dtype.bits / 8;
-  for (std::size_t k = 0; k < dimensions; ++k) bytes *= static_cast<std::size_t>(shape[k]);
+  for (std::size_t k = 0; k < dimensions; ++k)
+    if (__builtin_mul_overflow(bytes, static_cast<std::size_t>(shape[k]), &bytes) || bytes > PTRDIFF_MAX)
+      throw std::runtime_error("a tensor of more bytes than can be counted");
   return bytes;
 }
 
@@ -130,6 +133,11 @@ std::optional<dlpack::Tensor> view(PyObject* object) {
     return {};
   }
   if (t.device.type != dlpack::kCPU || t.dtype.lanes != 1 || t.data == nullptr || t.byte_offset != 0) return {};
+  // Where a storage was freed, an address is the tensor's offset in it: nothing lies so low, not even a program at a fixed
+  // address.
+  constexpr std::uintptr_t lowest = std::uintptr_t{4} << 20;
+  if (reinterpret_cast<std::uintptr_t>(t.data) < lowest) return {};
+  if (t.dtype.bits >= 8 && reinterpret_cast<std::uintptr_t>(t.data) % (t.dtype.bits / 8) != 0) return {};
   return t;
 }
 

@@ -31,7 +31,7 @@ const DType& dtype_named(const std::string& name);
 // Whether `use_torch` has found a table: nothing else here may be called before.
 bool known();
 
-// A plain tensor of the CPU with memory: its view. Anything else: nothing.
+// A plain tensor of the CPU with memory, aligned as its elements are: its view. Anything else: nothing.
 std::optional<dlpack::Tensor> view(PyObject* object);
 
 // The same, of one dtype.

@@ -54,7 +54,7 @@ std::vector<Index> sort_by_count(const std::vector<Element>& from, std::vector<E
 
 }  // namespace
 
-Segments::Segments(Index T, Index N, const Index* lengths, const Resets& resets) : T_(T), N_(N) {
+Segments::Segments(Index T, Index N, const Index* lengths, const Resets& resets) : T_(T), N_(N), whole_(T > 0) {
   std::vector<Segment> found;
   std::vector<Index> open(static_cast<std::size_t>(N), -1);  // each row's last segment so far
   std::vector<Index> length(static_cast<std::size_t>(N), T);

@@ -209,7 +209,7 @@ def infer(
     parameters: Mapping[str, Tensor | None],
     input: Any,  # (T, N, I), (N, T, I) with batch_first, or (T, I)
     hx: Any,  # (h_0, c_0) or None
-    batch_first: bool,
+    batch_first: Any,
     threads: int,
     lengths: Any = None,  # (N) of int64, or None
     reset: Any = None,  # bool, of the sizes of input but its features, or None

@@ -4,15 +4,14 @@ The metadata key "fastlstm" holds {"format": 1, "class": "LSTM" or "LSTMCell", "
 parameters under torch's names.
 """
 
-import errno
 import json
 import os
-import stat
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from fastlstm.files import held, replace
 from fastlstm.weights import Sizes, cell_shapes, count_arrays, named_shapes
 
 _KEY = "fastlstm"
@@ -32,20 +31,18 @@ _ARGUMENTS: dict[str, dict[str, type]] = {
 _DTYPES = {"F16", "BF16", "F32", "F64"}
 
 
-def save(lstm: Any, path: str | os.PathLike[str]) -> None:
+def save(lstm: Any, path: str | bytes | os.PathLike[Any]) -> None:
     """Writes a fastlstm.LSTM or LSTMCell, an nn.LSTM or nn.LSTMCell to `path`, for `load` and the NumPy runtime.
 
+    The file is replaced whole, or not at all: a process that is killed, or finds the disk full, leaves what was there.
     Parameters that are computed (parametrize, weight_norm, pruning) are written as the values they have now. Raises
     TypeError for any other module, ValueError for a dtype that is not float16, bfloat16, float32 or float64, for several
-    dtypes and for parameters that are sharded over processes, FileNotFoundError where the folder does not exist.
+    dtypes and for parameters that are sharded over processes; OSError where something stands at `path` that is neither a
+    regular file nor a link to one (IsADirectoryError: a folder), FileNotFoundError where the folder does not exist, and
+    another OSError where it can't be written.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save as serialized
 
-    folder = Path(path).parent
-    if not folder.exists():  # safetensors would name a file of its own
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
-    if Path(path).is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     kind = _kind(type(lstm))
     arguments = {name: as_type(getattr(lstm, name)) for name, as_type in _ARGUMENTS[kind].items()}
     shapes = _shapes(kind, arguments)
@@ -56,25 +53,17 @@ def save(lstm: Any, path: str | os.PathLike[str]) -> None:
                 f"a checkpoint holds whole parameters, but {name} is sharded over processes: gather them with "
                 "torch.distributed.checkpoint.state_dict.get_model_state_dict, and save a layer that has loaded them"
             )
-    # A copy of each: safetensors refuses two names for one storage (tied weights).
-    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in values.items()}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in values.items()}
+    if len({tensor.untyped_storage().data_ptr() for tensor in tensors.values()}) < len(tensors):
+        # Tied weights, or views of one flat tensor: safetensors refuses two names for one storage.
+        tensors = {name: tensor.clone() for name, tensor in tensors.items()}
     if any(not t.is_floating_point() for t in tensors.values()):
         raise ValueError("a checkpoint holds float16, bfloat16, float32 or float64 parameters")
     dtypes = {str(t.dtype) for t in tensors.values()}
     if len(dtypes) > 1:
         raise ValueError(f"a checkpoint holds parameters of one dtype, got {', '.join(sorted(dtypes))}")
     metadata = {_KEY: json.dumps({"format": 1, "class": kind, "arguments": arguments})}
-    file = Path(os.path.realpath(path))  # or a link would be replaced
-    made = not file.exists()
-    file.touch()
-    mode = stat.S_IMODE(file.stat().st_mode)  # safetensors writes a file that is its owner's alone, and puts it here
-    try:
-        save_file(tensors, file, metadata)
-    except BaseException:
-        if made:
-            file.unlink(missing_ok=True)
-        raise
-    file.chmod(mode)
+    replace(str(Path(os.fsdecode(path))), serialized(tensors, metadata))
 
 
 def _kind(module: type) -> str:
@@ -84,22 +73,24 @@ def _kind(module: type) -> str:
     raise TypeError(f"expected an LSTM or LSTMCell of fastlstm or torch.nn, got {module.__name__}")
 
 
-def read(path: str | os.PathLike[str], framework: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
+def read(path: str | bytes | os.PathLike[Any], framework: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """The class, the constructor's arguments and the tensors of a checkpoint, those of `framework`: 'pt' or 'np'.
 
-    Raises FileNotFoundError, or ValueError where the file is no checkpoint of ours or contradicts itself. The header
-    alone is read to find that out: no size in it is believed before the tensors in the file have been seen to match.
+    Raises FileNotFoundError, another OSError where there is no regular file but something else (IsADirectoryError: a
+    folder), or ValueError where the file is no checkpoint of ours or contradicts itself. The header alone is read to find
+    that out: no size in it is believed before the tensors in the file have been seen to match.
     """
+    path = os.fsdecode(path)
     try:
-        with safe_open(path, framework=framework) as file:
+        with held(path) as name, safe_open(name, framework=framework) as file:
             kind, arguments = _described(file.metadata() or {})
             names = list(file.keys())
             _compare(kind, arguments, {name: file.get_slice(name) for name in names})
             return kind, arguments, {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
-        raise ValueError(f"{os.fspath(path)} is not a safetensors file: {error}") from error
+        raise ValueError(f"{path} is not a safetensors file: {error}") from error
     except ValueError as error:
-        raise ValueError(f"{os.fspath(path)} is not a fastlstm checkpoint: {error}") from error
+        raise ValueError(f"{path} is not a fastlstm checkpoint: {error}") from error
 
 
 def _described(metadata: dict[str, str]) -> tuple[str, dict[str, Any]]:

@@ -15,7 +15,9 @@ def condition(figure: float) -> Condition:
     def measure(track):
         return [Reading(f"point {k}", "train", {"ours, µs": figure * k, "ratio": 0.5}) for k in track([1, 2])]
 
-    return Condition(measure, lambda readings: Verdict(readings[-1].values["ours, µs"], 3, "x", "the last one"))
+    return Condition(
+        measure, lambda readings: Verdict(readings[-1].values["ours, µs"], 3, "x", "the last one"), minutes=2
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +38,8 @@ def test_one_that_holds():
     result = conditions("small")
     assert result.exit_code == 0, result.output
     assert "small holds: the last one: 2.00x, line 3.00x" in result.stdout
+    assert "about 2 minutes on two idle cores: small 2\n" in result.stdout
+    assert "small ━" in result.stderr  # how far it is: stdout may be a file
     assert "point 1" in result.stdout
     assert "large" not in result.stdout
 
@@ -45,6 +49,7 @@ def test_all_are_measured_and_written_and_one_that_does_not_hold_shows_in_the_st
     result = conditions("--csv", str(file))
     assert result.exit_code == 1, result.output
     assert "small holds" in result.stdout
+    assert "about 4 minutes on two idle cores: small 2, large 2\n" in result.stdout
     assert "large does not hold: the last one: 800.00x, line 3.00x" in result.stdout
     rows = list(csv.DictReader(file.read_text().splitlines()))
     assert [(row["condition"], row["at"], row["mode"], row["figure"], row["value"]) for row in rows] == [
@@ -77,6 +82,7 @@ def test_every_condition_is_named_where_one_looks_for_it(monkeypatch):
     page = (root / "benchmarks" / "README.md").read_text()
     said = conditions("--help").output
     assert len(CONDITIONS) == 5
+    assert all(condition.minutes > 0 for condition in CONDITIONS.values())
     for name in CONDITIONS:
         assert name in said
         assert f"| {name} |" in page

@@ -1,6 +1,7 @@
 """Packages as they are on PyPI, with their nn.LSTM on the engine: the same results, and how long they take.
 
-`hold` runs one thing a package does three ways: as it is, within `fastlstm.enabled()`, and after `fastlstm.convert(model)`.
+`hold` runs one thing a package does as it is, within `fastlstm.enabled()`, after `fastlstm.convert(model)`, and after
+`fastlstm.convert(model, keep_type=True)`.
 Not a part of `make test`: `make test-ecosystem` installs the packages. A missing package is an error.
 """
 
@@ -47,8 +48,8 @@ def _assert_same(found: Results, expected: Results) -> None:
 
 
 @contextmanager
-def _converted(model: nn.Module) -> Iterator[None]:
-    report = fastlstm.convert(model)
+def _converted(model: nn.Module, keep_type: bool) -> Iterator[None]:
+    report = fastlstm.convert(model, keep_type=keep_type)
     assert report.changed, str(report)
     try:
         yield
@@ -62,7 +63,7 @@ def _counting() -> Iterator[list[int]]:
     counted: list[int] = []
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("autograd", "lstm", "adopt.enabling"):
+        for module in ("autograd", "lstm", "cell", "adopt.enabling", "adopt.keeping"):
             patch.setattr(sys.modules[f"fastlstm.torch.{module}"], "_engine", CountingEngine(counted))
         yield counted
 
@@ -70,15 +71,17 @@ def _counting() -> Iterator[list[int]]:
 def hold(package: str, what: str, model: nn.Module, run: Callable[[], Results], *, converts: bool = True) -> None:
     """Every way gives the results of `run` as it is; a line with the time ratios is printed at the end.
 
-    converts=False: the package's layer is one that `convert` leaves alone, with a reason if it is an nn.LSTM.
+    converts=False: the package's layer is one that `convert` leaves alone, with a reason; keep_type takes every nn.LSTM.
     """
     ways: dict[str, Callable[[], AbstractContextManager[None]]] = {"torch": nullcontext, "enable": fastlstm.enabled}
     if converts:
-        ways["convert"] = lambda: _converted(model)
+        ways["convert"] = lambda: _converted(model, keep_type=False)
     else:
         report = fastlstm.convert(model)
         assert not report.changed
-        assert bool(report.left) == any(isinstance(module, nn.LSTM) for module in model.modules())
+        assert report.left
+    if any(isinstance(module, nn.LSTM) for module in model.modules()):
+        ways["keep_type"] = lambda: _converted(model, keep_type=True)
     expected = run()
     for way, entered in ways.items():
         with entered(), _counting() as counted:

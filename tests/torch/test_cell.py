@@ -333,6 +333,15 @@ def test_a_clear_refusal_where_nn_lstm_cell_complains_rawly(name):
     assert "mat1" not in message
 
 
+@pytest.mark.parametrize("grad", [True, False], ids=["grad", "no_grad"])
+def test_as_many_states_as_units_for_an_unbatched_input(grad):
+    """nn.LSTMCell reads outside its arrays here."""
+    with torch.set_grad_enabled(grad):
+        kind, message = outcome(lambda: LSTMCell(I, H)(zeros(I), (zeros(H, H), zeros(H, H))))
+    assert kind is RuntimeError
+    assert all(word in message for word in ("2D", "3D", f"({H},)")), message
+
+
 @pytest.mark.parametrize("hx", [(None, None), zeros(N, H), 3], ids=["Nones", "a tensor", "a number"])
 def test_states_that_are_no_pair_of_tensors_are_refused(hx):
     assert outcome(lambda: nn.LSTMCell(I, H)(zeros(N, I), hx))[0] is not None

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
 import fastlstm
-from fastlstm import LSTM
+from fastlstm import LSTM, LSTMCell
 from tests.conftest import assert_bits, draw, evaluate, outcome
 
 
@@ -95,6 +95,81 @@ def test_revert_gives_torchs_bits_back(options):
     assert set(vars(lstm)) == attributes
     assert lstm._flat_weights[1] is lstm.weight_hh_l0
     assert_bits(evaluate(lstm, call), before)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_cells_convert_and_revert(bias):
+    class Own(nn.LSTMCell):
+        pass
+
+    model = nn.ModuleDict({"cell": nn.LSTMCell(3, 4, bias), "own": Own(3, 4)})
+    cell, said, keys = model["cell"], repr(model), list(model.state_dict())
+    attributes, parameters = set(vars(cell)), list(model.parameters())
+    x, hx = torch.randn(2, 3), (torch.randn(2, 4), torch.randn(2, 4))
+
+    def run():
+        h, c = cell(x, hx)
+        return [h, c, *torch.autograd.grad(h.sum() + c.sum(), list(cell.parameters()))]
+
+    before = run()
+    report = fastlstm.convert(model)
+    assert report.changed == ["cell"]
+    assert report.left == {"own": "a subclass, Own, whose forward may be its own"}
+    assert type(cell) is LSTMCell
+    assert (repr(model), list(model.state_dict())) == (said, keys)
+    torch.testing.assert_close(run(), before)
+    assert set(vars(cell)) == set(vars(LSTMCell(3, 4, bias)))
+    assert fastlstm.revert(model).changed == ["cell"]
+    assert type(cell) is nn.LSTMCell
+    assert set(vars(cell)) == attributes
+    assert all(a is b for a, b in zip(model.parameters(), parameters, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(run(), before, strict=True))
+
+
+class Asks(nn.Module):
+    """Asks for the types of what it holds, in each way there is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(3, 4)
+        self.inner = nn.ModuleDict({"cell": nn.LSTMCell(3, 4), "gru": nn.GRU(3, 4)})
+
+    @staticmethod
+    def is_recurrent(module: nn.Module) -> bool:
+        return isinstance(module, (nn.LSTM, nn.GRU))
+
+    def again(self) -> bool:
+        return self.lstm.__class__ is nn.LSTM
+
+    @property
+    def cells(self) -> list[nn.Module]:
+        return [m for m in self.modules() if type(m) is nn.LSTMCell]
+
+
+class Holds(nn.Module):
+    """Names the type, and asks for others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(3, 4)
+        assert not isinstance(self.lstm, nn.GRU | LSTM)
+        assert type(self.lstm) is not nn.LSTMCell
+
+
+def test_who_asks_for_the_type_is_named():
+    model = nn.Sequential(Asks(), Holds(), nn.LSTM(3, 4))
+    report = fastlstm.convert(model)
+    assert report.changed == ["0.lstm", "0.inner.cell", "1.lstm", "2"]
+    assert report.asked == {"0.lstm": "Asks.is_recurrent, Asks.again", "0.inner.cell": "Asks.cells"}
+    said = "asked for its type, which keep_type=True leaves as it is"
+    assert str(report).splitlines() == [
+        f"0.lstm: changed; Asks.is_recurrent, Asks.again {said}",
+        f"0.inner.cell: changed; Asks.cells {said}",
+        "1.lstm: changed",
+        "2: changed",
+    ]
+    assert not fastlstm.revert(model).asked
+    assert not fastlstm.convert(model, keep_type=True).asked
 
 
 def test_layers_written_as_ours_revert_too():

@@ -166,3 +166,49 @@ def test_a_step_at_a_time_is_the_whole_sequence(layer):
         steps.append(step)
     torch.testing.assert_close(torch.cat(steps), whole)
     torch.testing.assert_close(state, (h_n, c_n))
+
+
+@pytest.mark.parametrize("grad", [True, False], ids=["grad", "no_grad"])
+@pytest.mark.parametrize(
+    "options", [{}, {"num_layers": 2, "bidirectional": True, "proj_size": 2}, {"dropout": 0.5, "num_layers": 2}]
+)
+def test_no_step_but_lengths_that_say_so(options, grad, compiler):
+    """Empty output, the initial states, and their gradients; without lengths it raises as nn.LSTM does."""
+    lstm = LSTM(3, 4, **options)
+    k, P = lstm.num_layers * (1 + lstm.bidirectional), lstm.proj_size or 4
+    width = P * (1 + lstm.bidirectional)
+
+    def runs(x: Tensor, hx: tuple[Tensor, Tensor] | None, batch: tuple[int, ...], **more: object) -> None:
+        with torch.set_grad_enabled(grad):
+            output, (h_n, c_n) = lstm(x, hx, **more)
+            traced = lstm.trace(x, hx, **more)
+        assert output.shape[-1] == width
+        assert output.numel() == traced.output.numel() == traced.layers[0][0].f.numel() == 0
+        assert h_n.shape == (k, *batch, P)
+        assert c_n.shape == (k, *batch, 4)
+        for mine, initial in ((h_n, 0), (c_n, 1), (traced.h_n, 0), (traced.c_n, 1)):
+            assert torch.equal(mine, torch.zeros_like(mine) if hx is None else hx[initial])
+        if grad and hx is not None:
+            found = torch.autograd.grad(h_n.sum() + 2 * c_n.sum(), (*hx, x, *lstm.parameters()), allow_unused=True)
+            assert torch.equal(found[0], torch.ones_like(hx[0]))
+            assert torch.equal(found[1], torch.full_like(hx[1], 2))
+            assert all(d is None or not d.any() for d in found[2:])
+
+    for batch in ((2,), ()):
+        hx = (torch.randn(k, *batch, P, requires_grad=True), torch.randn(k, *batch, 4, requires_grad=True))
+        for given in (None, hx):
+            x = torch.zeros(0, *batch, 3, requires_grad=True)
+            lengths = torch.zeros(batch, dtype=torch.int64)
+            runs(x, given, batch, lengths=lengths)
+            runs(x, given, batch, lengths=lengths, reset=torch.zeros(0, *batch, dtype=torch.bool))
+    with pytest.raises(RuntimeError, match="sequence length to be larger than 0"):
+        lstm(torch.zeros(0, 2, 3))
+    with pytest.raises(RuntimeError, match="sequence length to be larger than 0"):
+        lstm(torch.zeros(0, 2, 3), reset=torch.zeros(0, 2, dtype=torch.bool))
+    with pytest.raises(ValueError, match="from 0 to L = 0"):
+        lstm(torch.zeros(0, 2, 3), lengths=[0, 1])
+    lstm.batch_first = True
+    assert lstm(torch.zeros(2, 0, 3), lengths=[0, 0])[0].shape == (2, 0, width)
+    compiled = torch.compile(lstm, backend="eager", fullgraph=True)
+    with torch.set_grad_enabled(grad):
+        assert compiled(torch.zeros(2, 0, 3), lengths=torch.tensor([0, 0]))[0].shape == (2, 0, width)

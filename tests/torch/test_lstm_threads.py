@@ -95,6 +95,43 @@ def test_eight_python_threads_call_one_module(engine_threads):
     assert not wrong
 
 
+def test_two_threads_in_one_graph_have_its_gradients_or_an_error():
+    """The first to be done may not give away what the other still reads, nor may a later call of the layer have it."""
+    lstm = LSTM(64, 128)
+    x = torch.randn(400, 16, 64, requires_grad=True)
+    wanted = [x, *lstm.parameters()]
+    output = lstm(x)[0]
+    expected = torch.autograd.grad(output.sum(), wanted, retain_graph=True)
+    took = time.perf_counter()
+    torch.autograd.grad(output.sum(), wanted, retain_graph=True)
+    took = time.perf_counter() - took
+    wrong: list[str] = []
+
+    def backward(total: Tensor, delay: float) -> None:
+        time.sleep(delay)
+        try:
+            found = torch.autograd.grad(total, wanted)
+        except RuntimeError as error:  # as torch says it
+            if "second time" not in str(error):
+                wrong.append(str(error))
+            return
+        with torch.no_grad():
+            lstm(x)
+        lstm(x)[0].sum().backward()  # has the memory that is free now
+        if not all(torch.equal(a, b) for a, b in zip(found, expected, strict=True)):
+            wrong.append(f"gradients after {delay}")
+
+    for share in (0.0, 0.2, 0.3, 0.5, 0.7):
+        total = lstm(x)[0].sum()
+        workers = [threading.Thread(target=backward, args=(total, k * share * took), daemon=True) for k in range(2)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(120)
+        assert not any(worker.is_alive() for worker in workers)
+    assert not wrong
+
+
 def test_the_gil_is_released_during_a_call():
     """Another Python thread goes on while a long call runs: its longest stop is no match for the call."""
     lstm = LSTM(64, 256)

@@ -26,7 +26,7 @@ class Problem {
   std::int64_t T, N, I, H, P, layers, D;
 
   // batch_sizes: T numbers, non-increasing, the first is N; empty: dense. Throws std::invalid_argument on sizes that make no
-  // sense.
+  // sense, std::runtime_error on such whose products no std::int64_t holds.
   Problem(std::int64_t T, std::int64_t N, std::int64_t I, std::int64_t H, std::int64_t P, std::int64_t layers, std::int64_t D,
           const std::vector<std::int64_t>& batch_sizes = {});
 
@@ -62,7 +62,7 @@ class Segments {
   // that is not from 0 to T.
   Segments(std::int64_t T, std::int64_t N, const std::int64_t* lengths, const Resets& resets);
 
-  bool whole() const { return whole_; }          // every row is one segment of T steps: the batch is a rectangle after all
+  bool whole() const { return whole_; }          // every row is one segment of T > 0 steps: the batch is a rectangle after all
   bool empty() const { return empty_; }          // any row has no step
   std::int64_t steps() const { return steps_; }  // of all rows together: the rows of the packed batch
   std::int64_t count() const { return static_cast<std::int64_t>(segments_.size()); }
@@ -90,7 +90,7 @@ class Segments {
   std::int64_t T_;
   std::int64_t N_;
   std::int64_t steps_ = 0;
-  bool whole_ = true;
+  bool whole_;
   bool empty_ = false;
   std::vector<Segment> segments_;
   std::vector<std::int64_t> batch_sizes_;

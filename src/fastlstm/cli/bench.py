@@ -1,30 +1,35 @@
 """`fastlstm bench`: fastlstm.LSTM and the engines people use over a grid of sizes, in turn in one process."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import track
 
-from fastlstm.cli.needs import needs, needs_folder_of
+from fastlstm.cli.needs import needs, needs_file, needs_picture
+from fastlstm.cli.output import output, progress, show
 
 if TYPE_CHECKING:
     from fastlstm.bench.grids import Grid
     from fastlstm.bench.peers import Peer
+
+MOST_THREADS = max(256, 2 * (os.cpu_count() or 1))  # OpenMP ends the process where the system gives it no more
 
 
 def bench(
     peers: Annotated[str, typer.Option(help="Of torch, onnxruntime, openvino and jax, with commas between.")] = "torch",
     grid: Annotated[str, typer.Option(help="The sizes: people, ragged, proj, float64, bfloat16 or models.")] = "people",
     train: Annotated[bool, typer.Option("--train", help="Forward and backward in place of inference.")] = False,
-    threads: Annotated[int | None, typer.Option(min=1, help="For every engine; left out: torch's choice.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=MOST_THREADS, help="For every engine; left out: torch's choice.")
+    ] = None,
     csv_file: Annotated[Path | None, typer.Option("--csv", help="Write every measurement to this file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the ratios into this file (PNG, SVG or PDF).")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer, shorter bursts; leave out the large points.")] = False,
 ) -> None:
-    """Time fastlstm.LSTM against other engines over a grid of sizes, after comparing what they compute."""
+    """Time fastlstm.LSTM against other engines. Over a grid of sizes, after comparing what they compute."""
     needs("torch")
     from fastlstm.bench import measure
     from fastlstm.bench.contender import give
@@ -38,25 +43,25 @@ def bench(
     against = chosen_peers(peers, chosen, train)
     packages = list(dict.fromkeys(package for peer in against for package in peer.packages))
     needs(*packages, *(["matplotlib"] if plot is not None else []))
-    needs_folder_of(csv_file, "--csv")
-    needs_folder_of(plot, "--plot")
+    needs_file(csv_file, "--csv")
+    needs_picture(plot, "--plot")
     threads = measure.set_threads(threads)  # before a peer starts: each takes its number from torch
     prepare = {peer.label: peer.prepare for peer in against}
     points, schedule = chosen.points, measure.FULL
     if quick:
         points, schedule = quick_ones(points), measure.QUICK
 
-    console = Console()
-    floor = measure_floor(points[0].dtype)
-    rows = [
-        measure.measure(point, chosen.contenders(give(point), train, prepare), schedule)
-        for point in track(points, "Measuring", console=console)
-    ]
     where = host(threads, packages)
     mode = "training (forward + backward)" if train else "inference"
     said = ", ".join(f"{name} {value}" for name, value in where.items())
+    console = output()
     console.print(f"{mode}, {points[0].dtype}, {said}", highlight=False)
-    console.print(table(rows, floor, chosen.extras))
+    floor = measure_floor(points[0].dtype)
+    rows = [
+        measure.measure(point, chosen.contenders(give(point), train, prepare), schedule)
+        for point in track(points, "Measuring", console=progress())
+    ]
+    show(console, table(rows, floor, chosen.extras))
     console.print(
         f"floor: torch.mm {floor.flops / 1e9:.0f} GFLOP/s, copy {floor.bandwidth / 1e9:.1f} GB/s", highlight=False
     )

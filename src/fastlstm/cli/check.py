@@ -15,11 +15,11 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from fastlstm.cli.needs import needs
+from fastlstm.cli.output import output, progress, show
 
 if TYPE_CHECKING:
     import torch
@@ -203,14 +203,16 @@ def tolerance(name: str, dtype: str) -> float:
 
 
 def check(
-    count: Annotated[int, typer.Option(min=1, help="How many random configurations.")] = 300,
+    count: Annotated[int, typer.Option(min=1, max=10**9, help="How many random configurations.")] = 300,
     seed: Annotated[int, typer.Option(help="Which ones.")] = 0,
 ) -> None:
-    """Compare this machine's engine with nn.LSTM; exit with status 1 if any result is over its tolerance."""
+    """Compare this machine's engine with nn.LSTM. Exit with status 1 if any result is over its tolerance."""
     needs("torch")
     worst: dict[tuple[str, str], Worst] = {}
-    console = Console()
-    for configuration in track(configurations(count, seed), "Comparing with nn.LSTM", total=count, console=console):
+    console = output()
+    console.print(f"{count} configurations, {engine_in_use()}, against nn.LSTM in float64", highlight=False)
+    drawn = configurations(count, seed)
+    for configuration in track(drawn, "Comparing with nn.LSTM", total=count, console=progress()):
         for name, (error, nn_error) in measure(configuration).items():
             key = (configuration.dtype, name)
             before = worst.get(key, Worst(-1.0, "", -1.0))
@@ -224,9 +226,8 @@ def check(
         limit = f"{tolerance(name, dtype):.0e}"
         own = "-" if dtype == "float64" else f"{entry.nn_error:.1e}"  # there it is compared with itself
         table.add_row(dtype, name, f"{entry.error:.1e}", limit, own, verdict)
-    console.print(f"{count} configurations, {engine_in_use()}, against nn.LSTM in float64", highlight=False)
     console.print("values: largest absolute error; gradients: norm of the error over the norm", highlight=False)
-    console.print(table)
+    show(console, table)
     for (dtype, name), entry in over.items():
         console.print(f"[red]over[/red]: {dtype} {name}: {entry.error:.1e} at {entry.where}", highlight=False)
     raise typer.Exit(1 if over else 0)

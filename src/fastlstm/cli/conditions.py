@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import track
 
 from fastlstm.cli.bench import command
-from fastlstm.cli.needs import needs, needs_folder_of
+from fastlstm.cli.needs import needs, needs_file
+from fastlstm.cli.output import output, progress, show
 
 
 def conditions(
@@ -21,7 +21,7 @@ def conditions(
     ] = None,
     csv_file: Annotated[Path | None, typer.Option("--csv", help="Write every reading to this file.")] = None,
 ) -> None:
-    """Measure start, memory, and speed under load and with default threads; exit with status 1 if a line isn't held."""
+    """Measure start, memory, and speed under load. And with default threads; exit with status 1 if a line isn't held."""
     needs("torch")
     import torch
 
@@ -34,17 +34,19 @@ def conditions(
     unknown = [name for name in names if name not in known]
     if unknown:
         raise typer.BadParameter(f"there is no condition {unknown[0]!r} on this system, but {', '.join(known)}")
+    needs_file(csv_file, "--csv")
 
-    needs_folder_of(csv_file, "--csv")
-
-    console = Console()
+    console, shown = output(), progress()
     where = host(torch.get_num_threads())
     console.print(", ".join(f"{name} {value}" for name, value in where.items()), highlight=False)
+    expected = {name: CONDITIONS[name].minutes for name in names}
+    each = ", ".join(f"{name} {minutes}" for name, minutes in expected.items())
+    console.print(f"about {sum(expected.values())} minutes on two idle cores: {each}", highlight=False)
     taken, verdicts = {}, []
     for name in names:
-        readings = CONDITIONS[name].measure(partial(track, description=name, console=console))
+        readings = CONDITIONS[name].measure(partial(track, description=name, console=shown))
         verdict = CONDITIONS[name].judge(readings)
-        console.print(table(readings))
+        show(console, table(readings))
         console.print(f"{name} {verdict}\n", highlight=False)
         taken[name] = readings
         verdicts.append(verdict)

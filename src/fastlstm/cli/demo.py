@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from fastlstm.cli.needs import needs
+from fastlstm.cli.needs import needs, needs_file
+from fastlstm.cli.output import output as stdout
+from fastlstm.cli.output import show
 
 if TYPE_CHECKING:
     from fastlstm.demo.outcome import Outcome
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 def demo(
     output: Annotated[Path, typer.Option(help="Folder for picture, checkpoint and report.")] = Path("demo-output"),
 ) -> None:
-    """Train nn.LSTM and fastlstm.LSTM in turn to forecast CO2 a year ahead; exit with status 1 if a claim fails."""
+    """Train nn.LSTM and fastlstm.LSTM in turn. They forecast CO2 a year ahead; exit with status 1 if a claim fails."""
     needs("torch", "matplotlib")
     import torch
 
@@ -29,7 +30,9 @@ def demo(
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise typer.BadParameter(str(error), param_hint="--output") from None
-    console, settings = Console(), training.Settings()
+    for name in report.FILES:
+        needs_file(output / name, "--output")
+    console, settings = stdout(), training.Settings()
     torch.set_num_threads(settings.threads)
     co2 = series.load()
     scale, origins = series.scale_of(co2), series.training_origins(co2)
@@ -55,7 +58,7 @@ def demo(
     table = Table("forecast of the held-out years", "RMSE, ppm", "MAE, ppm")
     for name, rmse, mae in report.scores(outcome):
         table.add_row(name, f"{rmse:.3f}", f"{mae:.3f}")
-    console.print(table)
+    show(console, table)
     for line in summary(outcome):
         console.print(line, highlight=False)
     console.print(f"picture, report and checkpoint: {output}/", highlight=False, markup=False)

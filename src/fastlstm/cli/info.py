@@ -3,25 +3,19 @@
 import os
 from importlib.util import find_spec
 
-import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from fastlstm import _engine
+from fastlstm.cli.output import output, show
 
 
 def info() -> None:
-    """Show the version, the instruction sets, the threads and the engine that a CPU tensor goes to."""
-    try:
-        _engine.isa()
-    except ValueError as error:  # FASTLSTM_ISA names what is not here
-        typer.echo(error, err=True)
-        raise typer.Exit(1) from None
+    """Show versions, instruction sets, threads and engine. The engine is the one that a CPU tensor goes to."""
     table = Table(show_header=False, box=None)
     for name, value in {**native(), **torch_face()}.items():
         table.add_row(name, Text(value))  # a Text: in plain strings rich reads "[torch]" as markup
-    Console().print(table, highlight=False)
+    show(output(), table)
 
 
 def native() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What a command needs before it begins: packages, and a folder to write to."""
+"""What a command needs before it begins: packages, and files that it can write."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,10 +17,39 @@ EXTRAS = {
 }
 
 
-def needs_folder_of(file: Path | None, option: str) -> None:
-    """Refuse, before minutes of measuring, a file whose folder is not there."""
-    if file is not None and not file.parent.is_dir():
-        raise typer.BadParameter(f"there is no folder {str(file.parent)!r}", param_hint=option)
+def needs_file(file: Path | None, option: str) -> None:
+    """Refuse, before minutes of measuring, a file that can't be written."""
+    if file is None:
+        return
+    try:
+        if not file.parent.is_dir():
+            raise typer.BadParameter(f"there is no folder {str(file.parent)!r}", param_hint=option)
+        if file.is_dir():
+            raise typer.BadParameter(f"{str(file)!r} is a folder", param_hint=option)
+        if file.is_file() or not file.exists():  # a FIFO would wait here for somebody to read it
+            _try_to_open(file)
+    except OSError as error:
+        raise typer.BadParameter(f"{str(file)!r} can't be written: {error.strerror}", param_hint=option) from None
+
+
+def _try_to_open(file: Path) -> None:
+    new = not file.exists()
+    with file.open("ab"):
+        pass
+    if new:
+        file.unlink()
+
+
+def needs_picture(file: Path | None, option: str) -> None:
+    """Refuse, before minutes of measuring, a picture that can't be written, or is of a kind that nobody can draw."""
+    if file is None:
+        return
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    kinds = FigureCanvasAgg.get_supported_filetypes()
+    if file.suffix and file.suffix[1:].lower() not in kinds:
+        raise typer.BadParameter(f"{str(file)!r} is none of {', '.join(sorted(kinds))}", param_hint=option)
+    needs_file(file, option)
 
 
 def needs(*packages: str) -> None:

@@ -10,22 +10,26 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from fastlstm.cli import output
 from fastlstm.shapes import LEGEND, Layer, describe
+
+MOST = 2**63 - 1  # what a tensor's size may be
+MOST_LAYERS = 10_000  # each is four lines of a table, or more
 
 
 def shapes(
-    input_size: Annotated[int, typer.Option(help="Features of a step, H_in.")],
-    hidden_size: Annotated[int, typer.Option(help="Units of a layer, H_cell.")],
-    num_layers: Annotated[int, typer.Option(help="Layers stacked on each other.")] = 1,
-    batch: Annotated[int, typer.Option(help="Sequences in the batch, N.")] = 3,
-    length: Annotated[int, typer.Option(help="Steps of a sequence, L.")] = 5,
+    input_size: Annotated[int, typer.Option(max=MOST, help="Features of a step, H_in.")],
+    hidden_size: Annotated[int, typer.Option(max=MOST, help="Units of a layer, H_cell.")],
+    num_layers: Annotated[int, typer.Option(max=MOST_LAYERS, help="Layers stacked on each other.")] = 1,
+    batch: Annotated[int, typer.Option(max=MOST, help="Sequences in the batch, N.")] = 3,
+    length: Annotated[int, typer.Option(max=MOST, help="Steps of a sequence, L.")] = 5,
     bidirectional: Annotated[bool, typer.Option("--bidirectional", help="Read both ways: D = 2.")] = False,
-    proj_size: Annotated[int, typer.Option(help="Projected hidden state, H_out; 0 for none.")] = 0,
+    proj_size: Annotated[int, typer.Option(max=MOST, help="Projected hidden state, H_out; 0 for none.")] = 0,
     batch_first: Annotated[bool, typer.Option("--batch-first", help="input and output as (N, L, ...).")] = False,
     unbatched: Annotated[bool, typer.Option("--unbatched", help="One sequence, no batch dimension.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for another program.")] = False,
 ) -> None:
-    """Show the shape of every tensor and parameter of an LSTM layer, in letters and in numbers."""
+    """Show the shapes of a layer's tensors and parameters. They are in letters and in numbers."""
     try:
         layer = describe(
             input_size,
@@ -43,7 +47,7 @@ def shapes(
     if as_json:
         print(to_json(layer))
     else:
-        show(layer, Console())
+        show(layer, output.output())
 
 
 def to_json(layer: Layer) -> str:
@@ -67,4 +71,4 @@ def show(layer: Layer, console: Console) -> None:
     for parameter in layer.parameters:
         name, (letters, numbers) = parameter
         parameters.add_row(name, letters, str(numbers), f"{parameter.size:,}")
-    console.print(tensors, parameters)
+    output.show(console, tensors, parameters)

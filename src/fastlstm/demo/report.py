@@ -10,6 +10,7 @@ from fastlstm.demo.outcome import Outcome
 from fastlstm.demo.training import EVERY_EPOCH, FIRST_EPOCH, Settings
 
 PICTURE, REPORT, LSTM, HEAD = "forecast.png", "report.md", "lstm.safetensors", "head.safetensors"
+FILES = (PICTURE, REPORT, LSTM, HEAD)
 
 
 def scores(outcome: Outcome) -> list[tuple[str, float, float]]:

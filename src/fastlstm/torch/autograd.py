@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from fastlstm import _engine
 from fastlstm.torch import composite, route
 from fastlstm.torch.call import Call, full
+from fastlstm.torch.memory import as_read
 from fastlstm.torch.segments import outside_transforms
 from fastlstm.weights import Sizes
 
@@ -22,15 +23,24 @@ _LARGE = 1 << 16  # elements: worth asking the engine, whose own bound is in byt
 
 
 def problem_of(call: Call, x: Tensor) -> _engine.Problem:
-    """The engine's view of a call. ValueError: impossible batch sizes; RuntimeError: they don't add up to x's rows."""
+    """The engine's view of a call. RuntimeError: batch sizes that rise, or don't add up to x's rows."""
     sizes, dtype = call.sizes, route.NATIVE[x.dtype]
     if call.segments is not None:
         return call.segments.problem(dtype)
-    steps = None if call.batch_sizes is None else call.batch_sizes.tolist()
-    problem = _engine.Problem(call.T, call.N, sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D, dtype, steps)
-    if steps is not None and problem.rows != x.shape[0]:
-        raise RuntimeError(f"batch_sizes add up to {problem.rows} rows, but the packed data has {x.shape[0]}")
-    return problem
+    six = (sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D, dtype)
+    if call.batch_sizes is None:
+        return _engine.Problem(call.T if call.N else 1, call.N, *six)
+    steps = call.batch_sizes.tolist()
+    if sum(steps) != x.shape[0]:
+        raise RuntimeError(f"batch_sizes add up to {sum(steps)} rows, but the packed data has {x.shape[0]}")
+    while steps and steps[-1] == 0:  # steps that no row has
+        steps.pop()
+    if not steps:
+        return _engine.Problem(1, 0, *six)
+    try:
+        return _engine.Problem(len(steps), call.N, *six, steps)
+    except ValueError:
+        raise RuntimeError("batch_sizes of a PackedSequence: expected numbers of rows that do not rise") from None
 
 
 def address(tensor: Tensor | None) -> int:
@@ -71,20 +81,20 @@ def forward(
         at_once = _engine.dense(problem, state, (x, h_0, c_0, *weights), saved, torch.get_num_threads())
         if at_once is not None:
             return at_once
+    # One place for all that reaches the engine by address, after the last change that anyone makes to it.
+    x, weights = as_read(x), [as_read(w) for w in weights]
+    h_0, c_0 = (None if t is None else as_read(t) for t in (h_0, c_0))
+    _check_sizes(_OTHER_SIZES, sizes, problem, (x, h_0, c_0, *weights))
     output = _new(x, (*x.shape[:-1], sizes.D * sizes.out))
     problem.clear(output.data_ptr(), sizes.D * sizes.out)
     new = x.new_zeros if rows_left_out else x.new_empty
     h_n, c_n = new((*state, sizes.out)), new((*state, sizes.H))
-    present = [w.data_ptr() for w in weights]
-    at_x, at_h_0, at_c_0 = x.data_ptr(), address(h_0), address(c_0)
-    if 0 in present or (call.N and not (at_x and (at_h_0 or h_0 is None) and (at_c_0 or c_0 is None))):
-        raise RuntimeError("a tensor has no memory: its storage was freed")
     _engine.forward(
         problem,
-        at_x,
-        at_h_0,
-        at_c_0,
-        addresses(sizes, present),
+        x.data_ptr(),
+        address(h_0),
+        address(c_0),
+        addresses(sizes, list(map(address, weights))),
         [mask.data_ptr() for mask in masks],
         output.data_ptr(),
         h_n.data_ptr(),
@@ -118,12 +128,7 @@ def backward(
         if at_once is not None:
             return at_once
     output, *inputs = (_as_it_was(t, inputs[0]) for t in (output, *inputs))
-    sizes, places, states = call.sizes, problem.places, problem.states
-    shapes = ((places, sizes.D * sizes.out), (places, sizes.I), (states, sizes.out), (states, sizes.H), *sizes.shapes)
-    results = (shapes[0], (states, sizes.out), (states, sizes.H))
-    for t, shape in zip((output, *inputs, *gradients), (*shapes, *results), strict=True):
-        if t is not None and (t.numel() != math.prod(shape) or t.shape[-1:] != shape[-1:]):
-            raise RuntimeError(_CHANGED)
+    _check_sizes(_CHANGED, call.sizes, problem, inputs, (output, None, None), gradients)
     x, h_0, c_0, *weights = map(address, inputs)
     made = [_new(t, t.shape) if want and t is not None else None for t, want in zip(inputs, wanted, strict=True)]
     if call.segments is not None:  # not all of x, h_0 and c_0 is read
@@ -157,6 +162,26 @@ def backward(
     return made
 
 
+def _check_sizes(
+    otherwise: str,
+    sizes: Sizes,
+    problem: _engine.Problem,
+    inputs: Sequence[Tensor | None],
+    *results: Sequence[Tensor | None],
+) -> None:
+    """RuntimeError: an array is not of the size that the engine will read. results: of output, h_n and c_n, or None."""
+    places, states = problem.places, problem.states
+    of_results = ((places, sizes.D * sizes.out), (states, sizes.out), (states, sizes.H))
+    of_inputs = ((places, sizes.I), *of_results[1:], *sizes.shapes)
+    for tensors, shapes in ((inputs, of_inputs), *((three, of_results) for three in results)):
+        for t, shape in zip(tensors, shapes, strict=True):
+            if t is not None and (t.numel() != math.prod(shape) or t.shape[-1:] != shape[-1:]):
+                raise RuntimeError(
+                    f"{otherwise}: expected (.., {shape[-1]}) of {math.prod(shape)}, got {list(t.shape)}"
+                )
+
+
+_OTHER_SIZES = "a tensor is not of the size that the call has"
 _CHANGED = "a tensor that backward reads has other data than it had in forward, or another shape, or none: no gradients"
 
 
@@ -164,9 +189,12 @@ def _as_it_was(tensor: Tensor | None, like: Tensor | None) -> Tensor | None:
     """A tensor as the engine reads it. RuntimeError where it lost its memory or its dtype, which `.data` can do to it."""
     if tensor is None:
         return None
-    if like is None or tensor.dtype is not like.dtype or (tensor.numel() and not tensor.data_ptr()):
+    if like is None or tensor.dtype is not like.dtype:
         raise RuntimeError(_CHANGED)
-    return tensor.contiguous()
+    try:
+        return as_read(tensor)
+    except RuntimeError:
+        raise RuntimeError(_CHANGED) from None
 
 
 def differentiate(
@@ -232,6 +260,12 @@ def readable(tensor: Tensor | None) -> bool:
     return tensor is None or _kind(tensor) in _READABLE
 
 
+_SECOND_TIME = (
+    "Trying to backward through the graph a second time (or directly access saved tensors after they have already been freed). "
+    "Specify retain_graph=True if you need to backward through the graph a second time."
+)
+
+
 class Lstm(torch.autograd.Function):
     """The op with gradients. In the ctx style: with `setup_context` it would cost 50 us instead of 14."""
 
@@ -281,9 +315,12 @@ def turn_back(ctx: Any, gradients: Sequence[Any], compute: Callable[..., Sequenc
     if torch.is_grad_enabled() or not all(map(readable, gradients)):
         made = differentiate(ctx.call, inputs, masks, gradients, wanted, compute)
     else:
-        saved, steps = ctx.workspace.address, 3 + 5 * ctx.call.sizes.cells
+        # Held while it is read: of two threads in one graph, the first to be done gives it back.
+        workspace, steps = ctx.workspace, 3 + 5 * ctx.call.sizes.cells
+        if workspace is None:
+            raise RuntimeError(_SECOND_TIME)
         ends, dsteps, dhidden = gradients[:3], gradients[3:steps], gradients[steps:]
-        made = backward(ctx.call, ctx.problem, inputs, masks, output, saved, ends, wanted, dsteps, dhidden)
+        made = backward(ctx.call, ctx.problem, inputs, masks, output, workspace.address, ends, wanted, dsteps, dhidden)
         if not torch._C._autograd._get_current_graph_task_keep_graph():
             ctx.workspace = None  # back to the pool now: the graph may outlive the next forward
     return None, None, *made[:3], *[None] * ctx.masks, *made[3:]

@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -13,7 +14,12 @@ from torch.nn.utils.rnn import PackedSequence
 from fastlstm.torch import route
 from fastlstm.weights import Sizes
 
+_DERIVED = ("_sizes", "_names")  # from the constructor's arguments: neither pickled nor copied
 _SIZES = frozenset({"input_size", "hidden_size", "num_layers", "bias", "bidirectional", "proj_size"})
+
+
+# In place of the sizes where an attribute is not what it should be: the engine takes no call with these.
+_UNKNOWN: Any = SimpleNamespace(numbers=[])
 
 
 class Recurrent(nn.Module):
@@ -23,8 +29,8 @@ class Recurrent(nn.Module):
     the parameters, and whatever carries the name when the module is called is what it computes with.
     """
 
-    _sizes: Sizes
-    _names: tuple[str, ...]
+    _sizes: Sizes = _UNKNOWN
+    _names: tuple[str, ...] = ()
 
     def _named_shapes(self) -> tuple[Sizes, dict[str, tuple[int, ...]]]:
         """The sizes, and the name and shape of each parameter, from the constructor's arguments."""
@@ -34,6 +40,10 @@ class Recurrent(nn.Module):
         for name, shape in self._look_up().items():
             setattr(self, name, nn.Parameter(torch.empty(shape, device=device, dtype=dtype)))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """The attributes that torch.nn's module has, so that whoever reads a pickle needs to know this class alone."""
+        return {name: value for name, value in self.__dict__.items() if name not in _DERIVED}
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._look_up()
@@ -41,7 +51,16 @@ class Recurrent(nn.Module):
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
         if name in _SIZES and "_sizes" in self.__dict__:  # torch's modules read them at every call
+            try:
+                self._look_up()
+            except (TypeError, ValueError):  # the next call says so, unless another attribute mends it
+                del self._sizes, self._names
+
+    def _known(self) -> Sizes:
+        """The sizes of a call. TypeError, ValueError: an attribute is not what the constructor would take."""
+        if self._sizes is _UNKNOWN:
             self._look_up()
+        return self._sizes
 
     def _look_up(self) -> dict[str, tuple[int, ...]]:
         self._sizes, shapes = self._named_shapes()
@@ -50,7 +69,8 @@ class Recurrent(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draws every parameter anew from U(-1/sqrt(H), 1/sqrt(H)), in the order of `parameters()`."""
-        bound = 1.0 / math.sqrt(self._sizes.H) if self._sizes.H > 0 else 0
+        H = self._known().H
+        bound = 1.0 / math.sqrt(H) if H > 0 else 0
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound)
 
@@ -59,7 +79,14 @@ class Recurrent(nn.Module):
         try:
             return [parameters[name] for name in self._names]  # type: ignore[misc]  # None is refused further down
         except KeyError:
-            return [getattr(self, name) for name in self._names]
+            return [self._weight(name) for name in self._names]
+
+    def _weight(self, name: str) -> Tensor:
+        try:
+            weight: Tensor = getattr(self, name)
+        except AttributeError as error:
+            raise RuntimeError(f"expected a parameter {name}, which the layer has not: {error}") from error
+        return weight
 
     def __prepare_scriptable__(self) -> nn.Module:
         """torch.jit.script asks this for what it should compile; it would put that in the caller's model, too."""

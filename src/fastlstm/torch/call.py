@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from fastlstm import _engine
+from fastlstm.torch.memory import as_read
 from fastlstm.torch.segments import Segments, indices, lengths_of, outside_transforms, reset_of
 from fastlstm.weights import Sizes
 
@@ -108,6 +109,7 @@ def checked(call: Call, lengths: Any, reset: Any, batch_first: bool) -> tuple[Te
 def segments_of(call: Call, lengths: Tensor | None, reset: Tensor | None) -> _engine.Segments:
     """Of a dense call, from its `checked` lengths and resets. ValueError: a length is not from 0 to T."""
     with outside_transforms():
+        lengths = None if lengths is None else as_read(lengths)  # held until the engine is done
         return _engine.Segments(
             call.T,
             call.N,
@@ -137,7 +139,7 @@ def jagged(call: Call, offsets: Tensor, lengths: Tensor | None, places: int) -> 
     with outside_transforms():
         starts = offsets[:-1].to("cpu", torch.int64, copy=True)  # backward reads them, too
         apart = lengths is None  # a row ends where the next one starts
-        lengths = (offsets.diff() if lengths is None else lengths).to("cpu", torch.int64).contiguous()
+        lengths = as_read((offsets.diff() if lengths is None else lengths).to("cpu", torch.int64))
         T = int(lengths.max()) if call.N > 0 else 0
         if ((starts < 0) | (starts > places) | (lengths > places - starts)).any():  # a sum of theirs may overflow
             raise ValueError(f"offsets and lengths of a nested tensor: expected rows within its {places} values")

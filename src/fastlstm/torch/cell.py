@@ -5,13 +5,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.torch_version import TorchVersion
 
 from fastlstm import _engine
 from fastlstm.torch import route
+from fastlstm.torch.attributes import cell_sizes, refuse_no_int
 from fastlstm.torch.base import Recurrent
 from fastlstm.torch.call import Call
 from fastlstm.torch.functional import lstm, plain
 from fastlstm.weights import Sizes, cell_shapes
+
+# What torch 2.15 says of a state with another number of dimensions than the input; before, it complained of their sizes.
+_NAMES_DIMENSIONS = TorchVersion(torch.__version__) >= "2.15"
 
 
 class LSTMCell(Recurrent):
@@ -38,6 +43,8 @@ class LSTMCell(Recurrent):
         self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None, dtype: Any = None
     ) -> None:
         super().__init__()
+        refuse_no_int("input_size", input_size)
+        refuse_no_int("hidden_size", hidden_size)
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.bias = bias
@@ -48,7 +55,7 @@ class LSTMCell(Recurrent):
         self.reset_parameters()
 
     def _named_shapes(self) -> tuple[Sizes, dict[str, tuple[int, ...]]]:
-        sizes = Sizes(self.input_size, self.hidden_size, bias=bool(self.bias))
+        sizes = cell_sizes(self)
         return sizes, cell_shapes(sizes)
 
     def extra_repr(self) -> str:
@@ -67,7 +74,7 @@ class LSTMCell(Recurrent):
         return self._traced(self._step, input, hx) if route.tracing_state() is not None else self._step(input, hx)
 
     def _step(self, input: Tensor, hx: Sequence[Tensor] | None) -> tuple[Tensor, Tensor]:
-        sizes, dims, shape = self._sizes, input.dim(), input.shape
+        sizes, dims, shape = self._known(), input.dim(), input.shape
         if dims not in (1, 2):
             raise ValueError(
                 f"LSTMCell: Expected input to be 1D or 2D, got {dims}D instead"
@@ -107,6 +114,9 @@ class LSTMCell(Recurrent):
         if t.shape == (*state, H):
             return
         expected = f": expected {'hc'[k]} of shape ({'N, ' * len(state)}H_cell) = {(*state, H)}"
+        batched = t.dim() if state else t.dim() + 1  # dimensions, once torch has added that of the batch
+        if batched != 2 and (_NAMES_DIMENSIONS or (not state and t.shape[0] == H)):
+            raise RuntimeError(f"Expected 2D hidden{k} (batch x hidden_size), but got {batched}D tensor{expected}")
         if state and (t.dim() == 1 or t.shape[0] != state[0]):
             raise RuntimeError(f"Input batch size {state[0]} doesn't match hidden{k} batch size {t.shape[0]}{expected}")
         got = t.shape[1] if state else t.shape[0]

@@ -10,12 +10,14 @@ from torch.nn import Parameter
 
 from fastlstm.torch import autograd, composite, recorded, recorded_segments, route
 from fastlstm.torch.call import Call, full, masks_of
+from fastlstm.torch.memory import in_order
 from fastlstm.torch.segments import Segments
 from fastlstm.weights import Sizes, cell_shapes, named_shapes
 
 Result = tuple[Tensor, Tensor, Tensor]
 
 _PLAIN = frozenset({Tensor, Parameter})
+_STRIDED = torch.strided
 # Casting the weights takes what bfloat16 saves in so many steps of one row: (16, 1, 512, 512) 1.06 ms, and 1.04 in float32.
 _CASTING_STEPS = 16
 
@@ -86,12 +88,11 @@ def direct(sizes: Sizes, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weig
     grad = False
     for t in (x, h_0, c_0):
         if t is not None:
-            # A lazily negated tensor can be contiguous only if it has one element: so no weight needs to be asked.
-            if type(t) not in _PLAIN or t.dtype is not dtype or not t.is_cpu or t.is_neg():
+            if type(t) not in _PLAIN or t.dtype is not dtype or not t.is_cpu or t.is_neg() or t.layout is not _STRIDED:
                 return None
             grad = grad or t.requires_grad
     for t, shape in zip(weights, sizes.shapes, strict=True):
-        if type(t) not in _PLAIN or t.dtype is not dtype or t.shape != shape or not t.is_cpu:
+        if type(t) not in _PLAIN or t.dtype is not dtype or t.shape != shape or not t.is_cpu or t.is_neg():
             return None
         grad = grad or t.requires_grad
     return grad and torch.is_grad_enabled()
@@ -107,14 +108,14 @@ def _native(
     grad: bool,
 ) -> Result:
     if not x.is_contiguous():
-        x = x.contiguous()
+        x = in_order(x)
     if h_0 is not None and not h_0.is_contiguous():
-        h_0 = h_0.contiguous()
+        h_0 = in_order(h_0)
     if c_0 is not None and not c_0.is_contiguous():
-        c_0 = c_0.contiguous()
+        c_0 = in_order(c_0)
     for k, w in enumerate(weights):
         if not w.is_contiguous():
-            weights[k] = w.contiguous()
+            weights[k] = in_order(w)
     if not grad:
         return autograd.forward(call, autograd.problem_of(call, x), x, h_0, c_0, weights, masks)
     if saving_hooks(True) is not None:
@@ -276,12 +277,16 @@ def check(call: Call, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weights
         _same("parameter", x, w, autocast)
         if w.shape != shape:
             raise RuntimeError(f"parameter {name}: expected shape {shape}, got {list(w.shape)}")
-    for state in (h_0, c_0):
-        if state is not None:
-            _same("hidden", x, state, autocast)
+    for kind, t in (("input", x), ("hidden", h_0), ("hidden", c_0)):
+        if t is not None:
+            _same(kind, x, t, autocast)
 
 
 def _same(kind: str, x: Tensor, t: Tensor, autocast: bool) -> None:
+    if t.layout is not _STRIDED:
+        raise RuntimeError(
+            f"expected {kind} tensors of layout torch.strided, got {t.layout}: t.to_dense() makes them so"
+        )
     if t.device != x.device:
         raise RuntimeError(
             f"Input and {kind} tensors are not at the same device, "

@@ -11,10 +11,12 @@ from torch.nn.utils.rnn import PackedSequence
 
 from fastlstm import _engine
 from fastlstm.torch import route
+from fastlstm.torch.attributes import dropout_of, lstm_sizes, refuse_no_int
 from fastlstm.torch.base import Recurrent
 from fastlstm.torch.call import Call, Ragged, checked, jagged, segmented
+from fastlstm.torch.errors import check_batch_sizes, check_dtype, check_states, expected_states, refuse_features
 from fastlstm.torch.functional import lstm, plain
-from fastlstm.torch.segments import lengths_of
+from fastlstm.torch.segments import lengths_of, lengths_of_mask
 from fastlstm.torch.trace import Steps, Trace, trace
 from fastlstm.weights import Sizes, named_shapes
 
@@ -78,14 +80,15 @@ class LSTM(Recurrent):
       lengths[n] steps: what follows is never read, its output is 0, and the reverse direction starts at its own last step
     - reset: bool (L, N); (N, L) with batch_first; (L) unbatched. True at t: a new segment starts at t. The state before it
       is zeros in every layer, h_0 and c_0 too where t is 0; neither values nor gradients cross, in either direction
+    - mask: bool, shaped as reset. Says lengths otherwise: True for a row's own steps, then False
     - output: (L, N, D*H_out); (N, L, D*H_out) with batch_first; (L, D*H_out) unbatched; a PackedSequence or a nested
       tensor where the input is one
     - h_n, c_n: as h_0, c_0: each row's state after its own last step (its first, for the reverse direction); h_0, c_0 of
       a row without a step
 
     Errors are nn.LSTM's: ValueError and TypeError from the constructor; from a call ValueError (dimensions or dtype of
-    the input) and RuntimeError (every other shape, dtype or device), each saying the shape it expected. lengths and reset:
-    TypeError (dtype), ValueError (shape, a length that is not from 0 to L). Source:
+    the input) and RuntimeError (every other shape, dtype or device), each saying the shape it expected. lengths, reset and
+    mask: TypeError (dtype), ValueError (shape, a length that is not from 0 to L, True after False). Source:
     `torch.nn.LSTM`; Hochreiter and Schmidhuber 1997; Sak et al. 2014 for the projection.
     """
 
@@ -146,22 +149,29 @@ class LSTM(Recurrent):
             raise ValueError("proj_size should be a positive integer or zero to disable projections")
         if proj_size >= hidden_size:
             raise ValueError("proj_size has to be smaller than hidden_size")
+        refuse_no_int("num_layers", num_layers)
+        if proj_size:
+            refuse_no_int("proj_size", proj_size, bools=False)
         self._create_parameters(device, dtype)
         self.reset_parameters()
 
     def _named_shapes(self) -> tuple[Sizes, dict[str, tuple[int, ...]]]:
-        D = 2 if self.bidirectional else 1
-        sizes = Sizes(self.input_size, self.hidden_size, self.proj_size, self.num_layers, D, self.bias)
+        sizes = lstm_sizes(self)
         return sizes, named_shapes(sizes)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__({"proj_size": 0, **state})  # nn.LSTM has had it since PyTorch 1.8
 
     @property
+    def _all_weights(self) -> list[list[str]]:
+        """nn.LSTM's, by which torchrl finds the parameters."""
+        arrays, names = self._known().arrays, list(self._names)
+        return [names[k : k + arrays] for k in range(0, len(names), arrays)]
+
+    @property
     def all_weights(self) -> list[list[nn.Parameter]]:
         """The parameters, a list for each layer and direction."""
-        weights, arrays = self._weights(), self._sizes.arrays
-        return [weights[k : k + arrays] for k in range(0, len(weights), arrays)]  # type: ignore[misc]
+        return [[getattr(self, name) for name in names] for names in self._all_weights]
 
     def flatten_parameters(self) -> None:
         """Does nothing: the engine reads the parameters where they are."""
@@ -180,24 +190,24 @@ class LSTM(Recurrent):
                 said += f", {name}={getattr(self, name)}"
         return said
 
-    def forward(self, input: Any, hx: Any = None, lengths: Any = None, reset: Any = None) -> Any:
+    def forward(self, input: Any, hx: Any = None, lengths: Any = None, reset: Any = None, mask: Any = None) -> Any:
         """input, (h_0, c_0) -> output, (h_n, c_n); shapes and errors as the class says."""
-        if plain() and not (torch.is_grad_enabled() or (self.training and self.dropout)):
+        if mask is not None and not isinstance(input, torch.fx.Proxy):
+            lengths = lengths_of_mask(mask, lengths, input, bool(self.batch_first))
+        if plain() and not (torch.is_grad_enabled() or (self.training and self.dropout != 0)):
             sizes, names, own, threads = self._sizes.numbers, self._names, self._parameters, torch.get_num_threads()
             made = _engine.infer(sizes, names, own, input, hx, self.batch_first, threads, lengths, reset)
             if made is not None:
                 return made
         if isinstance(input, torch.fx.Proxy):
-            return self._leaf(input, hx=hx, lengths=lengths, reset=reset)
-        if lengths is not None or reset is not None:
-            return self._run(input, hx, lengths, reset)
-        if route.tracing_state() is not None:
+            return self._leaf(input, hx=hx, lengths=lengths, reset=reset, mask=mask)
+        if lengths is None and reset is None and route.tracing_state() is not None:
             return self._traced(self._run, input, hx)
-        return self._run(input, hx)
+        return self._run(input, hx, lengths, reset)
 
     def _run(self, input: Any, hx: Any, lengths: Any = None, reset: Any = None) -> Any:
         given = self._given(input, hx, lengths, reset)
-        output, h_n, c_n = lstm(given.call, given.x, given.h_0, given.c_0, given.weights, self._dropout())
+        output, h_n, c_n = lstm(given.call, given.x, given.h_0, given.c_0, given.weights, dropout_of(self))
         return given.place(output), given.order(h_n, c_n)
 
     def trace(self, input: Any, hx: Any = None, lengths: Any = None, reset: Any = None) -> Trace:
@@ -209,7 +219,7 @@ class LSTM(Recurrent):
         if route.tracing_state() is not None:
             raise RuntimeError("torch.jit.trace records forward alone")
         given = self._given(input, hx, lengths, reset, recordable=False)
-        output, h_n, c_n, steps = trace(given.call, given.x, given.h_0, given.c_0, given.weights, self._dropout())
+        output, h_n, c_n, steps = trace(given.call, given.x, given.h_0, given.c_0, given.weights, dropout_of(self))
         D, place = self._sizes.D, given.place
         placed = [Steps(*map(place, arrays)) for arrays in steps]
         layers = tuple(tuple(placed[k : k + D]) for k in range(0, len(placed), D))
@@ -221,6 +231,7 @@ class LSTM(Recurrent):
 
     def _given(self, input: Any, hx: Any, lengths: Any, reset: Any, recordable: bool = True) -> _Given:
         """recordable: torch.compile may leave the segments to an op of ours, which is not one of `trace`."""
+        self._known()
         if lengths is not None or reset is not None:
             if not isinstance(input, Tensor) or input.is_nested:
                 kind = "nested tensor" if isinstance(input, Tensor) else type(input).__name__
@@ -262,29 +273,28 @@ class LSTM(Recurrent):
             if h_0.dim() != dims or c_0.dim() != dims:
                 raise RuntimeError(
                     f"For {'batched' if dims == 3 else 'unbatched'} {dims}-D input, hx and cx should also be {dims}-D "
-                    f"but got ({h_0.dim()}-D, {c_0.dim()}-D) tensors{self._expected_states(state)}"
+                    f"but got ({h_0.dim()}-D, {c_0.dim()}-D) tensors{expected_states(sizes, state)}"
                 )
         if x.dtype is not weights[0].dtype:
-            self._check_dtype(x.dtype, weights[0].dtype)
+            check_dtype(x.dtype, weights[0].dtype)
         if features != sizes.I:
-            self._refuse_features(input.shape)
+            refuse_features(sizes, input.shape, bool(self.batch_first))
         if hx is not None and h_0 is not None and c_0 is not None:
-            self._check_states(h_0, c_0, hx, state, N)
-        if T == 0:
+            check_states(sizes, h_0, c_0, hx, state, N)
+        if T == 0 and lengths is None:
             raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
         call = Call(sizes, T, N, state)
-        swapped = self.batch_first and dims == 3
+        swapped = bool(self.batch_first) and dims == 3
         if lengths is not None or reset is not None:
             packed: Call | None
             if recorded:
                 packed = call._replace(ragged=Ragged(*checked(call, lengths, reset, swapped), None, swapped))
             else:
-                packed = segmented(call, lengths, reset, batch_first=swapped, dropout=self._dropout())
+                packed = segmented(call, lengths, reset, batch_first=swapped, dropout=dropout_of(self))
             if packed is not None:
                 lead = input.shape[:-1]
-                return _Given(
-                    packed, input.reshape(-1, sizes.I), h_0, c_0, weights, lambda t: t.reshape(*lead, t.shape[-1])
-                )
+                rows = input.reshape(T * N, sizes.I)
+                return _Given(packed, rows, h_0, c_0, weights, lambda t: t.reshape(*lead, t.shape[-1]))
         return _Given(call, x, h_0, c_0, weights, _swapped if swapped else _as_it_is)
 
     def _nested(self, input: Tensor, hx: Sequence[Tensor] | None, recorded: bool) -> _Given:
@@ -293,7 +303,7 @@ class LSTM(Recurrent):
         if input.layout is not torch.jagged or input.dim() != 3 or input._ragged_idx != 1:  # type: ignore[attr-defined]
             raise ValueError(f"LSTM: expected a nested tensor of layout torch.jagged and shape {letters}")
         if input.dtype is not weights[0].dtype:
-            self._check_dtype(input.dtype, weights[0].dtype)
+            check_dtype(input.dtype, weights[0].dtype)
         values, offsets, lengths = input.values(), input.offsets(), input.lengths()  # type: ignore[attr-defined]
         if values.shape[-1] != sizes.I:
             raise RuntimeError(
@@ -305,7 +315,7 @@ class LSTM(Recurrent):
         h_0 = c_0 = None
         if hx is not None:
             h_0, c_0 = _states(hx)
-            self._check_states(h_0, c_0, hx, state, N)
+            check_states(sizes, h_0, c_0, hx, state, N)
         call = Call(sizes, 1, N, state)
         if recorded:
             call = call._replace(ragged=Ragged(lengths, None, offsets, False))
@@ -319,7 +329,7 @@ class LSTM(Recurrent):
         x, batch_sizes, sorted_indices, unsorted_indices = input
         sizes, weights = self._sizes, self._weights()
         if x.dtype is not weights[0].dtype:
-            self._check_dtype(x.dtype, weights[0].dtype)
+            check_dtype(x.dtype, weights[0].dtype)
         if x.dim() != 2:
             raise RuntimeError(f"input must have 2 dimensions, got {x.dim()}")
         if x.shape[1] != sizes.I:
@@ -327,10 +337,7 @@ class LSTM(Recurrent):
                 f"input.size(-1) must be equal to input_size. Expected {sizes.I}, got {x.shape[1]}"
                 f": expected packed data of shape (sum of lengths, H_in) = {(x.shape[0], sizes.I)}"
             )
-        if len(batch_sizes) == 0:
-            raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
-        # A trace must follow the batch size, so there it stays a tensor.
-        N: Any = batch_sizes[0] if route.tracing_state() is not None else int(batch_sizes[0])
+        N = check_batch_sizes(batch_sizes, x.shape[0])
         state = (sizes.cells, N)
         h_0 = c_0 = None
         if hx is not None:
@@ -338,11 +345,12 @@ class LSTM(Recurrent):
             if h_0.dim() != 3 or c_0.dim() != 3:
                 raise RuntimeError(
                     f"For packed input, hx and cx should be 3-D but got ({h_0.dim()}-D, {c_0.dim()}-D) tensors"
-                    f"{self._expected_states(state)}"
+                    f"{expected_states(sizes, state)}"
                 )
-            self._check_states(h_0, c_0, hx, state, N)
+            check_states(sizes, h_0, c_0, hx, state, N)
             if sorted_indices is not None:
                 h_0, c_0 = h_0.index_select(1, sorted_indices), c_0.index_select(1, sorted_indices)
+                check_states(sizes, h_0, c_0, hx, state, N)  # the indices may be fewer than the rows
         call = Call(sizes, len(batch_sizes), N, state, batch_sizes)
         return _Given(
             call,
@@ -353,40 +361,3 @@ class LSTM(Recurrent):
             lambda t: PackedSequence(t, batch_sizes, sorted_indices, unsorted_indices),
             unsorted_indices,
         )
-
-    def _dropout(self) -> float:
-        return self.dropout if self.training else 0.0
-
-    def _expected_states(self, state: tuple[int, ...]) -> str:
-        sizes, letters = self._sizes, "D*num_layers, N" if len(state) == 2 else "D*num_layers"
-        return (
-            f": expected h_0 of shape ({letters}, H_out) = {(*state, sizes.out)}"
-            f" and c_0 of shape ({letters}, H_cell) = {(*state, sizes.H)}"
-        )
-
-    def _check_states(self, h_0: Tensor, c_0: Tensor, hx: Sequence[Tensor], state: tuple[int, ...], N: int) -> None:
-        sizes = self._sizes
-        for k, (t, features) in enumerate(((h_0, sizes.out), (c_0, sizes.H))):
-            if t.shape != (*state, features):
-                got = list(t.shape) if len(state) == 2 else [t.shape[0], 1, *t.shape[1:]]
-                raise RuntimeError(
-                    f"Expected hidden[{k}] size {(sizes.cells, N, features)}, got {got}{self._expected_states(state)}"
-                )
-        if not isinstance(hx, (tuple, list)):
-            raise TypeError(f"expected hx to be a tuple (h_0, c_0), got {type(hx).__name__}")
-        if len(hx) != 2:
-            raise RuntimeError(f"lstm expects two hidden states, (h_0, c_0), got {len(hx)}")
-
-    def _refuse_features(self, shape: Sequence[int]) -> None:
-        letters = {2: "L, H_in", 3: "N, L, H_in" if self.batch_first else "L, N, H_in"}[len(shape)]
-        raise RuntimeError(
-            f"input.size(-1) must be equal to input_size. Expected {self.input_size}, got {shape[-1]}"
-            f": expected input of shape ({letters}) = {(*shape[:-1], self.input_size)}"
-        )
-
-    def _check_dtype(self, dtype: torch.dtype, expected: torch.dtype) -> None:
-        if not torch._C._is_any_autocast_enabled():
-            raise ValueError(
-                f"RNN input dtype ({dtype}) does not match weight dtype ({expected}). "
-                f"Convert input: input.to({expected}), or convert model: model.to({dtype})"
-            )

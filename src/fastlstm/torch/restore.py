@@ -1,17 +1,19 @@
 """`fastlstm.load`: a checkpoint as a module."""
 
 import os
+from typing import Any
 
 from fastlstm import checkpoint
 from fastlstm.torch.cell import LSTMCell
 from fastlstm.torch.lstm import LSTM
 
 
-def load(path: str | os.PathLike[str]) -> LSTM | LSTMCell:
+def load(path: str | bytes | os.PathLike[Any]) -> LSTM | LSTMCell:
     """The module that `fastlstm.save` wrote to `path`, on the CPU, in the dtype it was saved in.
 
-    Nothing in the file is executed. Raises FileNotFoundError, or ValueError where the file is not such a checkpoint, or
-    its tensors are not those of its constructor arguments; it is compared before anything is allocated.
+    Nothing in the file is executed. Raises FileNotFoundError, another OSError where there is no regular file but something
+    else, such as a folder (IsADirectoryError) or a FIFO, or ValueError where the file is not such a checkpoint, or its
+    tensors are not those of its constructor arguments; it is compared before anything is allocated.
     """
     kind, arguments, tensors = checkpoint.read(path, "pt")
     dtype = next(iter(tensors.values())).dtype

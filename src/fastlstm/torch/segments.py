@@ -146,6 +146,30 @@ def lengths_of(lengths: Any, N: int, batched: bool) -> Tensor:
     return given.detach().reshape(-1).to("cpu", torch.int64).contiguous()
 
 
+def lengths_of_mask(mask: Any, lengths: Any, input: Any, batch_first: bool) -> Tensor:
+    """What `lengths` says otherwise, from what the caller calls mask, in the shape of input but for its features.
+
+    TypeError: not bool, or input is not padded. ValueError: another shape, True after False, or lengths are given, too.
+    """
+    if lengths is not None:
+        raise ValueError("expected lengths or mask, got both")
+    if not isinstance(input, Tensor) or input.is_nested:
+        kind = "nested tensor" if isinstance(input, Tensor) else type(input).__name__
+        raise TypeError(f"mask is for a padded tensor, got a {kind}")
+    given = _as_tensor("mask", "bool", mask)
+    if given.dtype is not torch.bool:
+        raise TypeError(f"mask: expected bool, got {given.dtype}: mask.bool() makes it so")
+    if given.shape != input.shape[:-1]:
+        raise ValueError(f"mask: expected shape {tuple(input.shape[:-1])}, got {tuple(given.shape)}")
+    time = -1 if batch_first else 0
+    made, falling = given.sum(time), given.to(torch.int8).diff(dim=time).le(0).all(time)
+    if torch.compiler.is_compiling():
+        return torch.where(falling, made, -1)  # refused where it runs: it is no length
+    if not falling.all():
+        raise ValueError("mask: expected True for the first steps of a row and False for the rest")
+    return made
+
+
 def reset_of(reset: Any, T: int, N: int, batched: bool, batch_first: bool) -> Tensor:
     """(T, N) of bool on the CPU, from what the caller calls reset. TypeError: not bool. ValueError: another shape."""
     given = _as_tensor("reset", "bool", reset)

@@ -10,6 +10,7 @@ from fastlstm import _engine
 from fastlstm.torch import autograd, composite, route
 from fastlstm.torch.call import Call, full, masks_of
 from fastlstm.torch.functional import check, direct, like_the_caller, saving_hooks
+from fastlstm.torch.memory import in_order
 from fastlstm.weights import Sizes
 
 
@@ -49,6 +50,8 @@ def trace(
 
     The arguments are those of `functional.lstm`. Raises RuntimeError as it does.
     """
+    x, weights = x.resolve_neg(), [w.resolve_neg() for w in weights]
+    h_0, c_0 = (None if t is None else t.resolve_neg() for t in (h_0, c_0))
     grad = direct(call.sizes, x, h_0, c_0, weights)
     masks = masks_of(call, x, dropout) if dropout > 0 else []
     if grad is None or (grad and saving_hooks(True) is not None):
@@ -56,9 +59,9 @@ def trace(
         route.fall_back("a trace outside plain CPU tensors needs plain tensor operations")
         output, h_n, c_n, *rest = _composite(call, x, h_0, c_0, weights, masks)
     else:
-        x = x.contiguous()
-        h_0, c_0 = (None if t is None else t.contiguous() for t in (h_0, c_0))
-        weights = [w.contiguous() for w in weights]
+        x = in_order(x)
+        h_0, c_0 = (None if t is None else in_order(t) for t in (h_0, c_0))
+        weights = [in_order(w) for w in weights]
         run: Any = _Traced.apply if grad else _Traced.run
         output, h_n, c_n, *rest = run(call, len(masks), x, h_0, c_0, *masks, *weights)
     if call.segments is not None:

@@ -9,9 +9,9 @@ from fastlstm.bench.conditions.condition import Condition
 from fastlstm.bench.conditions.process import TELLS_MEMORY
 
 CONDITIONS = {
-    "first-call": Condition(first_call.measure, first_call.judge),
-    "memory": Condition(memory.measure, memory.judge, TELLS_MEMORY),
-    "resident": Condition(resident.measure, resident.judge, TELLS_MEMORY),
-    "load": Condition(load.measure, load.judge),
-    "threads": Condition(threads.measure, threads.judge),
+    "first-call": Condition(first_call.measure, first_call.judge, 4),
+    "memory": Condition(memory.measure, memory.judge, 4, TELLS_MEMORY),
+    "resident": Condition(resident.measure, resident.judge, 3, TELLS_MEMORY),
+    "load": Condition(load.measure, load.judge, 3),
+    "threads": Condition(threads.measure, threads.judge, 3),
 }

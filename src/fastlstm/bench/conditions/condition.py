@@ -42,12 +42,13 @@ class Verdict(NamedTuple):
 
 
 class Condition(NamedTuple):
-    """measure: takes the readings; a function of how to show progress. judge: what they say together. runs_here: whether
-    this system tells what is to be read.
+    """measure: takes the readings; a function of how to show progress. judge: what they say together. minutes: how many
+    that takes on two idle cores. runs_here: whether this system tells what is to be read.
     """
 
     measure: Callable[[Track], list[Reading]]
     judge: Callable[[list[Reading]], Verdict]
+    minutes: int
     runs_here: bool = True
 
 

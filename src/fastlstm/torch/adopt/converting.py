@@ -1,7 +1,7 @@
-"""`convert(model)`: its nn.LSTM modules become fastlstm.LSTM where they stand; `revert(model)`: and back.
+"""`convert(model)`: its nn.LSTM and nn.LSTMCell modules run on the engine, where they stand; `revert(model)`: and back.
 
-A module changes its class and stays the object it is. So its parameters (an optimizer has them), hooks, mode, device, and
-whoever else holds the module or its weights are as before.
+A module changes its class, or with keep_type gets a mark, and stays the object it is. So its parameters (an optimizer has
+them), hooks, mode, device, and whoever else holds the module or its weights are as before.
 """
 
 from collections.abc import Callable
@@ -12,91 +12,141 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from fastlstm.torch.adopt.asking import who_asks
+from fastlstm.torch.adopt.keeping import MARK, heed_marks
+from fastlstm.torch.cell import LSTMCell
 from fastlstm.torch.lstm import LSTM
 
 # What nn.LSTM has beside its arguments: its own list of the weights, which it makes anew.
 _FLAT = ("_flat_weights", "_flat_weight_refs", "_flat_weights_names", "_all_weights")
 
+_OURS: dict[type[nn.Module], type[nn.Module]] = {nn.LSTM: LSTM, nn.LSTMCell: LSTMCell}
+
 
 @dataclass(frozen=True)
 class Report:
-    """What `convert` or `revert` did: the names of the modules it changed, and of those it left alone, with the reason."""
+    """What `convert` or `revert` did: the names of the modules it changed, and of those it left alone, with the reason.
+
+    asked: of those it changed, the ones whose type some module around them asks for, and in which methods.
+    """
 
     changed: list[str] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)
+    asked: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        lines = [f"{name or '(the model itself)'}: changed" for name in self.changed]
-        lines += [f"{name or '(the model itself)'}: left alone, {why}" for name, why in self.left.items()]
+        lines = [_named(name) + ": changed" + self._but(name) for name in self.changed]
+        lines += [f"{_named(name)}: left alone, {why}" for name, why in self.left.items()]
         return "\n".join(lines) or "nothing to change"
 
+    def _but(self, name: str) -> str:
+        if name not in self.asked:
+            return ""
+        return f"; {self.asked[name]} asked for its type, which keep_type=True leaves as it is"
 
-def convert(model: nn.Module) -> Report:
-    """Makes every nn.LSTM in the model, itself too, a fastlstm.LSTM: same Parameter objects, hooks, mode and names.
 
-    Left alone, and reported: subclasses of nn.LSTM, parametrized modules, TorchScript, and weights that are not parameters.
-    TypeError: model is not a module.
+def _named(name: str) -> str:
+    return name or "(the model itself)"
+
+
+def convert(model: nn.Module, *, keep_type: bool = False) -> Report:
+    """Makes every nn.LSTM and nn.LSTMCell in the model, itself too, a fastlstm.LSTM and LSTMCell: same Parameter objects,
+    hooks, mode and names.
+
+    keep_type: they stay what they are to all who look, and their calls alone go to the engine. For code that asks for the
+    type, to initialize, replace or quantize by it, and for subclasses and parametrized modules.
+
+    Left alone, and reported: TorchScript and modules whose forward was replaced; without keep_type also subclasses,
+    parametrized modules, and weights that are not parameters. TypeError: model is not a module.
     """
-    report = _exchange(model, nn.LSTM, _to_ours)
+    if keep_type:
+        heed_marks()
+        report = _each(model, (*_OURS, *_OURS.values()), _mark)
+    else:
+        report = _each(model, tuple(_OURS), _to_ours)
+        theirs = {ours: kind for kind, ours in _OURS.items()}
+        layers = {name: theirs[type(model.get_submodule(name))] for name in report.changed}
+        report.asked.update(who_asks(model, layers))
     for name, module in model.named_modules():
-        if isinstance(module, torch.jit.ScriptModule) and module.original_name == "LSTM":
-            report.left[name] = "TorchScript runs its own copy of nn.LSTM: enable() reaches it"
+        if isinstance(module, torch.jit.ScriptModule) and module.original_name in ("LSTM", "LSTMCell"):
+            report.left[name] = f"TorchScript runs its own copy of nn.{module.original_name}: enable() reaches it"
     return report
 
 
 def revert(model: nn.Module) -> Report:
-    """Makes every fastlstm.LSTM in the model, itself too, an nn.LSTM: same Parameter objects, hooks, mode and names.
+    """Makes every fastlstm.LSTM and LSTMCell in the model, itself too, an nn.LSTM and nn.LSTMCell, and what kept its type
+    runs on torch's kernels again: same Parameter objects, hooks, mode and names.
 
     Left alone, and reported: as `convert` does. TypeError: model is not a module.
     """
-    return _exchange(model, LSTM, _to_theirs)
+    return _each(model, (*_OURS, *_OURS.values()), _to_theirs)
 
 
-def _exchange(model: nn.Module, kind: type[nn.Module], change: Callable[[Any], None]) -> Report:
-    """Changes the modules of exactly this kind."""
+def _each(model: nn.Module, kinds: tuple[type[nn.Module], ...], change: Callable[[Any], str | bool]) -> Report:
+    """What `change` says of a module of one of these kinds: whether it changed it, or why it couldn't."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"expected a torch.nn.Module, got {type(model).__name__}")
     report = Report()
     for name, module in list(model.named_modules()):
-        if not isinstance(module, kind):
-            continue
-        why = _not_convertible(module) if type(module) is kind else _why_a_subclass(module)
-        if why is None:
-            change(module)
-            report.changed.append(name)
-        else:
-            report.left[name] = why
+        if isinstance(module, kinds):
+            said = change(module)
+            if said is True:
+                report.changed.append(name)
+            elif said:
+                report.left[name] = said
     return report
 
 
-def _why_a_subclass(module: nn.Module) -> str:
-    if parametrize.is_parametrized(module):
-        return "parametrized"
-    return f"a subclass, {type(module).__name__}, whose forward may be its own"
-
-
-def _not_convertible(module: Any) -> str | None:
+def _mark(module: Any) -> str | bool:
+    if isinstance(module, tuple(_OURS.values())):
+        return f"a fastlstm.{type(module).__name__} already: revert(model) first"
     if "forward" in vars(module):
         return "its forward was replaced"
-    _, shapes = LSTM._named_shapes(module)  # it reads the arguments, which both kinds have
+    new = MARK not in vars(module)
+    vars(module)[MARK] = True
+    return new
+
+
+def _why_not(module: Any, kind: type[nn.Module]) -> str | None:
+    """Why its class can't be changed."""
+    if type(module) is not kind:
+        if parametrize.is_parametrized(module):
+            return "parametrized"
+        return f"a subclass, {type(module).__name__}, whose forward may be its own"
+    if "forward" in vars(module):
+        return "its forward was replaced"
+    _, shapes = _OURS.get(kind, kind)._named_shapes(module)  # it reads the arguments, which both kinds have
     if any(module._parameters.get(name) is None for name in shapes):
         return "its weights are not parameters (weight_norm, prune, or another of their kind computes them)"
     return None
 
 
-def _to_ours(module: Any) -> None:
-    for name in _FLAT:
+def _to_ours(module: Any) -> str | bool:
+    theirs = nn.LSTM if isinstance(module, nn.LSTM) else nn.LSTMCell
+    why = _why_not(module, theirs)
+    if why is not None:
+        return why
+    for name in (*_FLAT, MARK):
         vars(module).pop(name, None)
-    module.__class__ = LSTM
+    module.__class__ = _OURS[theirs]
     module._look_up()
+    return True
 
 
-def _to_theirs(module: Any) -> None:
-    sizes, shapes = LSTM._named_shapes(module)
+def _to_theirs(module: Any) -> str | bool:
+    if isinstance(module, tuple(_OURS)):
+        return bool(vars(module).pop(MARK, False))
+    ours, theirs = (LSTM, nn.LSTM) if isinstance(module, LSTM) else (LSTMCell, nn.LSTMCell)
+    why = _why_not(module, ours)
+    if why is not None:
+        return why
+    sizes, shapes = module._named_shapes()
     names = list(shapes)
     for name in ("_sizes", "_names"):
         vars(module).pop(name, None)
-    module.__class__ = nn.LSTM
-    cells = [names[k : k + sizes.arrays] for k in range(0, len(names), sizes.arrays)]
-    vars(module).update(_all_weights=cells, _flat_weights_names=names)
-    module._init_flat_weights()
+    module.__class__ = theirs
+    if theirs is nn.LSTM:
+        cells = [names[k : k + sizes.arrays] for k in range(0, len(names), sizes.arrays)]
+        vars(module).update(_all_weights=cells, _flat_weights_names=names)
+        module._init_flat_weights()
+    return True

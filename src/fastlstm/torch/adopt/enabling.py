@@ -6,7 +6,7 @@ CPU, under the tensors' autograd; what the engine can't take, and everything whi
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -40,8 +40,8 @@ class _State:
             # For good: to take a kernel away while another thread is in it would free it under that thread's feet.
             library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
             for key in _KEYS:
-                for op, kernel in ((_INPUT, _lstm_input), (_DATA, _lstm_data), (_CELL, _lstm_cell)):
-                    library.impl(op, kernel, key)  # type: ignore[no-untyped-call]
+                for op, run in ((_INPUT, input_on_engine), (_DATA, data_on_engine), (_CELL, cell_on_engine)):
+                    library.impl(op, partial(_kernel, op, run), key)  # type: ignore[no-untyped-call]
                     op.py_impl(getattr(torch._C.DispatchKey, key))(partial(_decomposed, op))
             self.library = library
         self.active = self.scopes[-1][0]
@@ -105,6 +105,11 @@ def _decomposed(op: torch._ops.OpOverload, *arguments: Any, **options: Any) -> A
     return decomposition(*arguments, **options)
 
 
+def _kernel(op: torch._ops.OpOverload, run: Callable[..., Any], *arguments: Any) -> Any:
+    made = run(*arguments) if _state.active else None
+    return op._op_dk(_OWN, *arguments) if made is None else made
+
+
 # What a call looks up, made once: 20 us each. No lru_cache: Dynamo, which meets the kernels as frames, warns about those.
 _known: dict[tuple[int, int, int, int, int, bool], Sizes] = {}
 _names: dict[tuple[Sizes, bool], tuple[str, ...]] = {}
@@ -143,7 +148,7 @@ def _fits(sizes: Sizes, features: int, N: int, hx: Sequence[Tensor]) -> bool:
     )
 
 
-def _lstm_input(
+def input_on_engine(
     x: Tensor,
     hx: list[Tensor],
     params: list[Tensor],
@@ -154,7 +159,8 @@ def _lstm_input(
     bidirectional: bool,
     batch_first: bool,
 ) -> Any:
-    if _state.active and x.dim() == 3:
+    """What `aten::lstm.input` returns; None: the engine can't take the call."""
+    if x.dim() == 3:
         sizes = _sizes_of(params, has_biases, num_layers, 2 if bidirectional else 1)
         if sizes is not None and plain() and not (torch.is_grad_enabled() or (train and dropout)):
             named, threads = _named(sizes, params), torch.get_num_threads()
@@ -172,10 +178,10 @@ def _lstm_input(
             rows = x.transpose(0, 1) if batch_first else x
             output, h_n, c_n = lstm(call, rows, hx[0], hx[1], list(params), dropout if train else 0.0)
             return output.transpose(0, 1) if batch_first else output, h_n, c_n
-    return _INPUT._op_dk(_OWN, x, hx, params, has_biases, num_layers, dropout, train, bidirectional, batch_first)
+    return None
 
 
-def _lstm_data(
+def data_on_engine(
     data: Tensor,
     batch_sizes: Tensor,
     hx: list[Tensor],
@@ -186,7 +192,8 @@ def _lstm_data(
     train: bool,
     bidirectional: bool,
 ) -> Any:
-    if _state.active and data.dim() == 2 and batch_sizes.dim() == 1 and batch_sizes.is_cpu and len(hx) == 2:
+    """What `aten::lstm.data` returns; None: the engine can't take the call."""
+    if data.dim() == 2 and batch_sizes.dim() == 1 and batch_sizes.is_cpu and len(hx) == 2:
         sizes = _sizes_of(params, has_biases, num_layers, 2 if bidirectional else 1)
         if sizes is not None and direct(sizes, data, hx[0], hx[1], params) is not None:
             steps: list[int] = batch_sizes.tolist()
@@ -194,13 +201,14 @@ def _lstm_data(
             if steps and falling and sum(steps) == data.shape[0] and _fits(sizes, data.shape[1], steps[0], hx):
                 call = Call(sizes, len(steps), steps[0], (sizes.cells, steps[0]), batch_sizes)
                 return lstm(call, data, hx[0], hx[1], list(params), dropout if train else 0.0)
-    return _DATA._op_dk(_OWN, data, batch_sizes, hx, params, has_biases, num_layers, dropout, train, bidirectional)
+    return None
 
 
-def _lstm_cell(
+def cell_on_engine(
     x: Tensor, hx: list[Tensor], w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None, b_hh: Tensor | None = None
 ) -> Any:
-    if _state.active and x.dim() == 2 and len(hx) == 2 and (b_ih is None) == (b_hh is None):
+    """What `aten::lstm_cell` returns; None: the engine can't take the call."""
+    if x.dim() == 2 and len(hx) == 2 and (b_ih is None) == (b_hh is None):
         params = [t for t in (w_ih, w_hh, b_ih, b_hh) if t is not None]
         sizes, N = _sizes_of(params, b_ih is not None, 1, 1), x.shape[0]
         if sizes is not None and plain() and not torch.is_grad_enabled():
@@ -219,4 +227,4 @@ def _lstm_cell(
             call = Call(sizes, 1, N, (N,), cell=True)
             _, h_n, c_n = lstm(call, x, hx[0], hx[1], params, 0.0)
             return h_n, c_n
-    return _CELL._op_dk(_OWN, x, hx, w_ih, w_hh, b_ih, b_hh)
+    return None

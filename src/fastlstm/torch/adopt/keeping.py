@@ -1,0 +1,165 @@
+"""`convert(model, keep_type=True)`: an nn.LSTM or nn.LSTMCell that stays one to all who look, and whose calls run on the engine.
+
+Such a module has a mark among its own attributes, a plain bool: copies, replicas and pickles have it, too, and where nobody
+knows of it it means nothing. `forward` of the two classes tells by it: for a module with the mark it is the class's very own
+forward, but that the operators it calls are ours, wherever the engine takes the call. Nothing is switched on and off around
+a call: threads, exceptions and calls within calls have nothing to leave behind.
+"""
+
+from collections.abc import Callable
+from functools import update_wrapper
+from operator import is_
+from threading import Lock
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._C._dynamo import eval_frame
+from torch.jit._builtins import _register_builtin
+from torch.utils._device import DeviceContext
+
+from fastlstm import _engine
+from fastlstm.torch.adopt.enabling import cell_on_engine, data_on_engine, input_on_engine
+from fastlstm.torch.functional import plain
+from fastlstm.weights import Sizes, cell_shapes, named_shapes
+
+MARK = "_on_fastlstm"
+_TYPES = (int, int, int, int, bool, bool, bool)  # of the arguments an nn.LSTM is made of
+_known: dict[tuple[Any, ...], tuple[list[int], tuple[str, ...]]] = {}
+_lock = Lock()
+
+
+class _Operators(ModuleType):
+    """torch._VF, by which torch.nn calls torch's operators: what is not ours is torch's. TorchScript looks into modules alone."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch._VF, name)
+
+
+def _lstm(x: Any, *given: Any) -> Any:
+    made = None
+    if isinstance(given[0], Tensor):  # batch_sizes
+        if _sound(x, *given[1:3]) and _declared(*given[3:]):
+            made = data_on_engine(x, *given)
+    elif _sound(x, *given[:2]) and _declared(*given[2:]):
+        made = input_on_engine(x, *given)
+    return torch._VF.lstm(x, *given) if made is None else made
+
+
+def _lstm_cell(x: Any, hx: Any, *params: Any) -> Any:
+    made = None
+    if _sound(x, hx, [t for t in params if t is not None]):
+        made = cell_on_engine(x, hx, *params)
+    return torch._VF.lstm_cell(x, hx, *params) if made is None else made
+
+
+def _unwatched() -> bool:
+    """Whoever watches torch's functions is to see them; a default device does not."""
+    if torch._C._len_torch_function_stack() == 0:
+        return True
+    modes = torch.overrides._get_current_function_mode_stack()  # type: ignore[no-untyped-call]
+    return all(isinstance(mode, DeviceContext) for mode in modes)
+
+
+def _sound(x: Any, hx: Any, params: Any) -> bool:
+    """Whether these are what an operator has made sure of before its kernel sees them."""
+    return (
+        _unwatched()
+        and isinstance(x, Tensor)
+        and isinstance(hx, (tuple, list))
+        and isinstance(params, list)
+        and all(isinstance(t, Tensor) for t in (*hx, *params))
+    )
+
+
+def _declared(bias: Any, num_layers: Any, dropout: Any, *flags: Any) -> bool:
+    """Whether these have the types that the operator declares; to it no int is a bool."""
+    return (
+        type(num_layers) is int and type(dropout) in (float, int) and all(type(flag) is bool for flag in (bias, *flags))
+    )
+
+
+def _infer(m: Any, input: Any, hx: Any) -> Any:
+    """nn.LSTM's call without gradients, checked, allocated and run by the engine at once; None: forward is to run."""
+    if torch.is_grad_enabled() or type(m) is not nn.LSTM or not plain():
+        return None
+    key = (m.input_size, m.hidden_size, m.proj_size, m.num_layers, m.bidirectional, m.bias, m.batch_first)
+    if tuple(map(type, key)) != _TYPES or type(m.dropout) is not float or type(m.training) is not bool:
+        return None
+    if (m.training and m.dropout) or not _unwatched():
+        return None
+    if key not in _known:
+        sizes = Sizes(*key[:4], 2 if m.bidirectional else 1, m.bias)
+        _known[key] = sizes.numbers, tuple(named_shapes(sizes))
+    numbers, names = _known[key]
+    own, flat = m._parameters, m._flat_weights  # nn.LSTM reads the second, which are the first unless somebody meddles
+    if len(flat) != len(names) or not all(map(is_, map(own.get, names), flat)):
+        return None
+    return _engine.infer(numbers, names, own, input, hx, m.batch_first, torch.get_num_threads())
+
+
+def _infer_cell(m: Any, input: Any, hx: Any) -> Any:
+    """The same of nn.LSTMCell's."""
+    if torch.is_grad_enabled() or type(m) is not nn.LSTMCell or not plain():
+        return None
+    key = (m.input_size, m.hidden_size, m.bias)
+    if tuple(map(type, key)) != (int, int, bool) or not _unwatched():
+        return None
+    if key not in _known:
+        sizes = Sizes(m.input_size, m.hidden_size, bias=m.bias)
+        _known[key] = sizes.numbers, tuple(cell_shapes(sizes))
+    numbers, names = _known[key]
+    return _engine.infer_cell(numbers, names, m._parameters, input, hx, torch.get_num_threads())
+
+
+_operators = _Operators("_VF")
+for _ours, _builtin in ((_lstm, "aten::lstm"), (_lstm_cell, "aten::lstm_cell")):
+    setattr(_operators, _ours.__name__.removeprefix("_"), _ours)
+    _register_builtin(_ours, _builtin)  # what TorchScript compiles a call of it to
+
+
+class _Forward:
+    """In the place of a class's `forward`: what it was, but to modules with the mark."""
+
+    def __init__(self, own: FunctionType, infer: Callable[[Any, Any, Any], Any]) -> None:
+        self.own = own
+        names = {**own.__globals__, "_VF": _operators}
+        # Another code object: torch.compile keeps what it made of a function with its code.
+        run = FunctionType(own.__code__.replace(), names, own.__name__, own.__defaults__, own.__closure__)
+
+        mark = MARK
+
+        def forward(self: Any, input: Any, hx: Any = None) -> Any:
+            if mark not in self.__dict__:  # `revert` came after somebody took hold of this method
+                return own(self, input, hx)
+            made = infer(self, input, hx)
+            return run(self, input, hx) if made is None else made
+
+        # torch.jit.script reads the source of __wrapped__, and resolves its names in these: so it compiles nn.LSTM's own.
+        self.on_engine = FunctionType(forward.__code__, names, own.__name__, forward.__defaults__, forward.__closure__)
+        update_wrapper(self.on_engine, own)
+        _hide_from_dynamo(self.on_engine.__code__)
+
+    def __get__(self, module: nn.Module | None, kind: type[nn.Module]) -> Any:
+        if module is None:
+            return self.own
+        return (self.on_engine if MARK in module.__dict__ else self.own).__get__(module, kind)
+
+
+def _hide_from_dynamo(code: CodeType) -> None:
+    """Where nn.LSTM breaks a graph, as by default, its call is to run as it is: torch.compile would make a graph of what is
+    beneath it, with torch's operator. torch._dynamo.disable does this too, but breaks graphs, and takes seconds to import.
+    """
+    if hasattr(eval_frame, "set_code_exec_strategy"):  # since PyTorch 2.7
+        skip = eval_frame._FrameAction.SKIP
+        eval_frame.set_code_exec_strategy(code, eval_frame._FrameExecStrategy(skip, skip))
+
+
+def heed_marks() -> None:
+    """From now on, and for good: calls of other threads may stand in it."""
+    with _lock:
+        for kind, infer in ((nn.LSTM, _infer), (nn.LSTMCell, _infer_cell)):
+            own = vars(kind)["forward"]
+            if isinstance(own, FunctionType) and "_VF" in own.__code__.co_names:
+                kind.forward = _Forward(own, infer)  # type: ignore[assignment, method-assign]

@@ -1,0 +1,75 @@
+"""The constructor's arguments as attributes, which anyone may set later: what they mean for a call, or what is wrong.
+
+nn.LSTM reads them at every call and takes what Python takes for a number or a flag. So do these; the rest raises what the
+constructor raises, with gradients and without.
+"""
+
+import operator
+from typing import Any
+
+from fastlstm.weights import Sizes
+
+_TOO_MANY_LAYERS = 1 << 16  # a name each is made when the attribute is set
+_TOO_MANY = 1 << 56  # four gates of both directions, in bytes, still fit 64 bits
+
+
+def lstm_sizes(lstm: Any) -> Sizes:
+    """Those of a layer with nn.LSTM's attributes. TypeError, ValueError: one of them can't be."""
+    H = at_least_one(lstm, "hidden_size")
+    I, layers = at_least_one(lstm, "input_size"), at_least_one(lstm, "num_layers")
+    if layers > _TOO_MANY_LAYERS:
+        raise ValueError(f"num_layers must be at most {_TOO_MANY_LAYERS}, got {layers}")
+    P = max(0, whole(lstm, "proj_size"))  # nn.LSTM takes what is below 0 for none
+    if P >= H:
+        raise ValueError("proj_size has to be smaller than hidden_size")
+    return Sizes(I, H, P, layers, 2 if lstm.bidirectional else 1, bool(lstm.bias))
+
+
+def cell_sizes(cell: Any) -> Sizes:
+    """Those of a cell with nn.LSTMCell's attributes; a cell may have no input or no units. TypeError: one can't be."""
+    return Sizes(whole(cell, "input_size"), whole(cell, "hidden_size"), bias=bool(cell.bias))
+
+
+def dropout_of(lstm: Any) -> float:
+    """The probability for a call: 0 outside training and where nothing lies between layers.
+
+    TypeError: not a number. RuntimeError: not from 0 to 1.
+    """
+    if not lstm.training or lstm.num_layers == 1:
+        return 0.0
+    try:
+        p = float(lstm.dropout)
+    except (TypeError, ValueError):
+        raise TypeError(f"dropout should be a number, got: {type(lstm.dropout).__name__}") from None
+    if not 0 <= p <= 1:
+        raise RuntimeError(f"dropout probability has to be between 0 and 1, but got {p:g}")
+    return p
+
+
+def whole(module: Any, name: str) -> int:
+    """The attribute as an int: 4.0 counts as 4, as it does where nn.LSTM compares it.
+
+    TypeError: it is no whole number. ValueError: no array can be so large.
+    """
+    value = getattr(module, name)
+    try:
+        number = int(value) if isinstance(value, float) and value.is_integer() else operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} should be of type int, got: {type(value).__name__}") from None
+    if number >= _TOO_MANY:
+        raise ValueError(f"{name} must be smaller than 2**56, got {number}")
+    return number
+
+
+def refuse_no_int(name: str, value: Any, *, bools: bool = True) -> None:
+    """TypeError: a constructor's argument that torch takes for no dimension, though a call would take the attribute."""
+    if not hasattr(value, "__index__") or (isinstance(value, bool) and not bools):
+        raise TypeError(f"{name} should be of type int, got: {type(value).__name__}")
+
+
+def at_least_one(module: Any, name: str) -> int:
+    """ValueError: below 1."""
+    value = whole(module, name)
+    if value <= 0:
+        raise ValueError(f"{name} must be greater than zero")
+    return value
