@@ -6,7 +6,7 @@ NATIVE := $(shell find native bindings CMakeLists.txt -type f)
 PACKAGE := $(shell find src -type f -not -name '*.so' -not -path '*/__pycache__/*') pyproject.toml README.md
 CXX_FILES := $(filter %.cpp %.h %.inl,$(NATIVE))
 
-.PHONY: help demo test test-native test-sanitizers test-asan test-tsan test-python-sanitized test-aarch64 test-ecosystem lint format bench docs clean
+.PHONY: help demo test test-native test-sanitizers test-asan test-tsan test-python-sanitized fuzz fuzz-sanitized test-aarch64 test-ecosystem lint format bench docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -46,14 +46,26 @@ test-asan: $(VENV)/installed
 test-tsan: $(VENV)/installed
 	$(call native_tests,tsan,-DFASTLSTM_SANITIZE=thread,-R "threads|engine|ends")
 
+fuzz: $(VENV)/installed  ## 100,000 random calls, right and wrong, beside nn.LSTM: 15 minutes at most
+	$(BIN)/python -m tests.fuzz --count 100000 --seconds 900
+
+# Masked vector loads hide reads outside of memory from AddressSanitizer: generic.
+fuzz-sanitized: build/asan-python/installed  ## 10,000 of them under AddressSanitizer
+	$(sanitized) -m tests.fuzz --count 10000 --isa generic
+
 # The extension with AddressSanitizer in it, in a folder that goes before the installed package; Python itself leaks at exit.
-test-python-sanitized: $(VENV)/installed  ## Python tests of shapes, packed batches and gradients under AddressSanitizer
+build/asan-python/installed: $(VENV)/installed
 	$(install) --no-deps --upgrade --target build/asan-python . \
 	  -C build-dir=build/asan-python-objects -C cmake.define.FASTLSTM_SANITIZE=address,undefined
-	PYTHONPATH=build/asan-python ASAN_OPTIONS=detect_leaks=0 \
-	  LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" \
-	  $(BIN)/python -m pytest -q tests/torch/test_lstm_shapes.py tests/torch/test_lstm_packed.py tests/torch/test_autograd.py \
+	@touch $@
+
+sanitized = PYTHONPATH=build/asan-python ASAN_OPTIONS=detect_leaks=0 \
+  LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" $(BIN)/python
+
+test-python-sanitized: build/asan-python/installed  ## Python tests of shapes, packed batches and gradients under AddressSanitizer
+	$(sanitized) -m pytest -q tests/torch/test_lstm_shapes.py tests/torch/test_lstm_packed.py tests/torch/test_autograd.py \
 	  tests/torch/test_infer.py tests/torch/test_lstm_lengths.py tests/torch/test_tensors.py
+	$(sanitized) -m tests.fuzz --count 500 --isa generic
 
 # Wants g++-aarch64-linux-gnu and qemu-user.
 test-aarch64: $(VENV)/installed  ## the native tests, cross-built for AArch64 and run under qemu-user

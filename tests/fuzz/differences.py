@@ -1,0 +1,145 @@
+"""Where ours and nn.LSTM are known to differ, and why; docs/layer.md has the same list for people ("Differences")."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from tests.fuzz.case import Case
+from tests.fuzz.tensors import STRANGERS
+
+
+class Difference(NamedTuple):
+    """applies: given the case, our outcome and theirs (`judge.Outcome`)."""
+
+    name: str
+    applies: Callable[[Case, Any, Any], bool]
+    reason: str
+
+
+def _ours(outcome: Any, *beginnings: str) -> bool:
+    return outcome.error is not None and str(outcome.error).startswith(beginnings)
+
+
+def _both(ours: Any, theirs: Any) -> bool:
+    return ours.error is not None and theirs.error is not None
+
+
+def _only_theirs(ours: Any, theirs: Any) -> bool:
+    return ours.error is None and theirs.error is not None
+
+
+def _parameter_refused(case: Case, ours: Any, theirs: Any) -> bool:
+    odd = any(w.shape is not None or w.dtype is not None or w.layout in STRANGERS for w in case.weights.values())
+    said = ("parameter ", "Input and parameter tensors")
+    return bool(odd or case.attribute) and isinstance(ours.error, RuntimeError) and _ours(ours, *said)
+
+
+def _parameter_deleted(case: Case, ours: Any, theirs: Any) -> bool:
+    said = isinstance(ours.error, AttributeError) or _ours(ours, "expected Tensor as parameter")
+    return said and case.attribute.startswith(("del layer.weight", "del layer.bias_", "layer.weight", "layer.bias_"))
+
+
+def _states_refused(case: Case, ours: Any, theirs: Any) -> bool:
+    said = ("Expected hidden[", "For packed input, hx", "For batched 3-D", "For unbatched 2-D", "hidden", "Input batch size")
+    loose = case.form in ("packed", "built") or bool(case.attribute) or case.h.shape is not None or case.c.shape is not None
+    return loose and isinstance(ours.error, RuntimeError) and _ours(ours, *said)
+
+
+def _packed_refused(case: Case, ours: Any, theirs: Any) -> bool:
+    said = ("RNN input dtype", "input must have 2 dimensions", "input.size(-1) must be")
+    return case.form in ("packed", "built") and _ours(ours, *said)
+
+
+def _attribute_unread(case: Case, ours: Any, theirs: Any) -> bool:
+    if not _only_theirs(ours, theirs) or not (case.attribute or case.constructor):
+        return False
+    deleted = isinstance(theirs.error, AttributeError) and "object has no attribute" in str(theirs.error)
+    flag = isinstance(theirs.error, TypeError) and "invalid combination of arguments" in str(theirs.error)
+    return deleted or flag
+
+
+def _dropout_unread(case: Case, ours: Any, theirs: Any) -> bool:
+    return _only_theirs(ours, theirs) and "dropout probability" in str(theirs.error)
+
+
+def _bias_switched(case: Case, ours: Any, theirs: Any) -> bool:
+    return case.attribute.startswith("layer.bias =") and ours.error is None
+
+
+def _zero_tensor(case: Case, ours: Any, theirs: Any) -> bool:
+    return _only_theirs(ours, theirs) and "ZeroTensors are immutable" in str(theirs.error)
+
+
+def _inference(case: Case, ours: Any, theirs: Any) -> bool:
+    return _only_theirs(ours, theirs) and "Inference tensors cannot be saved" in str(theirs.error)
+
+
+def _faults(case: Case) -> int:
+    """How many things are wrong: which of two errors comes first is nobody's promise."""
+    odd = [case.x, case.h, case.c, *case.weights.values()]
+    wrong = sum(o.shape is not None or o.dtype is not None or o.layout in STRANGERS for o in odd)
+    inference = case.mode == "grad" and any(o.layout == "inference" for o in odd)
+    hx = case.hx not in ("", "(h, c)", "[h, c]", "Pair(h, c)")
+    return wrong + inference + hx + bool(case.attribute) + bool(case.constructor) + case.unfit + (case.T == 0)
+
+
+def _first_fault(case: Case, ours: Any, theirs: Any) -> bool:
+    return _both(ours, theirs) and _faults(case) > 1
+
+
+def _stranger(case: Case, ours: Any, theirs: Any) -> bool:
+    odd = [case.x, case.h, case.c]
+    strange = any(o.layout in ("sparse", "mkldnn", "quantized", "strided_nested") for o in odd)
+    return strange and isinstance(ours.error, (RuntimeError, ValueError, TypeError))
+
+
+def _ours_first(case: Case, ours: Any, theirs: Any) -> bool:
+    return case.form == "lengths" and _both(ours, theirs) and _ours(ours, "lengths and reset are for")
+
+
+def _complex_nested(case: Case, ours: Any, theirs: Any) -> bool:
+    return case.form == "nested" and _ours(ours, "_nested_view_from_jagged does not support")
+
+
+LISTED = (
+    Difference(
+        "a parameter of another shape or dtype is refused",
+        _parameter_refused,
+        "torch's kernels read it by the sizes it should have, also beyond its memory",
+    ),
+    Difference(
+        "a deleted parameter is refused", _parameter_deleted, "nn.LSTM keeps a list of its weights beside the attributes"
+    ),
+    Difference(
+        "states of another shape are refused, by name",
+        _states_refused,
+        "nn.LSTM takes states of other sizes for packed input, or says which index of which operation failed",
+    ),
+    Difference(
+        "packed data of another dtype or shape is refused, by name",
+        _packed_refused,
+        "nn.LSTM checks neither, and takes it or has its matrix product complain",
+    ),
+    Difference(
+        "an attribute that the call does not need is not read",
+        _attribute_unread,
+        "nn.LSTM hands all of them on, and the flags must be of type bool",
+    ),
+    Difference("a dropout that is not used is not judged", _dropout_unread, "as in training with one layer"),
+    Difference(
+        "bias changed after construction", _bias_switched, "nn.LSTM then takes its list of weights for a list of others"
+    ),
+    Difference("zero tensors are taken everywhere", _zero_tensor, "some of nn.LSTM's paths write to them"),
+    Difference("inference tensors are taken where nothing of them is kept", _inference, "nn.LSTM keeps more"),
+    Difference("other layouts are refused", _stranger, "sparse, mkldnn, quantized, nested without torch.jagged"),
+    Difference("which of two faults is named", _first_fault, "the order of checks is nobody's promise"),
+    Difference("lengths with what is no tensor", _ours_first, "an error of the argument that nn.LSTM has not got"),
+    Difference("gradients of complex nested tensors", _complex_nested, "torch has no such nested tensors"),
+)
+
+
+def find(case: Case, ours: Any, theirs: Any) -> str:
+    """The name of the listed difference that this is; "": none."""
+    for difference in LISTED:
+        if difference.applies(case, ours, theirs):
+            return difference.name
+    return ""
