@@ -16,7 +16,10 @@ import fastlstm
 
 SIZES = [
     # One step: of one row, of few, of many.
-    *((1, 1, I, H) for I, H in ((64, 64), (64, 256), (1, 512), (512, 512), (1, 2048), (1024, 1024), (8192, 64), (1, 8192))),
+    *(
+        (1, 1, I, H)
+        for I, H in ((64, 64), (64, 256), (1, 512), (512, 512), (1, 2048), (1024, 1024), (8192, 64), (1, 8192))
+    ),
     *((1, 4, I, H) for I, H in ((64, 256), (1, 512), (1, 2048))),
     *((1, 64, I, H) for I, H in ((64, 256), (1, 512), (1, 2048))),
     # Many steps: of one row, of few, of many.
@@ -63,7 +66,9 @@ def ratios(size: tuple[int, ...], seed: int, dtype: torch.dtype = torch.float32)
     drawn = [t.to(dtype) for t in drawn]
     measured = [dict(results(lstm, drawn)) for lstm in (ours, theirs)]
     exact = dict(results(theirs.double(), drawn))
-    errors = [{name: (value.double() - exact[name]).norm().item() for name, value in found.items()} for found in measured]
+    errors = [
+        {name: (value.double() - exact[name]).norm().item() for name, value in found.items()} for found in measured
+    ]
     return {name: error / max(errors[1][name], 1e-300) for name, error in errors[0].items()}
 
 
@@ -77,4 +82,4 @@ if __name__ == "__main__":
     seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
     torch.set_num_threads(int(sys.argv[2]) if len(sys.argv) > 2 else 2)
     for size in SIZES:
-        print(f"{str(size):22} {line(size, seeds)}", flush=True)
+        print(f"{size!s:22} {line(size, seeds)}", flush=True)

@@ -196,7 +196,9 @@ def draw(seed: int, index: int) -> Case:
     base["seed"] = random.randrange(10**6)
     case = Case(**base)
     grad = case.mode == "grad" or draw.often(0.2)
-    chosen = random.choice(["x", "h", "c", "hx", "constructor", "attribute", "attribute", "weights", "form", "form", "x h"])
+    chosen = random.choice(
+        ["x", "h", "c", "hx", "constructor", "attribute", "attribute", "weights", "form", "form", "x h"]
+    )
     at = chosen.split() if wrong else []
     given: dict[str, object] = {}
     x_shape = case.x_shape
@@ -218,9 +220,7 @@ def draw(seed: int, index: int) -> Case:
         given["attribute"] = random.choice(_ATTRIBUTES).format(**values)
     if "weights" in at or draw.often(0.25):
         picked = random.sample(names, min(len(names), random.choice([1, 1, 2, 4])))
-        given["weights"] = {
-            w: draw.odd(case.parameters[w], False, "weights" in at and w == picked[0]) for w in picked
-        }
+        given["weights"] = {w: draw.odd(case.parameters[w], False, "weights" in at and w == picked[0]) for w in picked}
     if draw.often(0.1):
         given["frozen"] = tuple(w for w in names if draw.often(0.5))
     if draw.often(0.3):

@@ -1,5 +1,6 @@
 """Where ours and nn.LSTM are known to differ, and why; docs/layer.md has the same list for people ("Differences")."""
 
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -39,8 +40,17 @@ def _parameter_deleted(case: Case, ours: Any, theirs: Any) -> bool:
 
 
 def _states_refused(case: Case, ours: Any, theirs: Any) -> bool:
-    said = ("Expected hidden[", "For packed input, hx", "For batched 3-D", "For unbatched 2-D", "hidden", "Input batch size")
-    loose = case.form in ("packed", "built") or bool(case.attribute) or case.h.shape is not None or case.c.shape is not None
+    said = (
+        "Expected hidden[",
+        "For packed input, hx",
+        "For batched 3-D",
+        "For unbatched 2-D",
+        "hidden",
+        "Input batch size",
+    )
+    loose = (
+        case.form in ("packed", "built") or bool(case.attribute) or case.h.shape is not None or case.c.shape is not None
+    )
     return loose and isinstance(ours.error, RuntimeError) and _ours(ours, *said)
 
 
@@ -100,6 +110,39 @@ def _complex_nested(case: Case, ours: Any, theirs: Any) -> bool:
     return case.form == "nested" and _ours(ours, "_nested_view_from_jagged does not support")
 
 
+_SIZES = ("input_size ", "hidden_size ", "num_layers ", "proj_size ", "dropout ")
+
+
+def _attribute_refused(case: Case, ours: Any, theirs: Any) -> bool:
+    return bool(case.attribute or case.constructor) and _ours(ours, *_SIZES, "expected a parameter ")
+
+
+def _number_taken(case: Case, ours: Any, theirs: Any) -> bool:
+    return bool(case.attribute) and _only_theirs(ours, theirs) and "num_layers" in case.attribute
+
+
+def _states_of_another_dtype(case: Case, ours: Any, theirs: Any) -> bool:
+    return _ours(ours, "Input and hidden tensors are not the same dtype")
+
+
+def _states_of_another_kind(case: Case, ours: Any, theirs: Any) -> bool:
+    return case.hx not in ("", "(h, c)", "[h, c]", "Pair(h, c)") and _both(ours, theirs)
+
+
+def _batch_sizes_refused(case: Case, ours: Any, theirs: Any) -> bool:
+    return case.form in ("packed", "built") and _ours(ours, "batch_sizes ")
+
+
+def _inference_kept(case: Case, ours: Any, theirs: Any) -> bool:
+    return _ours(ours, "Inference tensors cannot be saved") and theirs.error is None
+
+
+def _ragged_refused(case: Case, ours: Any, theirs: Any) -> bool:
+    """Only where the shape that is named is another than the one that was expected."""
+    said = re.match(r"(?:reset|lengths): expected .*?= (\(.*?\)), got (?:shape )?(\(.*\))$", str(ours.error))
+    return ours.error is not None and said is not None and said[1] != said[2]
+
+
 LISTED = (
     Difference(
         "a parameter of another shape or dtype is refused",
@@ -107,7 +150,9 @@ LISTED = (
         "torch's kernels read it by the sizes it should have, also beyond its memory",
     ),
     Difference(
-        "a deleted parameter is refused", _parameter_deleted, "nn.LSTM keeps a list of its weights beside the attributes"
+        "a deleted parameter is refused",
+        _parameter_deleted,
+        "nn.LSTM keeps a list of its weights beside the attributes",
     ),
     Difference(
         "states of another shape are refused, by name",
@@ -128,6 +173,25 @@ LISTED = (
     Difference(
         "bias changed after construction", _bias_switched, "nn.LSTM then takes its list of weights for a list of others"
     ),
+    Difference(
+        "a size set later that no layer can have is refused, by name",
+        _attribute_refused,
+        "nn.LSTM reads it in some calls, and outside its arrays in others",
+    ),
+    Difference(
+        "num_layers set later to 2.0 or True is 2 or 1", _number_taken, "nn.LSTM hands it on to where it must be an int"
+    ),
+    Difference(
+        "states of another dtype are refused",
+        _states_of_another_dtype,
+        "nn.LSTM promotes them in some calls and refuses them in others",
+    ),
+    Difference("hx that is no pair of tensors raises another type", _states_of_another_kind, "of a TypeError, mostly"),
+    Difference(
+        "batch_sizes that are no lengths are refused", _batch_sizes_refused, "nn.LSTM reads other rows, or none"
+    ),
+    Difference("weights made in inference_mode, with gradients", _inference_kept, "nn.LSTM keeps fewer of its inputs"),
+    Difference("resets and lengths of another shape are refused", _ragged_refused, "nn.LSTM has neither"),
     Difference("zero tensors are taken everywhere", _zero_tensor, "some of nn.LSTM's paths write to them"),
     Difference("inference tensors are taken where nothing of them is kept", _inference, "nn.LSTM keeps more"),
     Difference("other layouts are refused", _stranger, "sparse, mkldnn, quantized, nested without torch.jagged"),

@@ -23,7 +23,21 @@ for _text in DEFINITIONS.values():
     exec(_text, _CODE)
 _DEFINED = {name: _CODE[name] for name in DEFINITIONS}
 _DERIVED = re.compile(r"x = (PackedSequence|pack_padded|torch.nested)|\w+ = .*_base\b(?!.*requires_grad_\(\)$)")
-_INPUTS = ("x", "data", "padded", "h", "c", "sizes", "lengths", "reset", "x_base", "data_base", "padded_base", "h_base", "c_base")
+_INPUTS = (
+    "x",
+    "data",
+    "padded",
+    "h",
+    "c",
+    "sizes",
+    "lengths",
+    "reset",
+    "x_base",
+    "data_base",
+    "padded_base",
+    "h_base",
+    "c_base",
+)
 
 
 @dataclass
@@ -184,13 +198,18 @@ def judge(case: Case, tell: Callable[[str], None] = lambda stage: None, torch_su
     if found is None:
         return Verdict("raised" if ours.error is not None else "agreed")
     name, detail = found
-    listed = "" if name == "internal error" or name.startswith("input written") else differences.find(case, ours, theirs)
+    listed = (
+        "" if name == "internal error" or name.startswith("input written") else differences.find(case, ours, theirs)
+    )
     return Verdict("listed", listed) if listed else Verdict("failed", name, detail)
 
 
 def compare(case: Case, ours: Outcome, theirs: Outcome) -> tuple[str, str] | None:
     """What is wrong: its kind and a sentence; None: nothing."""
-    said = f"ours: {ours.raised or 'no error'} {str(ours.error or '')[:300]!r}\ntheirs: {theirs.raised or 'no error'} {str(theirs.error or '')[:300]!r}"
+    said = "\n".join(
+        f"{whose}: {outcome.raised or 'no error'} {str(outcome.error or '')[:300]!r}"
+        for whose, outcome in (("ours", ours), ("theirs", theirs))
+    )
     said += f"\nstages: ours {ours.stage}, theirs {theirs.stage}"
     if ours.error is not None:
         text = str(ours.error)

@@ -177,7 +177,17 @@ def draw_segments(random: Random, T: int, N: int | None, batch_first: bool, wron
 
 def _wrong_lengths(lengths: list[int] | int, T: int) -> list[str]:
     if isinstance(lengths, int):
-        return [str(T + 1), "-1", f"{lengths}.0", f"[{lengths}, {lengths}]", '"x"', "2**70", "True", "2**63 - 1", "[[1]]"]
+        return [
+            str(T + 1),
+            "-1",
+            f"{lengths}.0",
+            f"[{lengths}, {lengths}]",
+            '"x"',
+            "2**70",
+            "True",
+            "2**63 - 1",
+            "[[1]]",
+        ]
     rest = lengths[1:]
     return [
         *(str([bad, *rest]) for bad in (T + 1, -1, 2**63 - 1, -(2**63), 2**62, 2**70)),
@@ -187,7 +197,7 @@ def _wrong_lengths(lengths: list[int] | int, T: int) -> list[str]:
         f"torch.tensor([{lengths}])",
         '"abc"',
         "object()",
-        f"{lengths + ['x']}",
+        f"{[*lengths, 'x']}",
         "3",
     ]
 

@@ -90,7 +90,9 @@ def _verdict(case: Case, result: Verdict | workers.Death) -> Verdict:
         if again.stage == "ours make" and result.stage == "theirs make":
             return Verdict("listed", "torch crashes")
         result = again
-    if case.way == "enable" and any(w.shape is not None for w in case.weights.values()) or ".data =" in case.attribute:
+    if (
+        case.way == "enable" and any(w.shape is not None for w in case.weights.values())
+    ) or ".data =" in case.attribute:
         return Verdict("listed", "torch crashes")  # which is handed what the engine does not take
     said = re.sub(r"0x\w+|\d+", "#", result.said)
     return Verdict("failed", f"{result.how} at {result.stage} {said[:90]}", result.said[:500])
@@ -119,7 +121,10 @@ def distinct(seed: int, found: list[tuple[int, str]], name: str, most: int = 3) 
         case = smallest(draw(seed, index), name)
         plain = Case()
         unlike = [part.name for part in fields(Case) if getattr(case, part.name) != getattr(plain, part.name)]
-        key = (*(part for part in unlike if part not in ("seed", "I", "H", "T", "N")), re.sub(r"\d+", "#", case.attribute))
+        key = (
+            *(part for part in unlike if part not in ("seed", "I", "H", "T", "N")),
+            re.sub(r"\d+", "#", case.attribute),
+        )
         seen.setdefault(key, (index, case))
         if len(seen) == most:
             break

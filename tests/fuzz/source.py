@@ -36,7 +36,11 @@ def _unpacked(case: Case) -> list[str]:
     if case.layer == "LSTMCell":
         return ["h_n, c_n = result"]
     names = "output, h_n, c_n = result[:3]" if case.trace and case.way != "enable" else "output, (h_n, c_n) = result"
-    data = {"packed": ["output = output.data"], "built": ["output = output.data"], "nested": ["output = output.values()"]}
+    data = {
+        "packed": ["output = output.data"],
+        "built": ["output = output.data"],
+        "nested": ["output = output.values()"],
+    }
     return [names, *data.get(case.form, [])]
 
 
@@ -48,7 +52,9 @@ def reference(case: Case) -> Script:
     """The same on nn.LSTM; what that has not got is asked of `expected.by_reference`."""
     make = _make(case, theirs=True)
     if case.packing is not None and case.packing.batch_sizes:  # nn.LSTM reads their memory, whatever their strides
-        make = make.replace("\nx = Packed", "\nsizes = sizes.contiguous() if isinstance(sizes, torch.Tensor) else sizes\nx = Packed")
+        make = make.replace(
+            "\nx = Packed", "\nsizes = sizes.contiguous() if isinstance(sizes, torch.Tensor) else sizes\nx = Packed"
+        )
     return Script(make, _call(case, theirs=True), _backward(case))
 
 
@@ -128,7 +134,10 @@ def _assigned(case: Case, name: str, odd: Odd, right: tuple[int, ...]) -> list[s
         return [f"{name}_base = {base}[:1].requires_grad_()", f"{name} = {name}_base.expand({shape})"]
     if len(shape) > 1:
         turned = (shape[1], shape[0], *shape[2:])
-        return [f"{name}_base = {expression('plain', turned, dtype)}.requires_grad_()", f"{name} = {name}_base.transpose(0, 1)"]
+        return [
+            f"{name}_base = {expression('plain', turned, dtype)}.requires_grad_()",
+            f"{name} = {name}_base.transpose(0, 1)",
+        ]
     return [f"{name}_base = {base}.requires_grad_()", f"{name} = {name}_base * 2"]
 
 

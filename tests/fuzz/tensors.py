@@ -31,7 +31,19 @@ LAYOUTS = (
 """Other layouts and kinds of an ordinary tensor: nn.LSTM takes them all."""
 
 VALUES = ("nan", "infinite", "huge", "tiny", "zeros")
-STRANGERS = ("meta", "sparse", "mkldnn", "quantized", "numpy", "list", "none", "number", "text", "strided_nested", "freed")
+STRANGERS = (
+    "meta",
+    "sparse",
+    "mkldnn",
+    "quantized",
+    "numpy",
+    "list",
+    "none",
+    "number",
+    "text",
+    "strided_nested",
+    "freed",
+)
 """What is no dense tensor with memory of its own on the CPU."""
 
 
@@ -53,7 +65,9 @@ def expression(kind: str, shape: Sequence[int], dtype: str) -> str:
     if kind in VALUES and not real:
         kind = "plain"
     if not shape or 0 in shape:
-        kind = kind if kind in ("meta", "zero", "parameter", "inference", "subclass", "negated", *STRANGERS) else "plain"
+        kind = (
+            kind if kind in ("meta", "zero", "parameter", "inference", "subclass", "negated", *STRANGERS) else "plain"
+        )
     plain = fill(shape, dtype)
     made = _layout(kind, shape, dtype) or _special(kind, shape, dtype, plain) or _stranger(kind, shape, dtype, plain)
     return made or plain

@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.fuzz import workers
+from tests.fuzz.differences import LISTED
 
 
 def test_two_thousand_random_calls_agree_with_torch() -> None:
@@ -36,3 +38,9 @@ def test_a_worker_that_dies_or_hangs_is_named_and_the_run_goes_on(monkeypatch: p
     assert found["die"].how == "SIGSEGV"
     assert found["die"].stage == "working"
     assert found["sleep"].how.startswith("hang")
+
+
+def test_people_can_read_of_every_difference() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "layer.md").read_text()
+    for difference in LISTED:
+        assert f"| {difference.name} | {difference.reason} |" in page

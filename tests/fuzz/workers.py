@@ -49,8 +49,7 @@ def run(
     while start < len(items) and time.monotonic() < until:
         stop = min(start + batch, len(items))
         done, death = _child(items[start:stop], work, until)
-        for item, result in zip(items[start:], done, strict=False):
-            yield item, result
+        yield from zip(items[start:], done, strict=False)
         start += len(done)
         if death is not None:
             yield items[start], death

@@ -49,9 +49,10 @@ struct Strips {
   }
 };
 
-// Sums that torch makes of shorter chains: of the biases lane by lane, of W_hr step by step. They are a small share of the work.
-inline constexpr Index kBiasPart = kPart / 4;
-inline constexpr Index kProjectionPart = kPart / 2;
+// A sum over rows is cut more finely than one over k: features of h_0 may be ten times as large as those of every later h_t.
+// Those that torch adds up lane by lane (biases) or step by step (W_hr) are a small share of the work: there, more finely still.
+inline constexpr Index kRowsPart = kPart / 2;
+inline constexpr Index kFewPart = kPart / 4;
 
 // sums[feature][gate order] += features^T dgates over strips of a block, for the panels of one tile of features.
 template <class Term>
@@ -78,7 +79,7 @@ struct FeatureTile {
     for (int k = 0; k < strips.count; ++k) {
       const Strip& strip = strips.at[k];
       for (Index i = 0, end = 0; i < strip.count; i = end) {
-        end = end_of(i, part, strip.count);
+        end = i + part < strip.count ? i + part : strip.count;
         accumulate<kTileRows>(block, left, 1, right + (strip.first + i) * kPanel<Real>, 0, end - i);
         left += (end - i) * kTileRows;
         summed += end - i;
@@ -168,7 +169,7 @@ void weight_gradients(const LayerBackward<Term>& layer, Index t0, Index t1, Rang
                                  ld,
                                  strips,
                                  add,
-                                 m < ones ? Problem::kBlockRows : kBiasPart};
+                                 m < ones ? kRowsPart : kFewPart};
     for_tiles(count < kTileRows ? count : kTileRows, tile);
   };
   // As many tiles of features as half an L2 of 512 KiB holds meet every panel of gate gradients before the next ones come.
@@ -199,7 +200,7 @@ void projection_gradients(const LayerBackward<Term>& layer, Index rows, Range mi
                                       layer.H_padded(),
                                       all,
                                       add,
-                                      kProjectionPart};
+                                      kFewPart};
       for_tiles(P - m * kTileRows < kTileRows ? P - m * kTileRows : kTileRows, product);
     }
   }
