@@ -275,6 +275,46 @@ TEST_CASE("depths beyond one cut of the sum") {
   }
 }
 
+// The plan projects the input of few rows ahead of the steps, and of many rows not: parts and cuts end in the same places.
+TEST_CASE_TEMPLATE("depths of several parts and cuts: a row has the bits it has alone, for any number of threads", Real, float,
+                   double) {
+  for (const std::string& isa : fastlstm::isas()) {
+    fastlstm::use_isa(isa);
+    CAPTURE(isa);
+    for (const std::int64_t I : {1, 128, 200, 1000}) {
+      CAPTURE(I);
+      for (const std::int64_t H : {190, 700}) {
+        Call<Real> many(Sizes{2, 14, I, H, H == 190 ? 0 : 150, 1, 1, true, true, false, {}}, 3);
+        Call<Real> one(Sizes{2, 1, I, H, many.sizes.P, 1, 1, true, true, false, {}}, 4);
+        one.weights = many.weights;
+        const auto row = [&](const std::vector<Real>& from, std::int64_t t) {
+          const auto width = static_cast<std::ptrdiff_t>(from.size()) / (&from == &many.x || &from == &many.output ? 28 : 14);
+          return std::vector<Real>(from.begin() + t * 14 * width, from.begin() + (t * 14 + 1) * width);
+        };
+        one.x = row(many.x, 0);
+        const auto second = row(many.x, 1);
+        one.x.insert(one.x.end(), second.begin(), second.end());
+        one.h_0 = row(many.h_0, 0);
+        one.c_0 = row(many.c_0, 0);
+        one.forward(1);
+        const auto output = one.output;
+        one.forward(2, false);
+        CHECK(one.output == output);
+        many.forward(1);
+        many.backward(1);
+        const auto alone = many.results();
+        auto found = row(many.output, 0);
+        const auto last = row(many.output, 1);
+        found.insert(found.end(), last.begin(), last.end());
+        CHECK(found == output);
+        many.forward(3);
+        many.backward(3);
+        CHECK(many.results() == alone);
+      }
+    }
+  }
+}
+
 TEST_CASE_TEMPLATE("training and inference give the same bits", Real, float, double) {
   std::mt19937 random(11);
   for (int k = 0; k < 30; ++k) {

@@ -200,7 +200,7 @@ void gate_gradients(const LayerBackward<Term>& layer, const Run& run, Range bloc
 template <class Term>
 inline Left<Term> gate_rows(const LayerBackward<Term>& layer, Index row, Index block_rows) {
   constexpr Index width = kPanel<Term> / kNumbers<Term>;
-  return {as_terms<Term>(layer.dgates) + row * width, width, width, block_rows * width, 4 * layer.Hp() / kPanel<Term>};
+  return {as_terms<Term>(layer.dgates) + row * width, width, width, block_rows * width, 4 * layer.Hp() / kNumbers<Term>};
 }
 
 // dh_projected of the rows [rows) at step t: what arrives at h_t after its projection.
@@ -242,7 +242,7 @@ void backward_step(const LayerBackward<Term>& layer, Index t, const Part& part, 
     const Index last_column = columns.last * kPanel<Real> < problem.P ? columns.last * kPanel<Real> : problem.P;
     projected_gradients(layer, t, here, {columns.first * kPanel<Real>, last_column}, block.first);
     if (!in_step()) return;
-    const Product<Real> product{{layer.dh_projected + row0 * problem.P, problem.P, problem.P, 0, 1},
+    const Product<Real> product{{layer.dh_projected + row0 * problem.P, problem.P, kPart, kPart, problem.P},
                                 layer.hr_panels,
                                 layer.dh_full + here.first * Hp,
                                 Hp,

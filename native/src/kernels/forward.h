@@ -198,6 +198,8 @@ void forward_step(const LayerForward<Term>& layer, Index t, Range rows, Range bl
       step.segments[step.segment_count++] = {as_terms<Term>(layer.output) + run.previous * ld, ld, in, out};
     } else if (layer.h_0 != nullptr) {
       step.segments[step.segment_count++] = {as_terms<Term>(layer.h_0) + run.first * out, out, in, out};
+    } else if (layer.plan.project) {
+      step.segments[step.segment_count++] = {as_terms<Term>(layer.output), 0, in, 0};  // what is in the buffer is all
     }
     step.from_buffer = layer.plan.project;
     // Every other step goes the other way: of weights that do not fit in L2, what the step before read last is still there.
@@ -337,7 +339,7 @@ void forward_direction(LayerForward<Term> layer, const Group& group) {
         if (!goes_on) break;
         const Index last = rows.last < problem.batch(t) ? rows.last : problem.batch(t);
         if constexpr (kNumbers<Term> == 1) {
-          const Product<Real> projection{{layer.h_full + rows.first * Hp, Hp, H, 0, 1},
+          const Product<Real> projection{{layer.h_full + rows.first * Hp, Hp, kPart, kPart, H},
                                          layer.hr_panels,
                                          layer.output + (problem.row(t) + rows.first) * problem.D * out,
                                          problem.D * out,

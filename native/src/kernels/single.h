@@ -124,24 +124,54 @@ void forward_single(const LayerForward<Real>& layer, const Group& group) {
 // Backward. Few rows: more of them repay packed weights.
 inline constexpr Index kSingleRows = 8;
 
-// y[n][j] (+)= sum over k < K of a[n][k] * w[k][j], for the columns [range) of y and w, four rows of w at a time: K is a multiple
-// of 4.
+// part[n][j] = sum over k < K of a[n][k] * w[k][j] for the columns j < count of w, four rows of w at a time: K is a multiple
+// of 4. The rows of `part` hold whole Vecs.
 template <int B, class Real, class Element>
-inline void add_rows(const Real* a, Index lda, const Element* w, Index K, Index columns, Range range, Real* y, Index ldy,
-                     bool add) {
+inline void sum_rows(const Real* a, Index lda, const Element* w, Index K, Index columns, Index count, Real* part, Index ld_part) {
   for (Index k = 0; k < K; k += 4) {
     Vec<Real> a_k[B][4];
     for (int b = 0; b < B; ++b)
       for (int i = 0; i < 4; ++i) a_k[b][i] = broadcast(a[b * lda + k + i]);
-    for (Index j = range.first; j < range.last; j += kLanes<Real>) {
-      const Index rest = range.last - j;
+    for (Index j = 0; j < count; j += kLanes<Real>) {
+      const Index rest = count - j;
       Vec<Real> sums[B];
-      for (int b = 0; b < B; ++b) sums[b] = k > 0 || add ? load_columns(y + b * ldy + j, rest) : broadcast(Real(0));
+      for (int b = 0; b < B; ++b) sums[b] = k > 0 ? load(part + b * ld_part + j) : broadcast(Real(0));
       for (int i = 0; i < 4; ++i) {
         const Vec<Real> w_k = load_columns(w + (k + i) * columns + j, rest);
         for (int b = 0; b < B; ++b) sums[b] = fma(a_k[b][i], w_k, sums[b]);
       }
-      for (int b = 0; b < B; ++b) store_columns(y + b * ldy + j, sums[b], rest);
+      for (int b = 0; b < B; ++b) store(part + b * ld_part + j, sums[b]);
+    }
+  }
+}
+
+// y[n][j] (+)= sum over k < K of a[n][k] * w[k][j], for the columns [range) of y and w, part by part.
+template <int B, class Real, class Element>
+inline void add_rows(const Real* a, Index lda, const Element* w, Index K, Index columns, Range range, Real* y, Index ldy,
+                     bool add) {
+  if (columns == 1) {  // both lie along k
+    constexpr Index length = 32 * kLanes<Real>;
+    for (Index k = 0; k < K && range.first < range.last; k += length) {
+      Vec<Real> sums[1][B];
+      for (int b = 0; b < B; ++b) sums[0][b] = broadcast(Real(0));
+      dot<Real, 1, B>(sums, w + k, K, a + k, lda, K - k < length ? K - k : length);
+      for (int b = 0; b < B; ++b) y[b * ldy] = (k > 0 || add ? y[b * ldy] : Real(0)) + sum_of_lanes(sums[0][b]);
+    }
+    return;
+  }
+  constexpr Index at_once = 2048;  // columns: two rows of them stay in L1, and are whole pages of w
+  alignas(64) Real part[B * at_once];
+  for (Index j0 = range.first; j0 < range.last; j0 += at_once) {
+    const Index count = range.last - j0 < at_once ? range.last - j0 : at_once;
+    for (Index k = 0, end = 0; k < K; k = end) {
+      end = end_of(k, kPart, K);
+      sum_rows<B>(a + k, lda, w + k * columns + j0, end - k, columns, count, part, at_once);
+      for (int b = 0; b < B; ++b)
+        for (Index j = 0; j < count; j += kLanes<Real>) {
+          Real* const to = y + b * ldy + j0 + j;
+          const Vec<Real> sum = load(part + b * at_once + j);
+          store_columns(to, k > 0 || add ? load_columns(to, count - j) + sum : sum, count - j);
+        }
     }
   }
 }
@@ -234,8 +264,12 @@ void backward_single(const LayerBackward<Real>& layer, const Group& group) {
       for (Index j = blocks.first * kLanes<Real>; j < last; j += kLanes<Real>) {
         Vec<Real> sum = broadcast(Real(0));
         visit(layer.weights.w_hr, [&](const auto* w) {
-          for (Index p = 0; p < P; ++p)
-            sum = fma(broadcast(layer.dh_projected[n * P + p]), load_columns(w + p * H + j, H - j), sum);
+          for (Index p = 0; p < P;) {
+            Vec<Real> part = broadcast(Real(0));
+            for (const Index end = end_of(p, kPart, P); p < end; ++p)
+              part = fma(broadcast(layer.dh_projected[n * P + p]), load_columns(w + p * H + j, H - j), part);
+            sum = sum + part;
+          }
         });
         store(layer.dh_full + n * layer.Hp() + j, sum);
       }

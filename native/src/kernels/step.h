@@ -14,7 +14,7 @@ struct Step {
     Index K;
   } segments[2];
   int segment_count;
-  bool from_buffer;  // start from the gate buffer, not from the bias
+  bool from_buffer;  // add to the gate buffer, not to the bias
   bool to_buffer;    // leave the sums there: another cut of the sum follows
   bool backwards;    // from the last block of units to the first
   Real* gates;       // gate buffer, at the first row of this run; nullptr: none
@@ -37,25 +37,42 @@ struct Step {
       constexpr int lanes = kLanes<Real>;
       constexpr int all = U * kHalves;
       constexpr int P = R * all * kVectors <= (kRegisters >= 32 ? 24 : 8) ? all : 1;
-      Real parked[R][U * 4 * lanes];
+      alignas(64) Real parked[R][U * 4 * lanes];
       const Term* const panels = step.panels + block * kHalves * step.K * kPanel<Real>;
       Real* const gates =
           step.gates == nullptr ? nullptr : step.gates + block * kHalves * step.gates_panel_stride + row * kPanel<Real>;
       for (int p = 0; p < all; p += P) {
-        Sums<Real, R, P> sums;
-        for (int r = 0; r < R; ++r)
-          for (int v = 0; v < P * kVectors; ++v)
-            sums.at[r][v] =
-                step.from_buffer
-                    ? load(gates + (p + v / kVectors) * step.gates_panel_stride + r * kPanel<Real> + v % kVectors * lanes)
-                    : load(step.bias + (block * 4 + p * kVectors + v) * lanes);
+        // The bias goes into the first part of x; every later part is a sum of its own, of x or of h.
+        bool first = true;
+        constexpr Index ld = U * 4 * lanes;
+        Real* const to = &parked[0][p * kVectors * lanes];
         for (int s = 0; s < step.segment_count; ++s) {
           const Segment& segment = step.segments[s];
-          accumulate<1>(sums, segment.a + row * segment.lda, segment.lda, panels + (p * step.K + segment.k0) * kPanel<Real>,
-                        step.K * kPanel<Real>, segment.K);
+          Index k = 0;
+          do {
+            const Index end = end_of(k, kPart, segment.K);
+            Sums<Real, R, P> sums;
+            if (first && !step.from_buffer) {
+              for (int r = 0; r < R; ++r)
+                for (int v = 0; v < P * kVectors; ++v) sums.at[r][v] = load(step.bias + (block * 4 + p * kVectors + v) * lanes);
+            } else {
+              clear(sums);
+            }
+            accumulate<1>(sums, segment.a + row * segment.lda + k, segment.lda,
+                          panels + (p * step.K + segment.k0 + k) * kPanel<Real>, step.K * kPanel<Real>, end - k);
+            if (!first) {
+              add_parked(sums, to, ld);
+            } else if (step.from_buffer) {
+              for (int v = 0; v < P * kVectors; ++v) {
+                const Real* const in_buffer = gates + (p + v / kVectors) * step.gates_panel_stride + v % kVectors * lanes;
+                for (int r = 0; r < R; ++r) sums.at[r][v] = load(in_buffer + r * kPanel<Real>) + sums.at[r][v];
+              }
+            }
+            park(sums, to, ld);
+            first = false;
+            k = end;
+          } while (k < segment.K);
         }
-        for (int r = 0; r < R; ++r)
-          for (int v = 0; v < P * kVectors; ++v) store(&parked[r][(p * kVectors + v) * lanes], sums.at[r][v]);
       }
       if (step.to_buffer) {
         for (int r = 0; r < R; ++r)
@@ -129,15 +146,16 @@ struct Step {
     Step part = *this;
     bool begun = from_buffer;
     for (int s = 0; s < segment_count; ++s)
-      for (Index k = 0; k < segments[s].K; k += kCut) {
+      for (Index k = 0, end = 0; k < segments[s].K || k == 0; k = end) {
         const Segment& whole = segments[s];
-        const bool last = s == segment_count - 1 && k + kCut >= whole.K;
-        part.segments[0] = {whole.a + k, whole.lda, whole.k0 + k, whole.K - k < kCut ? whole.K - k : kCut};
+        end = end_of(k, kCut, whole.K);
+        part.segments[0] = {whole.a + k, whole.lda, whole.k0 + k, end - k};
         part.segment_count = 1;
         part.from_buffer = begun;
-        part.to_buffer = to_buffer || !last;
+        part.to_buffer = to_buffer || s < segment_count - 1 || end < whole.K;
         part.run(rows, blocks);
         begun = true;
+        if (whole.K == 0) break;
       }
   }
 };
