@@ -1,8 +1,7 @@
 """Errors against nn.LSTM's own: `python benchmarks/accuracy.py [seeds] [threads]`.
 
-Each number is a ratio of root mean square errors, ours over nn.LSTM's, both against nn.LSTM of the same weights in float64 on
-a random call without initial states' help: the median over the seeds (five, where none are given). Both sums round: 1 is as
-exact. A size is T, N, I, H, and P where h is projected.
+Each number is a ratio of root mean square errors, ours over nn.LSTM's, both against nn.LSTM in float64 with the same weights, on
+a random call: the median over the seeds (five, where none are given). A size is T, N, I, H, and P where h is projected.
 """
 
 import sys

@@ -264,11 +264,11 @@ struct Product {
     const Index segments = a.segments();
     const Index cut = a.segments_in(kCut);
     for (Index p = p0; p < p1;) {
-      // A panel of one vector is added up in another order, whatever the number of rows.
-      const auto together = [&](int panels) {
-        return p + panels <= p1 && columns - (p + panels - 1) * kPanel<Real> > kLanes<Real>;
+      // A panel of one vector has sums of its own making, whoever's it is: never among others.
+      const auto all_wide = [&](Index count) {
+        return p + count <= p1 && columns - (p + count - 1) * kPanel<Real> > kLanes<Real>;
       };
-      const bool wide = (rows == 1 && together(kPanelsAtOnce<1>)) || (rows == 2 && together(kPanelsAtOnce<2>));
+      const bool wide = (rows == 1 && all_wide(kPanelsAtOnce<1>)) || (rows == 2 && all_wide(kPanelsAtOnce<2>));
       for (Index s = 0; s < segments || (s == 0 && !add); s += cut) {
         const Tile tile{*this, p, s, s + cut < segments ? s + cut : segments, add || s > 0};
         if (wide && rows == 1) {
