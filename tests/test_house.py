@@ -12,7 +12,7 @@ import fastlstm
 SOURCE = Path(fastlstm.__file__).parent
 # From the ground up. A file may import what stands above it in this list, and nothing else of the package.
 FLOORS = [
-    ["_engine", "reference", "weights", "shapes"],
+    ["_engine", "reference", "weights", "shapes", "torch_hook"],
     ["checkpoint"],
     ["torch.segments", "torch.parallel"],
     ["torch.call"],
@@ -20,6 +20,7 @@ FLOORS = [
     ["torch.autograd"],
     ["torch.recorded"],
     ["torch.recorded_segments"],
+    ["torch.lowering", "torch.flops"],
     ["torch.functional"],
     ["torch.base", "torch.trace", "torch.adopt.enabling"],
     ["torch.lstm", "torch.cell"],
