@@ -13,7 +13,7 @@ import fastlstm
 SOURCE = Path(fastlstm.__file__).parent
 # From the ground up. A file may import what stands above it in this list, and nothing else of the package.
 FLOORS = [
-    ["_engine", "reference", "weights", "shapes", "files"],
+    ["_engine", "reference", "weights", "shapes", "files", "torch_hook"],
     ["checkpoint"],
     ["torch.segments", "torch.parallel", "torch.memory", "torch.attributes", "torch.adopt.asking"],
     ["torch.call"],
@@ -21,6 +21,7 @@ FLOORS = [
     ["torch.autograd"],
     ["torch.recorded", "torch.errors"],
     ["torch.recorded_segments"],
+    ["torch.lowering", "torch.flops"],
     ["torch.functional"],
     ["torch.base", "torch.trace", "torch.adopt.enabling"],
     ["torch.lstm", "torch.cell", "torch.adopt.keeping"],

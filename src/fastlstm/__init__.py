@@ -4,11 +4,14 @@
     lstm = LSTM(10, 20, 2)
     output, (h_n, c_n) = lstm(torch.randn(5, 3, 10))
 
-Importing this package imports neither PyTorch nor matplotlib: the names below are fetched when they are first used.
+Importing this package imports neither PyTorch nor matplotlib: the names below are fetched when they are first used. Where
+PyTorch is imported, before or after, it gets the operators that exported and traced models name.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from fastlstm import torch_hook
 
 if TYPE_CHECKING:
     from fastlstm import plot
@@ -64,3 +67,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({name for name in globals() if name.startswith("__")}.union(__all__))
+
+
+torch_hook.watch()

@@ -5,6 +5,7 @@ engine.
 import torch
 
 from fastlstm import _engine
+from fastlstm.torch import flops, lowering  # noqa: F401  # torch finds what they register
 from fastlstm.torch.adopt import convert, disable, enable, enabled, revert
 from fastlstm.torch.base import engine
 from fastlstm.torch.cell import LSTMCell

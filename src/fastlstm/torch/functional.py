@@ -236,9 +236,9 @@ def _autocast_dtypes(call: Call, x: Tensor, c_0: Tensor | None) -> tuple[torch.d
 def _traced(
     call: Call, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weights: list[Tensor], dropout: float
 ) -> Result:
-    """Leaves one node in a torch.jit.trace: the op below, which comes back here whenever the trace runs."""
+    """Leaves one node in a torch.jit.trace: the op below, which comes back here whenever the trace runs, or torch's."""
     x3, h_0, c_0 = full(call, x, h_0, c_0)
-    if torch.onnx.is_in_onnx_export():  # which knows torch's operators alone
+    if route.traces_for_others():
         result = route.torch_kernel(call.sizes, x3, h_0, c_0, weights, dropout, call.batch_sizes)
         return like_the_caller(call, x, result)
     result = torch.ops.fastlstm.layer(x3, h_0, c_0, weights, call.batch_sizes, call.sizes.numbers, dropout, call.cell)

@@ -20,7 +20,7 @@ from fastlstm.weights import Sizes
 
 # x (T, N, I) or (rows, I); h_0 (layers * D, N, P or H); c_0 (layers * D, N, H); weights as in parameters(); the six
 # `Sizes`.
-_INPUTS = "Tensor x, Tensor h_0, Tensor c_0, Tensor[] weights, Tensor[] masks, Tensor? batch_sizes, int[] sizes"
+_INPUTS = "Tensor x, Tensor h_0, Tensor c_0, Tensor[] weights, Tensor[]? masks, Tensor? batch_sizes, int[] sizes"
 
 _GRADIENTS = "Tensor? doutput, Tensor? dh_n, Tensor? dc_n"
 
@@ -107,13 +107,13 @@ def lstm(
     h_0: Tensor,
     c_0: Tensor,
     weights: list[Tensor],
-    masks: list[Tensor],
+    masks: list[Tensor] | None,
     batch_sizes: Tensor | None,
     sizes: list[int],
     per_row: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """output, h_n, c_n, and what backward will need: `per_row` reals a row, or none."""
-    call = call_of(sizes, x, h_0, batch_sizes)
+    masks, call = masks or [], call_of(sizes, x, h_0, batch_sizes)
     _check(call, x, h_0, c_0, weights, masks)
     x, h_0, c_0 = x.contiguous(), h_0.contiguous(), c_0.contiguous()
     weights, masks = [w.contiguous() for w in weights], [m.contiguous() for m in masks]
@@ -126,12 +126,12 @@ def lstm(
 
 
 @lstm.register_fake
-def _(
+def shapes(
     x: Tensor,
     h_0: Tensor,
     c_0: Tensor,
     weights: list[Tensor],
-    masks: list[Tensor],
+    masks: list[Tensor] | None,
     batch_sizes: Tensor | None,
     sizes: list[int],
     per_row: int,
@@ -153,7 +153,7 @@ def lstm_backward(
     h_0: Tensor,
     c_0: Tensor,
     weights: list[Tensor],
-    masks: list[Tensor],
+    masks: list[Tensor] | None,
     batch_sizes: Tensor | None,
     sizes: list[int],
     saved: Tensor,
@@ -163,7 +163,7 @@ def lstm_backward(
     wanted: list[bool],
 ) -> list[Tensor]:
     """The gradients of x, h_0, c_0 and the weights: those that are wanted, and only those."""
-    call = call_of(sizes, x, h_0, batch_sizes)
+    masks, call = masks or [], call_of(sizes, x, h_0, batch_sizes)
     _check(call, x, h_0, c_0, weights, masks)
     inputs = [t.contiguous() for t in (x, h_0, c_0, *weights)]
     masks = [m.contiguous() for m in masks]
@@ -180,7 +180,7 @@ def _(
     h_0: Tensor,
     c_0: Tensor,
     weights: list[Tensor],
-    masks: list[Tensor],
+    masks: list[Tensor] | None,
     batch_sizes: Tensor | None,
     sizes: list[int],
     saved: Tensor,
@@ -194,6 +194,7 @@ def _(
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     x, h_0, c_0, weights, masks, batch_sizes, sizes, _ = inputs
+    masks = masks or []
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(output[3])
     ctx.save_for_backward(output[3], batch_sizes, x, h_0, c_0, *weights, *masks)

@@ -18,7 +18,7 @@ from fastlstm.weights import Sizes
 # x (places, I); h_0 (layers * D, N, P or H); c_0 (layers * D, N, H); weights as in parameters(); masks (T, N, ..) or, with
 # offsets, (places, ..); the fields of `Ragged`; T and N of the call; the six `Sizes`.
 _INPUTS = (
-    "Tensor x, Tensor h_0, Tensor c_0, Tensor[] weights, Tensor[] masks, "
+    "Tensor x, Tensor h_0, Tensor c_0, Tensor[] weights, Tensor[]? masks, "
     "Tensor? lengths, Tensor? reset, Tensor? offsets, bool batch_first, SymInt T, SymInt N, int[] sizes"
 )
 
@@ -105,7 +105,7 @@ def lstm(
     h_0: Tensor,
     c_0: Tensor,
     weights: list[Tensor],
-    masks: list[Tensor],
+    masks: list[Tensor] | None,
     lengths: Tensor | None,
     reset: Tensor | None,
     offsets: Tensor | None,
@@ -117,7 +117,7 @@ def lstm(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """output, h_n, c_n, and what backward will need: `per_row` reals a place, or none."""
     ragged = Ragged(lengths, reset, offsets, batch_first)
-    call, segments, masks = _packed(x, h_0, c_0, weights, masks, ragged, T, N, sizes)
+    call, segments, masks = _packed(x, h_0, c_0, weights, masks or [], ragged, T, N, sizes)
     x, h_0, c_0 = x.contiguous(), h_0.contiguous(), c_0.contiguous()
     problem = autograd.problem_of(call, x)
     saved = recorded.room(x, per_row * x.shape[0])
@@ -129,7 +129,7 @@ def lstm(
 
 
 @lstm.register_fake
-def _(x: Tensor, h_0: Tensor, c_0: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def shapes(x: Tensor, h_0: Tensor, c_0: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     sizes, per_row = rest[-2:]
     _, H, P, _, D, _ = sizes
     output, saved = x.new_empty((x.shape[0], D * (P or H))), recorded.room(x, per_row * x.shape[0])
@@ -147,7 +147,7 @@ def lstm_backward(
     h_0: Tensor,
     c_0: Tensor,
     weights: list[Tensor],
-    masks: list[Tensor],
+    masks: list[Tensor] | None,
     lengths: Tensor | None,
     reset: Tensor | None,
     offsets: Tensor | None,
@@ -163,7 +163,7 @@ def lstm_backward(
 ) -> list[Tensor]:
     """The gradients of x, h_0, c_0 and the weights: those that are wanted, and only those."""
     ragged = Ragged(lengths, reset, offsets, batch_first)
-    call, segments, masks = _packed(x, h_0, c_0, weights, masks, ragged, T, N, sizes)
+    call, segments, masks = _packed(x, h_0, c_0, weights, masks or [], ragged, T, N, sizes)
     inputs = [t.contiguous() for t in (x, h_0, c_0, *weights)]
     problem = autograd.problem_of(call, x)
     recorded.check_saved(problem, x, saved)
@@ -184,6 +184,7 @@ def _(x: Tensor, h_0: Tensor, c_0: Tensor, weights: list[Tensor], *rest: Any) ->
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     x, h_0, c_0, weights, masks, *rest = inputs
+    masks = masks or []
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(output[3])
     ctx.save_for_backward(output[3], x, h_0, c_0, *rest[:3], *weights, *masks)

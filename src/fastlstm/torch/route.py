@@ -1,5 +1,7 @@
 """Which engine runs a call, why, and what is said about it; and the one function that calls torch's own kernel."""
 
+import sys
+import traceback
 import warnings
 from typing import NamedTuple
 
@@ -32,6 +34,11 @@ NATIVE = {dtype: str(dtype).removeprefix("torch.") for dtype in REAL | HALF}
 tracing_state = torch._C._get_tracing_state
 """What torch.jit.trace keeps while it watches, else None."""
 
+torch_traces = False
+"""Whether a torch.jit.trace records torch's own operator, which `enable()` brings to the engine: set by that."""
+
+_CONVERTERS = frozenset({"openvino"})  # packages that trace a model to read torch's operators in it
+
 _strict = False
 _said: set[str] = set()
 
@@ -63,6 +70,16 @@ def choose(device: torch.device, dtype: torch.dtype) -> Engine:
     if dtype in HALF:
         return Engine("native", f"the CPU engine adds up in float32 and rounds to {str(dtype).removeprefix('torch.')}")
     return Engine("composite", f"the CPU engine has no {str(dtype).removeprefix('torch.')}")
+
+
+def traces_for_others() -> bool:
+    """Whether what is traced here and now is read by something that knows torch's operators alone."""
+    if torch_traces or torch.onnx.is_in_onnx_export():
+        return True
+    if _CONVERTERS.isdisjoint(sys.modules):
+        return False
+    frames = (frame for frame, _ in traceback.walk_stack(None))
+    return any(str(frame.f_globals.get("__name__")).partition(".")[0] in _CONVERTERS for frame in frames)
 
 
 def fall_back(why: str) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from fastlstm import _engine
+from fastlstm.torch import route
 from fastlstm.torch.call import Call
 from fastlstm.torch.functional import direct, lstm, plain
 from fastlstm.weights import Sizes, cell_shapes, count_arrays, named_shapes
@@ -22,7 +23,9 @@ from fastlstm.weights import Sizes, cell_shapes, count_arrays, named_shapes
 _INPUT, _DATA = torch.ops.aten.lstm.input, torch.ops.aten.lstm.data
 _CELL = torch.ops.aten.lstm_cell.default
 _OWN = torch._C.DispatchKey.CompositeImplicitAutograd  # what torch itself registers: the rest are its decompositions
-_KEYS = ("CPU", "AutogradCPU")  # inference_mode reaches the first, everything else the second
+# Where kernels of ours stand: all but inference_mode reaches the first. There the second stands above the CPU's own, where no
+# kernel may be: what records a call asks for one there to know whether torch would have taken the operator apart.
+_AUTOGRAD, _BELOW = torch._C.DispatchKey.AutogradCPU, torch._C.DispatchKey.BackendSelect
 
 
 class _State:
@@ -39,12 +42,13 @@ class _State:
         if self.scopes[-1][0] and self.library is None:
             # For good: to take a kernel away while another thread is in it would free it under that thread's feet.
             library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
-            for key in _KEYS:
-                for op, run in ((_INPUT, input_on_engine), (_DATA, data_on_engine), (_CELL, cell_on_engine)):
-                    library.impl(op, partial(_kernel, op, run), key)  # type: ignore[no-untyped-call]
-                    op.py_impl(getattr(torch._C.DispatchKey, key))(partial(_decomposed, op))
+            for op, run in ((_INPUT, input_on_engine), (_DATA, data_on_engine), (_CELL, cell_on_engine)):
+                kernel = partial(_kernel, op, run)
+                library.impl(op, kernel, _AUTOGRAD.name)  # type: ignore[no-untyped-call]
+                library.impl(op, kernel, _BELOW.name)  # type: ignore[no-untyped-call]
+                _hide_kernels(op)
             self.library = library
-        self.active = self.scopes[-1][0]
+        self.active = route.torch_traces = self.scopes[-1][0]
 
 
 _state = _State()
@@ -95,14 +99,26 @@ def enabled() -> Iterator[None]:
             _state.settle()
 
 
-def _decomposed(op: torch._ops.OpOverload, *arguments: Any, **options: Any) -> Any:
-    """What records tensors without numbers (torch.compile, export, make_fx) asks Python first, where torch has a decomposition
-    that takes symbolic sizes; with a kernel for the CPU it would no longer come that far.
+def _hide_kernels(op: torch._ops.OpOverload) -> None:
+    """What records tensors without numbers (torch.compile, export, make_fx) resolves operators in Python, where torch has
+    decompositions that take symbolic sizes, and where exporters put their own. It comes to them only where it sees no kernel.
     """
-    decomposition = op.py_kernels.get(_OWN)
-    if decomposition is None:
-        return op._op_dk(_OWN, *arguments, **options)
-    return decomposition(*arguments, **options)
+    has_kernel = op.has_kernel_for_dispatch_key
+
+    def has_visible_kernel(key: torch._C.DispatchKey) -> bool:
+        return key in op.py_kernels if key == _AUTOGRAD else has_kernel(key)
+
+    def below(x: Tensor, *arguments: Any, **options: Any) -> Any:
+        """What Python would have come to next: the kernel of the device."""
+        key = torch._C._parse_dispatch_key(torch._C._dispatch_key_for_device(x.device.type))
+        assert key is not None
+        found = op._dispatch_cache.get(key) or op._get_dispatch(key)
+        if isinstance(found, torch._C.DispatchKey):
+            return op._op_dk(found, x, *arguments, **options)
+        return found(x, *arguments, **options)
+
+    op.has_kernel_for_dispatch_key = has_visible_kernel  # type: ignore[method-assign, assignment]
+    op.py_impl(_BELOW)(below)
 
 
 def _kernel(op: torch._ops.OpOverload, run: Callable[..., Any], *arguments: Any) -> Any:

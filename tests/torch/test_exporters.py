@@ -1,0 +1,137 @@
+"""What exports and converts a model with the layer in it: torch.onnx, AOTInductor, OpenVINO; and loading it elsewhere."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import TOLERANCE, run_python
+from torch import Tensor, nn
+from torch.export import Dim
+
+import fastlstm
+from fastlstm import LSTM, LSTMCell
+
+OPTIONS = [
+    {},
+    {"num_layers": 2, "bidirectional": True, "batch_first": True},
+    {"num_layers": 2, "dropout": 0.5, "bias": False},
+]
+quiet = pytest.mark.filterwarnings("ignore")  # the exporters' own
+AGREEMENT = 1e-5
+
+
+class States(nn.Module):
+    """From given states, in the order of the caller's batch."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.lstm = LSTM(3, 4, **options)
+
+    def forward(self, x: Tensor, h_0: Tensor, c_0: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        output, (h_n, c_n) = self.lstm(x, (h_0, c_0))
+        return output, h_n, c_n
+
+
+def arguments(model: States, T: int, N: int) -> tuple[Tensor, Tensor, Tensor]:
+    lstm = model.lstm
+    lead = (N, T) if lstm.batch_first else (T, N)
+    return torch.randn(*lead, 3), *torch.randn(2, lstm._sizes.cells, N, 4)
+
+
+def run_onnx(program: Any, given: tuple[Tensor, ...], path: Path) -> list[Tensor]:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    program.save(path)
+    session = onnxruntime.InferenceSession(str(path))
+    names = [put.name for put in session.get_inputs()]
+    return [torch.from_numpy(t) for t in session.run(None, dict(zip(names, (t.numpy() for t in given), strict=True)))]
+
+
+@quiet
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_the_default_onnx_exporter_gives_a_node_a_layer(options: dict[str, Any], tmp_path: Path) -> None:
+    model = States(**options).eval()
+    time, batch = ("N", "L") if model.lstm.batch_first else ("L", "N")
+    sizes = {"x": {0: time, 1: batch}, "h_0": {1: "N"}, "c_0": {1: "N"}}
+    program = torch.onnx.export(model, arguments(model, 5, 2), dynamo=True, verbose=False, dynamic_shapes=sizes)
+    assert program is not None
+    assert [node.op_type for node in program.model.graph].count("LSTM") == model.lstm.num_layers
+    given = arguments(model, 9, 6)
+    found = run_onnx(program, given, tmp_path / "model.onnx")
+    torch.testing.assert_close(found, list(model(*given)), rtol=0, atol=AGREEMENT)
+
+
+@quiet
+@pytest.mark.parametrize("kind", ["cell", "unbatched", "zeros"])
+def test_the_default_onnx_exporter_in_other_calls(kind: str, tmp_path: Path) -> None:
+    model = (LSTMCell(3, 4) if kind == "cell" else LSTM(3, 4)).eval()
+    x = {"cell": torch.randn(2, 3), "unbatched": torch.randn(5, 3), "zeros": torch.randn(5, 2, 3)}[kind]
+    program = torch.onnx.export(model, (x,), dynamo=True, verbose=False)
+    found = run_onnx(program, (x,), tmp_path / "model.onnx")
+    torch.testing.assert_close(found[0], model(x)[0], rtol=0, atol=AGREEMENT)
+
+
+@pytest.mark.slow
+@quiet
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_inductor_package_builds_loads_and_runs_elsewhere(dtype: torch.dtype, tmp_path: Path) -> None:
+    lstm, x = LSTM(3, 4, 2, dtype=dtype).eval(), torch.randn(5, 2, 3, dtype=dtype)
+    with torch.no_grad():
+        sizes = ({0: Dim("L", min=2), 1: Dim("N", min=2)},)
+        program = torch.export.export(lstm, (x,), dynamic_shapes=sizes)
+        path = torch._inductor.aoti_compile_and_package(program, package_path=str(tmp_path / "lstm.pt2"))
+    x = torch.randn(7, 4, 3, dtype=dtype)
+    output = torch._inductor.aoti_load_package(path)(x)[0]
+    torch.testing.assert_close(output, lstm(x)[0], rtol=0, atol=TOLERANCE[dtype, "value"])
+    torch.save((x, output.detach()), tmp_path / "call.pt")
+    run_python(
+        "import fastlstm, torch\n"
+        f"x, output = torch.load({str(tmp_path / 'call.pt')!r})\n"
+        f"assert torch.equal(torch._inductor.aoti_load_package({path!r})(x)[0], output)\n"
+    )
+
+
+@quiet
+@pytest.mark.parametrize("first", ["fastlstm, torch", "torch, fastlstm"])
+def test_importing_the_package_is_enough_to_load(first: str, tmp_path: Path) -> None:
+    lstm, x = LSTM(3, 4).eval(), torch.randn(5, 2, 3)
+    torch.export.save(torch.export.export(lstm, (x,)), tmp_path / "program.pt2")
+    torch.jit.save(torch.jit.trace(lstm, (x,)), tmp_path / "trace.pt")
+    torch.save((x, lstm(x)[0].detach()), tmp_path / "call.pt")
+    run_python(
+        f"import {first}\n"
+        f"at = {str(tmp_path)!r}\n"
+        "x, output = torch.load(at + '/call.pt')\n"
+        "assert torch.equal(torch.jit.load(at + '/trace.pt')(x)[0], output)\n"
+        "assert torch.equal(torch.export.load(at + '/program.pt2').module()(x)[0], output)\n"
+    )
+
+
+@quiet
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True, "batch_first": True}], ids=str)
+def test_openvino_converts_it(options: dict[str, Any]) -> None:
+    openvino = pytest.importorskip("openvino")
+    model = States(**options).eval()
+    converted = openvino.convert_model(model, example_input=arguments(model, 5, 2))
+    compiled = openvino.compile_model(
+        converted, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )  # else bfloat16 where there is AMX
+    given = arguments(model, 9, 6)
+    found = list(compiled([t.numpy() for t in given]).values())
+    torch.testing.assert_close([torch.from_numpy(t) for t in found], list(model(*given)), rtol=0, atol=AGREEMENT)
+
+
+def test_a_trace_made_under_enable_has_torchs_operator_alone() -> None:
+    lstm, x = LSTM(3, 4).eval(), torch.randn(5, 2, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with fastlstm.enabled():
+            theirs = torch.jit.trace(lstm, (x,))
+        ours = torch.jit.trace(lstm, (x,))
+    assert "aten::lstm" in str(theirs.inlined_graph)
+    assert "= fastlstm::layer" not in str(theirs.inlined_graph)
+    assert "= fastlstm::layer" in str(ours.inlined_graph)
+    torch.testing.assert_close(theirs(x), lstm(x))
+    with fastlstm.enabled():
+        assert torch.equal(theirs(x)[0], lstm(x)[0])
