@@ -120,7 +120,9 @@ _SIZES = ("input_size ", "hidden_size ", "num_layers ", "proj_size ", "dropout "
 
 
 def _attribute_refused(case: Case, ours: Any, theirs: Any) -> bool:
-    return bool(case.attribute or case.constructor) and _ours(ours, *_SIZES, "expected a parameter ")
+    return bool(case.attribute or case.constructor) and _ours(
+        ours, *_SIZES, "expected a parameter ", "expected Tensor as"
+    )
 
 
 def _number_taken(case: Case, ours: Any, theirs: Any) -> bool:
@@ -133,11 +135,23 @@ def _states_of_another_dtype(case: Case, ours: Any, theirs: Any) -> bool:
 
 def _states_of_another_kind(case: Case, ours: Any, theirs: Any) -> bool:
     odd = case.hx not in ("", "(h, c)", "[h, c]", "Pair(h, c)") or any(o.layout == "list" for o in (case.h, case.c))
-    return odd and _both(ours, theirs)
+    return (odd and _both(ours, theirs)) or _ours(ours, "expected hx to be a tuple")
 
 
 def _batch_sizes_refused(case: Case, ours: Any, theirs: Any) -> bool:
     return case.form in ("packed", "built") and _ours(ours, "batch_sizes ")
+
+
+def _batch_sizes_taken(case: Case, ours: Any, theirs: Any) -> bool:
+    return case.form == "built" and _only_theirs(ours, theirs) and "expected scalar type Long" in str(theirs.error)
+
+
+def _parameter_misread(case: Case, ours: Any, theirs: Any) -> bool:
+    return case.way == "enable" and any(w.shape is not None for w in case.weights.values())
+
+
+def _freed(case: Case, ours: Any, theirs: Any) -> bool:
+    return _ours(ours, "a tensor has no memory")
 
 
 def _inference_kept(case: Case, ours: Any, theirs: Any) -> bool:
@@ -158,7 +172,9 @@ def _not_a_number(case: Case, ours: Any, theirs: Any) -> bool:
         return False
     for name, mine in ours.entries.items():
         other = theirs.entries.get(name)
-        if mine is None or other is None or mine.shape != other.shape:
+        if mine is None or other is None:  # of what no result that is used has read
+            continue
+        if mine.shape != other.shape:
             return False
         both = mine.isfinite() & other.isfinite()
         if not torch.allclose(mine[both].double(), other[both].double(), rtol=1e-2, atol=1e-3):
@@ -219,6 +235,13 @@ LISTED = (
     Difference(
         "batch_sizes that are no lengths are refused", _batch_sizes_refused, "nn.LSTM reads other rows, or none"
     ),
+    Difference("batch_sizes may be integers of any kind", _batch_sizes_taken, "nn.LSTM wants int64"),
+    Difference(
+        "under enable() a parameter of another shape is torch's to read",
+        _parameter_misread,
+        "from outside it, other bits each time",
+    ),
+    Difference("memory that was freed is refused", _freed, "nn.LSTM reads it, or does not where there is no row"),
     Difference("weights made in inference_mode, with gradients", _inference_kept, "nn.LSTM keeps fewer of its inputs"),
     Difference("resets and lengths of another shape are refused", _ragged_refused, "nn.LSTM has neither"),
     Difference("zero tensors are zeros", _zeros_misread, "nn.LSTM reads memory that is not there"),
