@@ -281,11 +281,12 @@ TEST_CASE_TEMPLATE("depths of several parts and cuts: a row has the bits it has 
   for (const std::string& isa : fastlstm::isas()) {
     fastlstm::use_isa(isa);
     CAPTURE(isa);
-    for (const std::int64_t I : {1, 128, 200, 1000}) {
+    for (const std::int64_t I : {1, 200, 1000}) {
       CAPTURE(I);
-      for (const std::int64_t H : {190, 700}) {
-        Call<Real> many(Sizes{2, 14, I, H, H == 190 ? 0 : 150, 1, 1, true, true, false, {}}, 3);
-        Call<Real> one(Sizes{2, 1, I, H, many.sizes.P, 1, 1, true, true, false, {}}, 4);
+      for (const std::int64_t P : {0, 150}) {
+        const std::int64_t H = P == 0 ? 140 : 270;
+        Call<Real> many(Sizes{2, 14, I, H, P, 1, 1, true, true, false, {}}, 3);
+        Call<Real> one(Sizes{2, 1, I, H, P, 1, 1, true, true, false, {}}, 4);
         one.weights = many.weights;
         const auto row = [&](const std::vector<Real>& from, std::int64_t t) {
           const auto width = static_cast<std::ptrdiff_t>(from.size()) / (&from == &many.x || &from == &many.output ? 28 : 14);

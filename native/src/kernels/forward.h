@@ -339,7 +339,7 @@ void forward_direction(LayerForward<Term> layer, const Group& group) {
         if (!goes_on) break;
         const Index last = rows.last < problem.batch(t) ? rows.last : problem.batch(t);
         if constexpr (kNumbers<Term> == 1) {
-          const Product<Real> projection{{layer.h_full + rows.first * Hp, Hp, kPart, kPart, H},
+          const Product<Real> projection{{layer.h_full + rows.first * Hp, Hp, kProjectedPart, kProjectedPart, H, kProjectedPart},
                                          layer.hr_panels,
                                          layer.output + (problem.row(t) + rows.first) * problem.D * out,
                                          problem.D * out,

@@ -24,6 +24,7 @@ inline constexpr int kPanelsAtOnce = R == 1   ? 8 / kVectors
 // chain over all, every term is rounded at the size of the whole. Against float64, (50, 33, 1, 512) was off by 3.7 times as much
 // as nn.LSTM's.
 inline constexpr Index kPart = 128;
+inline constexpr Index kProjectedPart = 32;  // of a projection, a small share of the work: torch's of one row is made of lanes
 // Where the part (or the cut) ends that begins at k: what follows it is never less than half of one.
 inline Index end_of(Index k, Index length, Index K) { return K - k < length + length / 2 ? K : k + length; }
 
@@ -174,6 +175,7 @@ struct Left {
   Index length;
   Index stride;
   Index K;
+  Index part = kPart;
 
   Index segments() const { return (K + length - 1) / length; }
   Index depth(Index segment) const { return K - segment * length < length ? K - segment * length : length; }
@@ -204,7 +206,7 @@ struct Product {
     inline void columns(Index row, Index first_panel) const {
       static_assert(P == 1 || V == kVectors);
       constexpr int lanes = kLanes<Real>;
-      const Index part = product.a.segments_in(kPart);
+      const Index part = product.a.segments_in(product.a.part);
       alignas(64) Real total[R][P * V * lanes];
       Index s = segment0;
       for (; s + part < segment1; s += part) {

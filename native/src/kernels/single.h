@@ -40,12 +40,13 @@ inline void preactivations(const LayerForward<Real>& layer, Index weight_row, In
   Vec<Real> sums[A][B];
   for (int w = 0; w < A; ++w)
     for (int b = 0; b < B; ++b) sums[w][b] = broadcast(Real(0));
-  visit(layer.weights.w_ih, [&](const auto* w) {
-    dot<Real, A, B>(sums, w + weight_row * layer.in, layer.in, layer.x + n * layer.in, layer.in, layer.in);
-  });
+  // First the recurrent terms: mostly the smaller ones, they would be rounded at the size of the others.
   if (layer.h_0 != nullptr)
     visit(layer.weights.w_hh,
           [&](const auto* w) { dot<Real, A, B>(sums, w + weight_row * out, out, layer.h_0 + n * out, out, out); });
+  visit(layer.weights.w_ih, [&](const auto* w) {
+    dot<Real, A, B>(sums, w + weight_row * layer.in, layer.in, layer.x + n * layer.in, layer.in, layer.in);
+  });
   for (int w = 0; w < A; ++w)
     for (int b = 0; b < B; ++b) pre[b * ld_pre + w] = sum_of_lanes(sums[w][b]);
 }
