@@ -121,3 +121,21 @@ TEST_CASE("a length that is not from 0 to T is refused") {
   CHECK_THROWS_AS(Segments(4, 2, too_long, {}), std::invalid_argument);
   CHECK_THROWS_AS(Segments(4, 2, negative, {}), std::invalid_argument);
 }
+
+TEST_CASE("sizes whose products no 64 bits hold are refused before anything is counted by them") {
+  const auto problem = [](std::int64_t T, std::int64_t N, std::int64_t I, std::int64_t H, std::int64_t layers,
+                          const std::vector<std::int64_t>& batch_sizes = {}) {
+    return fastlstm::Problem(T, N, I, H, 0, layers, 1, batch_sizes);
+  };
+  constexpr std::int64_t large = std::int64_t{1} << 40;
+  CHECK_THROWS_AS(problem(1000, (std::int64_t{1} << 62) / 10, 1, 4, 1), std::runtime_error);
+  CHECK_THROWS_AS(problem(1 << 24, large, 1, 4, 1), std::runtime_error);
+  CHECK_THROWS_AS(problem(1, 1, 1, large, 1), std::runtime_error);
+  CHECK_THROWS_AS(problem(1, 1, large, large, 1), std::runtime_error);
+  CHECK_THROWS_AS(problem(1, large, 1, 1 << 20, 1), std::runtime_error);
+  CHECK_THROWS_AS(problem(1, 1, 1, 1 << 20, large), std::runtime_error);
+  const std::int64_t half = std::int64_t{1} << 62;
+  CHECK_THROWS_AS(problem(2, half, 1, 4, 1, {half, half}), std::runtime_error);
+  CHECK_THROWS_AS(problem(4, half, 1, 4, 1, {half, half, half, half}), std::runtime_error);  // whose sum wraps to 0
+  CHECK_NOTHROW(problem(1, 1 << 20, 8192, 8192, 1));
+}

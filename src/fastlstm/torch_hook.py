@@ -58,10 +58,10 @@ class _Finder:
 
 
 def _follow(loader: Any) -> None:
-    """The loader stays the object it is: code asks it for its type, its sources, its resources."""
-    with suppress(
-        AttributeError
-    ):  # of a kind that takes no attributes: operators wait for the first use of this package
+    """The loader stays the object it is: code asks it for its type, its sources, its resources. Where it is of a kind that
+    takes no attributes, the operators wait for the first use of this package.
+    """
+    with suppress(AttributeError):
         loader.exec_module = _Execution(loader)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+from torch.testing._comparison import default_tolerances
 
 from tests.fuzz.case import Case
 from tests.fuzz.tensors import STRANGERS
@@ -77,10 +78,6 @@ def _bias_switched(case: Case, ours: Any, theirs: Any) -> bool:
     return case.attribute.startswith("layer.bias =") and ours.error is None
 
 
-def _zero_tensor(case: Case, ours: Any, theirs: Any) -> bool:
-    return _only_theirs(ours, theirs) and "ZeroTensors are immutable" in str(theirs.error)
-
-
 def _inference(case: Case, ours: Any, theirs: Any) -> bool:
     return _only_theirs(ours, theirs) and "Inference tensors cannot be saved" in str(theirs.error)
 
@@ -126,7 +123,8 @@ def _attribute_refused(case: Case, ours: Any, theirs: Any) -> bool:
 
 
 def _number_taken(case: Case, ours: Any, theirs: Any) -> bool:
-    return bool(case.attribute) and _only_theirs(ours, theirs) and "num_layers" in case.attribute
+    set_later = any(name in case.attribute for name in ("num_layers", "hidden_size", "input_size", "proj_size"))
+    return set_later and _only_theirs(ours, theirs)
 
 
 def _states_of_another_dtype(case: Case, ours: Any, theirs: Any) -> bool:
@@ -135,7 +133,7 @@ def _states_of_another_dtype(case: Case, ours: Any, theirs: Any) -> bool:
 
 def _states_of_another_kind(case: Case, ours: Any, theirs: Any) -> bool:
     odd = case.hx not in ("", "(h, c)", "[h, c]", "Pair(h, c)") or any(o.layout == "list" for o in (case.h, case.c))
-    return (odd and _both(ours, theirs)) or _ours(ours, "expected hx to be a tuple")
+    return (odd and _both(ours, theirs)) or _ours(ours, "expected hx to be", "lstm expects two")
 
 
 def _batch_sizes_refused(case: Case, ours: Any, theirs: Any) -> bool:
@@ -146,8 +144,26 @@ def _batch_sizes_taken(case: Case, ours: Any, theirs: Any) -> bool:
     return case.form == "built" and _only_theirs(ours, theirs) and "expected scalar type Long" in str(theirs.error)
 
 
-def _parameter_misread(case: Case, ours: Any, theirs: Any) -> bool:
-    return case.way == "enable" and any(w.shape is not None for w in case.weights.values())
+def _left_to_torch(case: Case, ours: Any, theirs: Any) -> bool:
+    """What makes nn.LSTM itself read astray: the reference is spared of it, enable() is not."""
+    astray = "zero" in _odd(case) or any(w.shape is not None for w in case.weights.values())
+    return case.way == "enable" and (astray or (case.packing is not None and bool(case.packing.batch_sizes)))
+
+
+def _elsewhere(case: Case, ours: Any, theirs: Any) -> bool:
+    return _ours(ours, "Input and parameter tensors are not at the same device") and theirs.error is None
+
+
+def _nested_outside(case: Case, ours: Any, theirs: Any) -> bool:
+    return case.form == "nested" and _ours(ours, "offsets and lengths of a nested tensor")
+
+
+def _near_a_pole(case: Case, ours: Any, theirs: Any) -> bool:
+    """Of complex64, and of the size that its rounding has once it was multiplied by the slopes of a few steps."""
+    if case.dtype != "complex64" or ours.error is not None or theirs.error is not None:
+        return False
+    pairs = [(mine, theirs.entries[name]) for name, mine in ours.entries.items()]
+    return all(a is None or b is None or torch.allclose(a, b, rtol=1e-3, atol=1e-3) for a, b in pairs)
 
 
 def _freed(case: Case, ours: Any, theirs: Any) -> bool:
@@ -162,13 +178,9 @@ def _odd(case: Case) -> set[str]:
     return {odd.layout for odd in (case.x, case.h, case.c, *case.weights.values())} | {case.cotangents}
 
 
-def _zeros_misread(case: Case, ours: Any, theirs: Any) -> bool:
-    return "zero" in _odd(case) and ours.error is None and theirs.error is None
-
-
 def _not_a_number(case: Case, ours: Any, theirs: Any) -> bool:
     """Only where one of the two has a number and the other has none: all other elements are the same."""
-    if ours.error is not None or theirs.error is not None or _odd(case).isdisjoint(("nan", "infinite", "huge")):
+    if ours.error is not None or theirs.error is not None or _odd(case).isdisjoint(("nan", "infinite")):
         return False
     for name, mine in ours.entries.items():
         other = theirs.entries.get(name)
@@ -177,7 +189,9 @@ def _not_a_number(case: Case, ours: Any, theirs: Any) -> bool:
         if mine.shape != other.shape:
             return False
         both = mine.isfinite() & other.isfinite()
-        if not torch.allclose(mine[both].double(), other[both].double(), rtol=1e-2, atol=1e-3):
+        # At what torch.testing holds for close in this dtype.
+        rtol, atol = default_tolerances(mine, other)
+        if not torch.allclose(mine[both], other[both], rtol=rtol, atol=atol):
             return False
     return True
 
@@ -224,7 +238,9 @@ LISTED = (
         "nn.LSTM reads it in some calls, and outside its arrays in others",
     ),
     Difference(
-        "num_layers set later to 2.0 or True is 2 or 1", _number_taken, "nn.LSTM hands it on to where it must be an int"
+        "a size set later to 2.0 or True is 2 or 1, a proj_size below 0 none",
+        _number_taken,
+        "nn.LSTM hands it on to where it must be an int",
     ),
     Difference(
         "states of another dtype are refused",
@@ -237,20 +253,27 @@ LISTED = (
     ),
     Difference("batch_sizes may be integers of any kind", _batch_sizes_taken, "nn.LSTM wants int64"),
     Difference(
-        "under enable() a parameter of another shape is torch's to read",
-        _parameter_misread,
-        "from outside it, other bits each time",
+        "under enable() what the engine does not take is torch's to read",
+        _left_to_torch,
+        "zeros without memory, parameters of another shape and strided batch_sizes: from outside them, other bits each time",
+    ),
+    Difference(
+        "tensors of several devices are refused", _elsewhere, "nn.LSTM reads no more of packed input than it needs"
+    ),
+    Difference("rows of a nested tensor outside its values are refused", _nested_outside, "torch does not look"),
+    Difference(
+        "complex numbers near a pole of tanh",
+        _near_a_pole,
+        "differences of rounding are multiplied by its slope, in nn.LSTM as in ours",
     ),
     Difference("memory that was freed is refused", _freed, "nn.LSTM reads it, or does not where there is no row"),
     Difference("weights made in inference_mode, with gradients", _inference_kept, "nn.LSTM keeps fewer of its inputs"),
     Difference("resets and lengths of another shape are refused", _ragged_refused, "nn.LSTM has neither"),
-    Difference("zero tensors are zeros", _zeros_misread, "nn.LSTM reads memory that is not there"),
     Difference(
         "a state or a gradient that is absent is no factor of NaN or infinity",
         _not_a_number,
         "nn.LSTM multiplies by zeros, which gives NaN; or leaves out what ours multiplies",
     ),
-    Difference("zero tensors are taken everywhere", _zero_tensor, "some of nn.LSTM's paths write to them"),
     Difference("inference tensors are taken where nothing of them is kept", _inference, "nn.LSTM keeps more"),
     Difference("other layouts are refused", _stranger, "sparse, mkldnn, quantized, nested without torch.jagged"),
     Difference("which of two faults is named", _first_fault, "the order of checks is nobody's promise"),

@@ -246,6 +246,18 @@ def test_nn_lstm_on_the_engine(options: dict[str, Any], how: str, under: str, wa
     compare(training, lstm, way, change)
 
 
+def part(lstm: nn.Module, way: str, change: str | None) -> Callable[[Tensor, Tensor, Tensor], Results]:
+    """A part of a model: the call, and the change where it is in there, too."""
+
+    def run(x: Tensor, h_0: Tensor, c_0: Tensor) -> Results:
+        results = WAYS[way](lstm, x, (h_0, c_0))
+        if change is not None:
+            CHANGES[change](*results)
+        return results
+
+    return run
+
+
 CHECKPOINTED = [
     *(
         (reentrant, True, way)
@@ -263,13 +275,9 @@ def test_in_a_checkpoint(reentrant: bool, inside: bool, way: str, change: str) -
     lstm = build({"bidirectional": True})
     training = Training(lstm, torch.float32, lstm)
 
-    def part(x: Tensor, h_0: Tensor, c_0: Tensor) -> Results:
-        results = WAYS[way](lstm, x, (h_0, c_0))
-        if inside:
-            CHANGES[change](*results)
-        return results
-
-    results = checkpoint(part, training.x, training.h_0, training.c_0, use_reentrant=reentrant)
+    results = checkpoint(
+        part(lstm, way, change if inside else None), training.x, training.h_0, training.c_0, use_reentrant=reentrant
+    )
     if not inside:
         CHANGES[change](*results)
     training.loss(results).backward()
@@ -285,13 +293,9 @@ def test_compiled(compiler: None, way: str, backend: str, inside: bool, change: 
     lstm = build({"num_layers": 2})
     training = Training(lstm, torch.float32, lstm)
 
-    def part(x: Tensor, h_0: Tensor, c_0: Tensor) -> Results:
-        results = WAYS[way](lstm, x, (h_0, c_0))
-        if inside:
-            CHANGES[change](*results)
-        return results
-
-    results = torch.compile(part, backend=backend)(training.x, training.h_0, training.c_0)
+    results = torch.compile(part(lstm, way, change if inside else None), backend=backend)(
+        training.x, training.h_0, training.c_0
+    )
     if not inside:
         CHANGES[change](*results)
     training.loss(results).backward()

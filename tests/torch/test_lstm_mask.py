@@ -72,3 +72,15 @@ def test_symbolic_trace_keeps_it():
 
     model, x, mask = Holder(), torch.randn(T, N, 3), mask_of(LENGTHS, False)
     assert torch.equal(torch.fx.symbolic_trace(model)(x, mask), model(x, mask))
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_a_trace_takes_it_too(batch_first):
+    lstm, mask = LSTM(3, 4, batch_first=batch_first), mask_of(LENGTHS, batch_first)
+    x = torch.randn(*mask.shape, 3)
+    found, expected = lstm.trace(x, mask=mask), lstm.trace(x, lengths=LENGTHS)
+    assert torch.equal(found.output, expected.output)
+    assert torch.equal(found.lengths, torch.tensor(LENGTHS))
+    assert torch.equal(found.layers[0][0].f, expected.layers[0][0].f)
+    kind, message = outcome(lambda: lstm.trace(x, lengths=LENGTHS, mask=mask))
+    assert (kind, message) == (ValueError, "expected lengths or mask, got both")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import assert_close, outcome
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
+from torch.nn.utils.rnn import PackedSequence, pack_sequence
 
 import fastlstm
 from fastlstm import LSTM, LSTMCell
@@ -198,3 +198,14 @@ def test_another_layout_is_refused_in_words(layout, grad):
             kind, message = outcome(call)
         assert kind in (RuntimeError, TypeError)
         assert "layout" in message, message
+
+
+@each_grad
+@pytest.mark.parametrize("which", [0, 1], ids=["h_0", "c_0"])
+def test_a_freed_state_of_an_unsorted_batch_is_refused(which, grad):
+    """torch's own index_select reads it."""
+    x = pack_sequence([torch.randn(2, I), torch.randn(3, I)], enforce_sorted=False)
+    hx = [torch.randn(1, 2, H), torch.randn(1, 2, H)]
+    hx[which].untyped_storage().resize_(0)
+    with torch.set_grad_enabled(grad), pytest.raises(RuntimeError, match="freed"):
+        LSTM(I, H)(x, tuple(hx))

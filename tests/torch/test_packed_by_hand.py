@@ -81,6 +81,7 @@ def test_integers_of_any_kind_count(dtype, grad):
 
 WRONG = {
     "no step": (PackedSequence(torch.zeros(0, I), torch.zeros(0, dtype=torch.int64)), IndexError),
+    "data that is no tensor": (PackedSequence("x", torch.tensor([1])), TypeError),  # type: ignore[arg-type]
     "rise": (steps(1, 2), RuntimeError),
     "begin again": (steps(2, 0, 1), RuntimeError),
     "fewer rows than data": (steps(2, 1, rows=4), RuntimeError),

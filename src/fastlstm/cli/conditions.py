@@ -21,7 +21,7 @@ def conditions(
     ] = None,
     csv_file: Annotated[Path | None, typer.Option("--csv", help="Write every reading to this file.")] = None,
 ) -> None:
-    """Measure start, memory, and speed under load. And with default threads; exit with status 1 if a line isn't held."""
+    """Measure start, memory, load and default threads. Exit with status 1 if a line isn't held."""
     needs("torch")
     import torch
 

@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import PackedSequence
 from fastlstm.torch import route
 from fastlstm.weights import Sizes
 
-_DERIVED = ("_sizes", "_names")  # from the constructor's arguments: neither pickled nor copied
+DERIVED = ("_sizes", "_names")  # from the constructor's arguments: neither pickled nor copied
 _SIZES = frozenset({"input_size", "hidden_size", "num_layers", "bias", "bidirectional", "proj_size"})
 
 
@@ -42,7 +42,7 @@ class Recurrent(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """The attributes that torch.nn's module has, so that whoever reads a pickle needs to know this class alone."""
-        return {name: value for name, value in self.__dict__.items() if name not in _DERIVED}
+        return {name: value for name, value in self.__dict__.items() if name not in DERIVED}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]

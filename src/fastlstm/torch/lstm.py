@@ -16,6 +16,7 @@ from fastlstm.torch.base import Recurrent
 from fastlstm.torch.call import Call, Ragged, checked, jagged, segmented
 from fastlstm.torch.errors import check_batch_sizes, check_dtype, check_states, expected_states, refuse_features
 from fastlstm.torch.functional import lstm, plain
+from fastlstm.torch.memory import refuse_freed
 from fastlstm.torch.segments import lengths_of, lengths_of_mask
 from fastlstm.torch.trace import Steps, Trace, trace
 from fastlstm.weights import Sizes, named_shapes
@@ -210,7 +211,7 @@ class LSTM(Recurrent):
         output, h_n, c_n = lstm(given.call, given.x, given.h_0, given.c_0, given.weights, dropout_of(self))
         return given.place(output), given.order(h_n, c_n)
 
-    def trace(self, input: Any, hx: Any = None, lengths: Any = None, reset: Any = None) -> Trace:
+    def trace(self, input: Any, hx: Any = None, lengths: Any = None, reset: Any = None, mask: Any = None) -> Trace:
         """The call, with every layer's hidden states, cell states and gates at every step, all of them differentiable.
 
         Arguments, numbers and errors are those of `forward` (under CPU autocast: in float32). `trace.layers[layer][direction]`
@@ -218,6 +219,8 @@ class LSTM(Recurrent):
         """
         if route.tracing_state() is not None:
             raise RuntimeError("torch.jit.trace records forward alone")
+        if mask is not None:
+            lengths = lengths_of_mask(mask, lengths, input, bool(self.batch_first))
         given = self._given(input, hx, lengths, reset, recordable=False)
         output, h_n, c_n, steps = trace(given.call, given.x, given.h_0, given.c_0, given.weights, dropout_of(self))
         D, place = self._sizes.D, given.place
@@ -328,6 +331,8 @@ class LSTM(Recurrent):
     def _packed(self, input: PackedSequence, hx: Sequence[Tensor] | None) -> _Given:
         x, batch_sizes, sorted_indices, unsorted_indices = input
         sizes, weights = self._sizes, self._weights()
+        if not isinstance(x, Tensor):
+            raise TypeError(f"data of a PackedSequence: expected a tensor, got {type(x).__name__}")
         if x.dtype is not weights[0].dtype:
             check_dtype(x.dtype, weights[0].dtype)
         if x.dim() != 2:
@@ -349,6 +354,9 @@ class LSTM(Recurrent):
                 )
             check_states(sizes, h_0, c_0, hx, state, N)
             if sorted_indices is not None:
+                if plain():  # no wrapper, whose memory is another's
+                    refuse_freed(h_0)
+                    refuse_freed(c_0)
                 h_0, c_0 = h_0.index_select(1, sorted_indices), c_0.index_select(1, sorted_indices)
                 check_states(sizes, h_0, c_0, hx, state, N)  # the indices may be fewer than the rows
         call = Call(sizes, len(batch_sizes), N, state, batch_sizes)

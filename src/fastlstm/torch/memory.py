@@ -7,7 +7,7 @@ def in_order(tensor: Tensor) -> Tensor:
     """It, or a copy with its elements one after the other; differentiable. RuntimeError: its storage was freed."""
     if tensor.is_contiguous() or tensor._is_zerotensor():
         return tensor
-    _refuse_freed(tensor)
+    refuse_freed(tensor)
     return tensor.contiguous()
 
 
@@ -15,7 +15,7 @@ def as_read(tensor: Tensor) -> Tensor:
     """A tensor whose memory holds its numbers in order, as the engine reads them: it, or a copy. RuntimeError: freed."""
     if tensor._is_zerotensor():
         return tensor.clone()
-    _refuse_freed(tensor)
+    refuse_freed(tensor)
     if tensor.is_neg():
         tensor = tensor.resolve_neg()
     tensor = tensor.contiguous()
@@ -24,6 +24,7 @@ def as_read(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def _refuse_freed(tensor: Tensor) -> None:
+def refuse_freed(tensor: Tensor) -> None:
+    """RuntimeError: its storage was freed."""
     if tensor.numel() and not tensor.untyped_storage().nbytes():  # torch itself would copy from there
         raise RuntimeError("a tensor has no memory: its storage was freed")

@@ -83,10 +83,8 @@ def _composite(
     if call.segments is not None:
         x, h_0, c_0, batch_sizes = call.segments.pack(x, h_0, c_0)
         call = call._replace(batch_sizes=batch_sizes)
-    dtype, wide = (
-        x.dtype,
-        torch.float32 if x.dtype in route.HALF else x.dtype,
-    )  # 16 bits are rounded once, as by the engine
+    dtype = x.dtype
+    wide = torch.float32 if dtype in route.HALF else dtype  # 16 bits are rounded once, as by the engine
     tensors, weights, masks = ([t.to(wide) for t in given] for given in (full(call, x, h_0, c_0), weights, masks))
     results = [t.to(dtype) for t in _flat(call.sizes, *tensors, weights, masks, call.batch_sizes)]
     if call.segments is not None:

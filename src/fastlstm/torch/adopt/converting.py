@@ -14,6 +14,7 @@ from torch.nn.utils import parametrize
 
 from fastlstm.torch.adopt.asking import who_asks
 from fastlstm.torch.adopt.keeping import MARK, heed_marks
+from fastlstm.torch.base import DERIVED
 from fastlstm.torch.cell import LSTMCell
 from fastlstm.torch.lstm import LSTM
 
@@ -140,13 +141,11 @@ def _to_theirs(module: Any) -> str | bool:
     why = _why_not(module, ours)
     if why is not None:
         return why
-    sizes, shapes = module._named_shapes()
-    names = list(shapes)
-    for name in ("_sizes", "_names"):
+    cells = module._all_weights if theirs is nn.LSTM else []
+    for name in DERIVED:
         vars(module).pop(name, None)
     module.__class__ = theirs
     if theirs is nn.LSTM:
-        cells = [names[k : k + sizes.arrays] for k in range(0, len(names), sizes.arrays)]
-        vars(module).update(_all_weights=cells, _flat_weights_names=names)
+        vars(module).update(_all_weights=cells, _flat_weights_names=[name for names in cells for name in names])
         module._init_flat_weights()
     return True
