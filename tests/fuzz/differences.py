@@ -34,7 +34,9 @@ def _only_theirs(ours: Any, theirs: Any) -> bool:
 def _parameter_refused(case: Case, ours: Any, theirs: Any) -> bool:
     odd = any(w.shape is not None or w.dtype is not None or w.layout in STRANGERS for w in case.weights.values())
     said = ("parameter ", "Input and parameter tensors")
-    return bool(odd or case.attribute) and isinstance(ours.error, RuntimeError) and _ours(ours, *said)
+    return (
+        bool(odd or case.attribute or case.constructor) and isinstance(ours.error, RuntimeError) and _ours(ours, *said)
+    )
 
 
 def _parameter_deleted(case: Case, ours: Any, theirs: Any) -> bool:
@@ -88,6 +90,7 @@ def _faults(case: Case) -> int:
     wrong = sum(o.shape is not None or o.dtype is not None or o.layout in STRANGERS for o in odd)
     inference = case.mode == "grad" and any(o.layout == "inference" for o in odd)
     hx = case.hx not in ("", "(h, c)", "[h, c]", "Pair(h, c)")
+    hx += case.packing is not None and bool(case.packing.batch_sizes)
     return wrong + inference + hx + bool(case.attribute) + bool(case.constructor) + case.unfit + (case.T == 0)
 
 
@@ -117,9 +120,8 @@ _SIZES = ("input_size ", "hidden_size ", "num_layers ", "proj_size ", "dropout "
 
 
 def _attribute_refused(case: Case, ours: Any, theirs: Any) -> bool:
-    return bool(case.attribute or case.constructor) and _ours(
-        ours, *_SIZES, "expected a parameter ", "expected Tensor as"
-    )
+    said = (*_SIZES, "expected a parameter ", "expected Tensor as", "input has inconsistent input_size")
+    return bool(case.attribute or case.constructor) and _ours(ours, *said)
 
 
 def _number_taken(case: Case, ours: Any, theirs: Any) -> bool:
@@ -132,8 +134,10 @@ def _states_of_another_dtype(case: Case, ours: Any, theirs: Any) -> bool:
 
 
 def _states_of_another_kind(case: Case, ours: Any, theirs: Any) -> bool:
-    odd = case.hx not in ("", "(h, c)", "[h, c]", "Pair(h, c)") or any(o.layout == "list" for o in (case.h, case.c))
-    return (odd and _both(ours, theirs)) or _ours(ours, "expected hx to be", "lstm expects two")
+    no_tensor = any(odd.layout in ("list", "numpy", "none") for odd in (case.h, case.c))
+    odd = case.hx not in ("", "(h, c)", "[h, c]", "Pair(h, c)") or no_tensor
+    said = ("expected hx to be", "lstm expects two", "lstm_cell(): argument 'hx'")
+    return (odd and _both(ours, theirs)) or _ours(ours, *said)
 
 
 def _batch_sizes_refused(case: Case, ours: Any, theirs: Any) -> bool:
@@ -146,7 +150,8 @@ def _batch_sizes_taken(case: Case, ours: Any, theirs: Any) -> bool:
 
 def _left_to_torch(case: Case, ours: Any, theirs: Any) -> bool:
     """What makes nn.LSTM itself read astray: the reference is spared of it, enable() is not."""
-    astray = "zero" in _odd(case) or any(w.shape is not None for w in case.weights.values())
+    set_later = "weight" in case.attribute or "bias" in case.attribute
+    astray = "zero" in _odd(case) or any(w.shape is not None for w in case.weights.values()) or set_later
     return case.way == "enable" and (astray or (case.packing is not None and bool(case.packing.batch_sizes)))
 
 
@@ -158,12 +163,12 @@ def _nested_outside(case: Case, ours: Any, theirs: Any) -> bool:
     return case.form == "nested" and _ours(ours, "offsets and lengths of a nested tensor")
 
 
-def _near_a_pole(case: Case, ours: Any, theirs: Any) -> bool:
-    """Of complex64, and of the size that its rounding has once it was multiplied by the slopes of a few steps."""
-    if case.dtype != "complex64" or ours.error is not None or theirs.error is not None:
+def _no_wider(case: Case, ours: Any, theirs: Any) -> bool:
+    """complex128 can be held to no wider numbers, as float32 is where slopes multiply what is rounded."""
+    if case.dtype != "complex128" or ours.error is not None or theirs.error is not None:
         return False
     pairs = [(mine, theirs.entries[name]) for name, mine in ours.entries.items()]
-    return all(a is None or b is None or torch.allclose(a, b, rtol=1e-3, atol=1e-3) for a, b in pairs)
+    return all(a is None or b is None or torch.allclose(a, b, rtol=1e-8, atol=1e-8) for a, b in pairs)
 
 
 def _freed(case: Case, ours: Any, theirs: Any) -> bool:
@@ -189,8 +194,10 @@ def _not_a_number(case: Case, ours: Any, theirs: Any) -> bool:
         if mine.shape != other.shape:
             return False
         both = mine.isfinite() & other.isfinite()
-        # At what torch.testing holds for close in this dtype.
-        rtol, atol = default_tolerances(mine, other)
+        # At what torch.testing holds for close; gradients in 16 bits are sums of what nn.LSTM has rounded many times.
+        rtol, atol = (
+            (2**-6, 2**-8) if mine.dtype in (torch.float16, torch.bfloat16) else default_tolerances(mine, other)
+        )
         if not torch.allclose(mine[both], other[both], rtol=rtol, atol=atol):
             return False
     return True
@@ -198,6 +205,8 @@ def _not_a_number(case: Case, ours: Any, theirs: Any) -> bool:
 
 def _ragged_refused(case: Case, ours: Any, theirs: Any) -> bool:
     """Only where the shape that is named is another than the one that was expected."""
+    if case.form == "lengths" and case.T == 0 and _ours(ours, "RNN input dtype"):
+        return True  # which the reference does not see where there is no step
     said = re.match(r"(?:reset|lengths): expected .*?= (\(.*?\)), got (?:shape )?(\(.*\))$", str(ours.error))
     return ours.error is not None and said is not None and said[1] != said[2]
 
@@ -262,9 +271,7 @@ LISTED = (
     ),
     Difference("rows of a nested tensor outside its values are refused", _nested_outside, "torch does not look"),
     Difference(
-        "complex numbers near a pole of tanh",
-        _near_a_pole,
-        "differences of rounding are multiplied by its slope, in nn.LSTM as in ours",
+        "complex128 by its last digits", _no_wider, "slopes near a pole of tanh multiply what is rounded, in both"
     ),
     Difference("memory that was freed is refused", _freed, "nn.LSTM reads it, or does not where there is no row"),
     Difference("weights made in inference_mode, with gradients", _inference_kept, "nn.LSTM keeps fewer of its inputs"),

@@ -317,7 +317,9 @@ def _close(case: Case, name: str, ours: Tensor | None, theirs: Tensor | None) ->
 
 
 def _against_wide(case: Case, ours: Outcome, theirs: Outcome, names: list[str]) -> list[str]:
-    """Those of these that are further from float64 than the tolerance and than twice theirs."""
+    """Those of these that are further from float64 than the tolerance and than ten times theirs: where slopes multiply what is
+    rounded (large weights, poles of a complex tanh), two results of one exactness are off by this much by chance, one in 5,000.
+    """
     wide = run(case, widened(case), nn, lambda stage: None, widen=True)
     if wide.error is not None:
         return names
@@ -328,7 +330,7 @@ def _against_wide(case: Case, ours: Outcome, theirs: Outcome, names: list[str]) 
             off.append(name)
             continue
         dtype = mine.dtype
-        limit = max(1.0, 2 * _error(name, other, exact, dtype))
+        limit = max(1.0, 10 * _error(name, other, exact, dtype))
         if math.isinf(limit) or _error(name, mine, exact, dtype) > limit:
             off.append(name)
     return off

@@ -5,7 +5,7 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 import torch
@@ -69,7 +69,10 @@ def collect(seed: int, count: int, seconds: float = 1e9, progress: bool = False)
         return judge(draw(seed, index), tell)
 
     for index, result in workers.run(range(count), work, until=start + seconds):
-        summary.add(index, _verdict(draw(seed, index), result))
+        earlier = []
+        if isinstance(result, workers.Death):
+            earlier = [draw(seed, k) for k in range(max(0, index - workers.BATCH), index)]
+        summary.add(index, _verdict(draw(seed, index), result, earlier))
         if progress and summary.calls % 100 == 0:
             spent = time.monotonic() - start
             failed = summary.kinds["failed"]
@@ -79,7 +82,17 @@ def collect(seed: int, count: int, seconds: float = 1e9, progress: bool = False)
     return summary
 
 
-def _verdict(case: Case, result: Verdict | workers.Death) -> Verdict:
+def _ours_die(case: Case, earlier: Sequence[Case]) -> bool:
+    """Whether ours kills a child alone, or after all calls that its child may have made before, without nn.LSTM's: those under
+    enable() may be handed to that.
+    """
+    own = [item for item in earlier if item.way != "enable"]
+    runs = workers.run([*own, case], lambda item, tell: judge(item, tell, torch_survives=False))
+    alone = workers.run([case], lambda item, tell: judge(item, tell, torch_survives=False))
+    return any(isinstance(result, workers.Death) for results in (alone, runs) for _, result in results)
+
+
+def _verdict(case: Case, result: Verdict | workers.Death, earlier: Sequence[Case] = ()) -> Verdict:
     """A child that died at nn.LSTM's turn says nothing of ours, which is run alone."""
     if not isinstance(result, workers.Death):
         return result
@@ -96,10 +109,8 @@ def _verdict(case: Case, result: Verdict | workers.Death) -> Verdict:
         case.way == "enable" and any(w.shape is not None for w in case.weights.values())
     ) or ".data =" in case.attribute:
         return Verdict("listed", "torch crashes")  # which is handed what the engine does not take
-    if result.stage == "judge":  # both have returned: the heap was damaged by now, by this call or one before it
-        ((_, alone),) = workers.run([case], judge)
-        if not isinstance(alone, workers.Death):
-            return Verdict("listed", "damage of an earlier call: `make fuzz-sanitized` says whose")
+    if earlier and not _ours_die(case, earlier):
+        return Verdict("listed", "torch damaged the heap in an earlier call")
     said = re.sub(r"0x\w+|\d+", "#", result.said)
     return Verdict("failed", f"{result.how} at {result.stage} {said[:90]}", result.said[:500])
 

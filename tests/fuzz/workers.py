@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 SLOW = 20.0  # seconds a case may take
+BATCH = 500  # cases a child runs
 _STAGES = 64
 
 
@@ -40,7 +41,7 @@ class Board:
 
 
 def run(
-    items: Sequence[Any], work: Callable[[Any, Callable[[str], None]], Any], batch: int = 500, until: float = 1e18
+    items: Sequence[Any], work: Callable[[Any, Callable[[str], None]], Any], batch: int = BATCH, until: float = 1e18
 ) -> Iterator[tuple[Any, Any]]:
     """Each item with what `work(item, tell)` returned, or with the Death of the child it killed. until: time.monotonic()
     at which it ends early.
