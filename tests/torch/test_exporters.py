@@ -74,8 +74,11 @@ def test_the_default_onnx_exporter_in_other_calls(kind: str, tmp_path: Path) -> 
 
 @pytest.mark.slow
 @quiet
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_an_inductor_package_builds_loads_and_runs_elsewhere(dtype: torch.dtype, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("dtype", "continuous_integration"), [(torch.float32, "1"), (torch.bfloat16, "")])
+def test_an_inductor_package_builds_loads_and_runs_elsewhere(
+    dtype: torch.dtype, continuous_integration: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI", continuous_integration)  # where Inductor asserts more
     lstm, x = LSTM(3, 4, 2, dtype=dtype).eval(), torch.randn(5, 2, 3, dtype=dtype)
     with torch.no_grad():
         sizes = ({0: Dim("L", min=2), 1: Dim("N", min=2)},)
@@ -90,6 +93,17 @@ def test_an_inductor_package_builds_loads_and_runs_elsewhere(dtype: torch.dtype,
         f"x, output = torch.load({str(tmp_path / 'call.pt')!r})\n"
         f"assert torch.equal(torch._inductor.aoti_load_package({path!r})(x)[0], output)\n"
     )
+
+
+@pytest.mark.slow
+@quiet
+@pytest.mark.parametrize("lengths", [None, [5, 3]])
+def test_inductor_compiles_it_where_it_asserts_more(lengths: list[int] | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", "1")
+    lstm, x = LSTM(3, 4), torch.randn(5, 2, 3)
+    options = {} if lengths is None else {"lengths": torch.tensor(lengths)}
+    with torch._inductor.utils.fresh_cache():
+        assert torch.equal(torch.compile(lstm, fullgraph=True)(x, **options)[0], lstm(x, **options)[0])
 
 
 @quiet

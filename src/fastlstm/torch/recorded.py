@@ -6,6 +6,7 @@ tensor here. A recorded graph runs again on other tensors, past every check of t
 given.
 """
 
+import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -125,6 +126,16 @@ def lstm(
     return output, h_n, c_n, saved
 
 
+def stay_whole() -> None:
+    """Tells Inductor that its programs call these operators as they are. Where `CI` is in the environment it refuses to, for the
+    decompositions that only torch.onnx.export is meant to find (lowering.py). It takes a second to import: told when it asks for
+    shapes, which it does of every operator that it has not met.
+    """
+    inductor = sys.modules.get("torch._inductor.lowering")
+    if inductor is not None:
+        inductor.FALLBACK_ALLOW_LIST.update(("fastlstm::lstm", "fastlstm::segments"))
+
+
 @lstm.register_fake
 def shapes(
     x: Tensor,
@@ -136,6 +147,7 @@ def shapes(
     sizes: list[int],
     per_row: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    stay_whole()
     call = call_of(sizes, x, h_0, batch_sizes)
     output = x.new_empty((*x.shape[:-1], call.sizes.D * call.sizes.out))
     saved = room(x, per_row * (call.T * call.N if batch_sizes is None else x.shape[0]))

@@ -130,6 +130,7 @@ def lstm(
 
 @lstm.register_fake
 def shapes(x: Tensor, h_0: Tensor, c_0: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    recorded.stay_whole()
     sizes, per_row = rest[-2:]
     _, H, P, _, D, _ = sizes
     output, saved = x.new_empty((x.shape[0], D * (P or H))), recorded.room(x, per_row * x.shape[0])
