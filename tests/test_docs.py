@@ -16,7 +16,7 @@ from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-MAIN = "from fastlstm.cli import main; main()"
+MAIN = "from fastlstm.__main__ import main; main()"
 
 
 def blocks(page: Path) -> list[tuple[str, str, int]]:

@@ -41,7 +41,7 @@ def test_a_forced_instruction_set_is_named():
 def test_a_forced_instruction_set_that_is_not_here_is_one_line():
     environment = {**os.environ, "FASTLSTM_ISA": "z80"}
     said = subprocess.run(
-        [sys.executable, "-c", "from fastlstm.cli import main; main()", "info"],
+        [sys.executable, "-c", "from fastlstm.__main__ import main; main()", "info"],
         env=environment,
         capture_output=True,
         text=True,

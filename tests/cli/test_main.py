@@ -6,10 +6,14 @@ import sys
 import pytest
 import typer
 
+import fastlstm
 from fastlstm.cli import needs
 
+WITHOUT_RICH_AND_TYPER = "import sys; sys.modules['rich'] = sys.modules['typer'] = None\n"
+SCRIPT = "from importlib.metadata import entry_points\nentry_points(group='console_scripts')['fastlstm'].load()()"
+MODULE = "import runpy; runpy.run_module('fastlstm', run_name='__main__')"
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None\n"  # as if it were not installed
-MAIN = "from fastlstm.cli import main; main()"
+MAIN = "from fastlstm.__main__ import main; main()"
 
 
 def run(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -56,6 +60,30 @@ def test_info_without_torch_names_the_engine_and_what_to_install():
     assert result.returncode == 0, result.stderr
     assert "generic" in result.stdout
     assert 'pip install ".[torch]"' in result.stdout
+
+
+@pytest.mark.parametrize("face", [SCRIPT, MODULE], ids=["script", "module"])
+def test_without_the_packages_of_the_command_line_it_says_what_to_install(face):
+    result = run(WITHOUT_RICH_AND_TYPER + face, "info")
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr == 'The command line needs rich and typer: pip install "fastlstm[cli]"\n'
+
+
+@pytest.mark.parametrize("face", [SCRIPT, MODULE], ids=["script", "module"])
+def test_the_script_and_the_module_are_one_command_line(face):
+    assert run(face, "--version").stdout == f"fastlstm {fastlstm.__version__}\n"
+
+
+def test_the_library_works_without_the_packages_of_the_command_line():
+    code = (
+        "import torch, fastlstm, fastlstm.plot\n"
+        "output, (h_n, c_n) = fastlstm.LSTM(10, 20, 2)(torch.randn(5, 3, 10))\n"
+        "print(tuple(output.shape), tuple(h_n.shape), tuple(c_n.shape))\n"
+    )
+    result = run(WITHOUT_RICH_AND_TYPER + code)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "(5, 3, 20) (2, 3, 20) (2, 3, 20)\n"
 
 
 def test_an_unknown_command_exits_with_2():

@@ -17,7 +17,7 @@ from fastlstm.bench.conditions import CONDITIONS
 from fastlstm.cli import app, check, output
 from fastlstm.demo import training
 
-MAIN = "from fastlstm.cli import main; main()"
+MAIN = "from fastlstm.__main__ import main; main()"
 COMMANDS = {
     "info": [],
     "shapes": ["--input-size", "3", "--hidden-size", "4"],

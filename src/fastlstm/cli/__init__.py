@@ -53,8 +53,3 @@ def _before_every_command(
 
 for command in (info.info, check.check, shapes.shapes, demo.demo, bench.bench, conditions.conditions):
     app.command()(command)
-
-
-def main() -> None:
-    """The entry point of the `fastlstm` script."""
-    app()
