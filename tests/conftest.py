@@ -1,4 +1,4 @@
-"""What every test shares: one table of tolerances, one way to run a call with its gradients, one way to compare.
+"""What every test shares: one way to run a call with its gradients, one way to compare, at the tolerances of `tolerances.py`.
 
 `draw` makes the tensors of a call, `evaluate` runs it forward and backward, `assert_close` and `assert_bits` compare
 two evaluations entry by entry, by name. A helper asserts; none prints a difference or returns a bool.
@@ -6,7 +6,6 @@ two evaluations entry by entry, by name. A helper asserts; none prints a differe
 
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -17,27 +16,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from fastlstm import _engine
+from tests.doubles import WillingEngine
+from tests.tolerances import SMALLEST_ELEMENT, TOLERANCE
 
-# The one table. "value": the largest absolute error of an output, where the reference is above 1 relative to it.
-# "gradient": the norm of the error relative to the norm of the reference. Both against float64: the error is ours alone.
-# A 16-bit dtype computes in float32 and rounds its results once, half an ulp: 2^-9 (bfloat16), 2^-12 (float16).
-TOLERANCE: dict[tuple[torch.dtype, str], float] = {
-    (torch.float64, "value"): 1e-12,
-    (torch.float64, "gradient"): 1e-12,
-    (torch.float32, "value"): 2e-6,
-    (torch.float32, "gradient"): 1e-5,
-    (torch.bfloat16, "value"): 2**-8,
-    (torch.bfloat16, "gradient"): 2**-8,
-    (torch.float16, "value"): 2**-11,
-    (torch.float16, "gradient"): 2**-11,
-    (torch.complex128, "value"): 1e-12,
-    (torch.complex128, "gradient"): 1e-12,
-    (torch.complex64, "value"): 4e-6,
-    (torch.complex64, "gradient"): 2e-5,
-}
-# A gradient of one or two elements may cancel to almost nothing, and then no float32 arithmetic has a small relative
-# error. With cotangents of order 1 an element of order 0.1 is usual: a norm below this an element counts as this.
-SMALLEST_ELEMENT = 0.05
 # The same examples on every machine, however slow; the fixture below is meant to hold for all examples of a test.
 settings.register_profile(
     "fastlstm",
@@ -52,41 +33,6 @@ VALUES = ("output", "h_n", "c_n")
 Hidden = tuple[Tensor, Tensor]
 Evaluation = dict[str, Tensor | None]
 Named = Mapping[str, Tensor | None]
-
-
-class CountingEngine:
-    """The native engine, in the place of a module's `_engine`: `counted` gets the thread's number each time it runs."""
-
-    def __init__(self, counted: list[int]) -> None:
-        self._counted = counted
-
-    def __getattr__(self, name: str) -> object:
-        found = getattr(_engine, name)
-        if name not in ("forward", "dense", "infer", "infer_cell"):
-            return found
-
-        def run(*arguments: object) -> object:
-            made = found(*arguments)
-            if made is not None or name == "forward":  # the others give None where they leave a call alone
-                self._counted.append(threading.get_ident())
-            return made
-
-        return run
-
-
-class WillingEngine:
-    """The native engine, in the place of a module's `_engine`: every call takes the threads it asks for."""
-
-    def __getattr__(self, name: str) -> object:
-        found = getattr(_engine, name)
-        if name not in ("forward", "backward", "dense", "dense_backward", "infer"):
-            return found
-
-        def run(*arguments: object) -> object:
-            _engine.let_teams_run()
-            return found(*arguments)
-
-        return run
 
 
 class Call(NamedTuple):

@@ -9,6 +9,7 @@ from torch import nn
 
 from fastlstm import reference
 from fastlstm.reference import Weights
+from tests.tolerances import REFERENCE_GRADIENT, REFERENCE_VALUE, SLOPE
 
 SIZES = [(1, 1, 1, 1, 0), (3, 2, 4, 3, 0), (5, 1, 2, 6, 0), (4, 3, 1, 5, 2), (2, 2, 7, 4, 1)]  # T, N, I, H, P
 
@@ -61,7 +62,7 @@ def test_every_gradient_is_the_slope_of_the_loss(T, N, I, H, P):
             below = loss(drawn)
             inputs[name][index] = kept
             slope = (above - below) / (2 * step)
-            assert abs(slope - d[index]) < 1e-7 * max(1.0, abs(slope)), f"d{name}{index}"
+            assert abs(slope - d[index]) < SLOPE * max(1.0, abs(slope)), f"d{name}{index}"
 
 
 @pytest.mark.parametrize(("T", "N", "I", "H", "P"), SIZES)
@@ -75,11 +76,11 @@ def test_numbers_and_gradients_are_those_of_nn_lstm(T, N, I, H, P):
     expected = (output, h_n[0], c_n[0])
     found = reference.sequence(drawn.x, drawn.h_0, drawn.c_0, drawn.W)[:3]
     for name, mine, other in zip(("output", "h_n", "c_n"), found, expected, strict=True):
-        np.testing.assert_allclose(mine, other.detach().numpy(), rtol=0, atol=1e-13, err_msg=name)
+        np.testing.assert_allclose(mine, other.detach().numpy(), **REFERENCE_VALUE, err_msg=name)
     torch.autograd.backward(expected, [torch.tensor(d) for d in drawn.cotangents])
     slopes = [x.grad, h_0.grad, c_0.grad, *(getattr(theirs, name).grad for name in names)]
     for (name, d), other in zip(gradients(drawn).items(), slopes, strict=True):
-        np.testing.assert_allclose(d, other.numpy(), rtol=1e-11, atol=1e-12, err_msg=f"d{name}")
+        np.testing.assert_allclose(d, other.numpy(), **REFERENCE_GRADIENT, err_msg=f"d{name}")
 
 
 def test_gates_far_out_stay_finite():

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 import fastlstm
-from tests.conftest import TOLERANCE, CountingEngine
+from tests.doubles import CountingEngine
+from tests.tolerances import OF_BOTH_SIDES, TOLERANCE
 
 ROUNDS = 7  # each runs every way once, in turn
 LINES: list[str] = []  # of the summary
@@ -41,7 +42,7 @@ def _assert_same(found: Results, expected: Results) -> None:
     for name, theirs in expected.items():
         if name in norms:
             error = (found[name] - theirs).norm().item()
-            limit = 2 * TOLERANCE[torch.float32, "gradient"] * max(norms[name], floor)
+            limit = OF_BOTH_SIDES * TOLERANCE[torch.float32, "gradient"] * max(norms[name], floor)
             assert error <= limit, f"{name}: error {error:.3g}, limit {limit:.3g}, norm {norms[name]:.3g}"
         else:
             torch.testing.assert_close(found[name], theirs, msg=lambda message, name=name: f"{name}: {message}")

@@ -4,7 +4,7 @@ import pytest
 from torch import Tensor, nn
 
 import fastlstm
-from tests.conftest import CountingEngine
+from tests.doubles import CountingEngine
 
 
 def counting(monkeypatch: pytest.MonkeyPatch) -> list[int]:

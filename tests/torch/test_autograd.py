@@ -10,49 +10,13 @@ from conftest import assert_close, draw, evaluate, outcome, twin
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from fastlstm import LSTM, LSTMCell, _engine
+from fastlstm import LSTM, LSTMCell
 from fastlstm.torch import autograd
 from fastlstm.torch.route import FallbackWarning
+from tests.doubles import Spy
 
 falls_back = pytest.mark.filterwarnings(f"ignore::{FallbackWarning.__module__}.{FallbackWarning.__name__}")
 uses_jit = pytest.mark.filterwarnings("ignore:`torch.jit")  # deprecated, and used by people and by torch itself
-
-
-class Spy:
-    """The engine, with a list of what it was asked: where to save, and which gradients it was given and is to make."""
-
-    def __init__(self, *, takes_tensors: bool) -> None:
-        self.saved: list[int] = []
-        self.given: list[list[bool]] = []  # of output, h_n, c_n
-        self.asked: list[list[bool]] = []  # of x, h_0, c_0, the weights in the engine's or torch's order
-        self.by_address: list[str] = []  # what it was not given tensors for
-        self.takes_tensors = takes_tensors
-        self.Problem, self.Workspace, self.empty = _engine.Problem, _engine.Workspace, _engine.empty
-
-    def dense(self, *arguments: Any) -> Any:
-        if not self.takes_tensors:
-            return None
-        self.saved.append(arguments[3])
-        return _engine.dense(*arguments)
-
-    def forward(self, *arguments: Any) -> None:
-        self.saved.append(arguments[9])
-        self.by_address.append("forward")
-        _engine.forward(*arguments)
-
-    def dense_backward(self, *arguments: Any) -> Any:
-        if not self.takes_tensors:
-            return None
-        self.given.append([d is not None for d in arguments[3]])
-        self.asked.append(list(arguments[4]))
-        return _engine.dense_backward(*arguments)
-
-    def backward(self, *arguments: Any) -> None:
-        dx, dh_0, dc_0, dweights = arguments[10:14]
-        self.by_address.append("backward")
-        self.given.append([bool(d) for d in arguments[7:10]])
-        self.asked.append([bool(d) for d in (dx, dh_0, dc_0, *dweights)])
-        _engine.backward(*arguments)
 
 
 @pytest.fixture(params=[True, False], ids=["tensors", "addresses"])
@@ -154,7 +118,9 @@ WEIGHTS = ["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0", "weight_h
 
 
 @pytest.mark.parametrize(
-    "wanted", [{"x"}, {"h_0"}, {"c_0"}, *({name} for name in WEIGHTS), {"x", "bias_hh_l0"}], ids=str
+    "wanted",
+    [{"x"}, {"h_0"}, {"c_0"}, *({name} for name in WEIGHTS), {"x", "bias_hh_l0"}],
+    ids=lambda names: "-".join(sorted(names)),
 )
 def test_only_what_requires_grad_is_computed(wanted, spy):
     """The engine makes each gradient that is asked for, and no other; the numbers are the same."""
@@ -181,7 +147,7 @@ def test_a_result_that_no_one_uses_costs_no_zeros(used, spy):
     lstm, x = LSTM(3, 4), torch.randn(5, 2, 3)
     output, (h_n, c_n) = lstm(x)
     sum((output, h_n, c_n)[k].sum() for k in used).backward()
-    assert tuple(k for k, is_given in enumerate(spy.given[0]) if is_given) == used
+    assert tuple(k for k, is_there in enumerate(spy.cotangents[0]) if is_there) == used
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)

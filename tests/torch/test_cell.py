@@ -7,10 +7,11 @@ import pickle
 
 import pytest
 import torch
-from conftest import TOLERANCE, Evaluation, Hidden, assert_bits, assert_close, outcome
+from conftest import Evaluation, Hidden, assert_bits, assert_close, outcome
 from torch import Tensor, nn
 
 from fastlstm import LSTM, LSTMCell
+from tests.tolerances import TOLERANCE
 
 N, I, H = 3, 7, 5
 DTYPES = [torch.float32, torch.float64]

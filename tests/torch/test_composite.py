@@ -6,13 +6,14 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from conftest import TOLERANCE, assert_close
+from conftest import assert_close
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from fastlstm import reference
 from fastlstm.torch import composite
 from fastlstm.weights import Sizes
+from tests.tolerances import TOLERANCE
 
 LENGTHS = [5, 5, 3, 2, 2, 1]
 BATCH_SIZES = torch.tensor([6, 5, 3, 2, 2])

@@ -9,7 +9,8 @@ from torch.nn.utils.rnn import PackedSequence
 
 import fastlstm
 from fastlstm.torch.adopt import enabling
-from tests.conftest import CountingEngine, assert_bits, assert_close, draw, evaluate, outcome, run_python
+from tests.conftest import assert_bits, assert_close, draw, evaluate, outcome, run_python
+from tests.doubles import CountingEngine
 
 uses_jit = pytest.mark.filterwarnings("ignore:`torch.jit", "ignore::torch.jit.TracerWarning")
 OPTIONS = [

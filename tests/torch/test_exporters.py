@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TOLERANCE, run_python
+from conftest import run_python
 from torch import Tensor, nn
 from torch.export import Dim
 
 import fastlstm
 from fastlstm import LSTM, LSTMCell
+from tests.tolerances import EXPORTED, TOLERANCE
 
 OPTIONS = [
     {},
@@ -19,7 +20,6 @@ OPTIONS = [
     {"num_layers": 2, "dropout": 0.5, "bias": False},
 ]
 quiet = pytest.mark.filterwarnings("ignore")  # the exporters' own
-AGREEMENT = 1e-5
 
 
 class States(nn.Module):
@@ -59,7 +59,7 @@ def test_the_default_onnx_exporter_gives_a_node_a_layer(options: dict[str, Any],
     assert [node.op_type for node in program.model.graph].count("LSTM") == model.lstm.num_layers
     given = arguments(model, 9, 6)
     found = run_onnx(program, given, tmp_path / "model.onnx")
-    torch.testing.assert_close(found, list(model(*given)), rtol=0, atol=AGREEMENT)
+    torch.testing.assert_close(found, list(model(*given)), **EXPORTED)
 
 
 @quiet
@@ -69,7 +69,7 @@ def test_the_default_onnx_exporter_in_other_calls(kind: str, tmp_path: Path) -> 
     x = {"cell": torch.randn(2, 3), "unbatched": torch.randn(5, 3), "zeros": torch.randn(5, 2, 3)}[kind]
     program = torch.onnx.export(model, (x,), dynamo=True, verbose=False)
     found = run_onnx(program, (x,), tmp_path / "model.onnx")
-    torch.testing.assert_close(found[0], model(x)[0], rtol=0, atol=AGREEMENT)
+    torch.testing.assert_close(found[0], model(x)[0], **EXPORTED)
 
 
 @pytest.mark.slow
@@ -133,7 +133,7 @@ def test_openvino_converts_it(options: dict[str, Any]) -> None:
     )  # else bfloat16 where there is AMX
     given = arguments(model, 9, 6)
     found = list(compiled([t.numpy() for t in given]).values())
-    torch.testing.assert_close([torch.from_numpy(t) for t in found], list(model(*given)), rtol=0, atol=AGREEMENT)
+    torch.testing.assert_close([torch.from_numpy(t) for t in found], list(model(*given)), **EXPORTED)
 
 
 def test_a_trace_made_under_enable_has_torchs_operator_alone() -> None:

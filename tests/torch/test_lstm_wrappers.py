@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils.checkpoint import checkpoint
 
 from fastlstm import LSTM, LSTMCell
+from tests.tolerances import DIRECTIONAL_SLOPE
 
 composite_is_expected = pytest.mark.filterwarnings("ignore:fastlstm runs in plain tensor operations")
 
@@ -101,7 +102,7 @@ def test_torch_func_grad_vmap_and_jvp():
     _, derivative = torch.func.jvp(lambda sequence: loss(parameters, sequence), (x[0],), (direction,))
     step = 1e-6
     numeric = (loss(parameters, x[0] + step * direction) - loss(parameters, x[0] - step * direction)) / (2 * step)
-    assert derivative.item() == pytest.approx(numeric.item(), rel=1e-6)
+    assert derivative.item() == pytest.approx(numeric.item(), rel=DIRECTIONAL_SLOPE)
 
 
 @composite_is_expected

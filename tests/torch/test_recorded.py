@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TOLERANCE, assert_bits, assert_close, draw, evaluate, outcome
+from conftest import assert_bits, assert_close, draw, evaluate, outcome
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils.checkpoint import checkpoint
@@ -19,6 +19,7 @@ from fastlstm import LSTM, LSTMCell, _engine
 from fastlstm.torch import recorded
 from fastlstm.torch.route import FallbackWarning
 from fastlstm.weights import Sizes
+from tests.tolerances import TOLERANCE
 
 falls_back = pytest.mark.filterwarnings(f"ignore::{FallbackWarning.__module__}.{FallbackWarning.__name__}")
 uses_jit = pytest.mark.filterwarnings("ignore:`torch.jit")  # deprecated, and used by people and by torch itself

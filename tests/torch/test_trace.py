@@ -10,7 +10,8 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from fastlstm import LSTM
 from fastlstm.torch import trace as trace_module
 from fastlstm.torch.route import FallbackWarning
-from tests.conftest import TOLERANCE, assert_bits, assert_close, draw, evaluate, outcome
+from tests.conftest import assert_bits, assert_close, draw, evaluate, outcome
+from tests.tolerances import STEP_VALUE, TOLERANCE
 from tests.torch.test_lstm_lengths import layers, resets
 
 T, N, I, H = 7, 5, 3, 4
@@ -224,8 +225,8 @@ def test_the_equations_of_a_step():
     call = draw(lstm, T, N)
     s = lstm.trace(call.x, call.hx).layers[0][0]
     before = torch.cat([call.hx[1], s.c[:-1]])
-    torch.testing.assert_close(s.c, s.f * before + s.i * s.g, rtol=0, atol=1e-14)
-    torch.testing.assert_close(s.h, s.o * s.c.tanh(), rtol=0, atol=1e-14)
+    torch.testing.assert_close(s.c, s.f * before + s.i * s.g, **STEP_VALUE)
+    torch.testing.assert_close(s.h, s.o * s.c.tanh(), **STEP_VALUE)
 
 
 @falls_back
