@@ -1,4 +1,4 @@
-"""torch.nn.LSTM on an engine of its own: the same layer, the same numbers, sooner on a CPU.
+"""torch.nn.LSTM on an engine of its own: the same layer, the same numbers, faster on a CPU.
 
     from fastlstm import LSTM
     lstm = LSTM(10, 20, 2)

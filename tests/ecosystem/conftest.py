@@ -11,6 +11,6 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if LINES:
-        terminalreporter.section("torch's time over the engine's (above 1: the engine is sooner)")
+        terminalreporter.section("torch's time over the engine's (above 1: the engine is faster)")
         for line in LINES:
             terminalreporter.write_line(line)

@@ -177,8 +177,8 @@ def in_inference_mode(operation: Callable[[nn.Module, Tensor], Any]) -> Callable
 
 def recording(mode: str, **options: Any) -> Callable[[nn.Module, Tensor], Any]:
     def run(model: nn.Module, x: Tensor) -> Any:
-        made = make_fx(functional(model), tracing_mode=mode, **options)(x, weights_of(model))
-        return graph(made)
+        recorded = make_fx(functional(model), tracing_mode=mode, **options)(x, weights_of(model))
+        return graph(recorded)
 
     return run
 

@@ -89,8 +89,12 @@ def ragged(kind: str, lstm: LSTM, hx: tuple[Tensor, Tensor]) -> tuple[Tensor, An
         rows = torch.nested.as_nested_tensor([x[: max(1, n), k] for k, n in enumerate(lengths)], layout=torch.jagged)
         output, states = lstm(rows, hx)
         return x, (output.values(), *states)
-    given = {"lengths": {"lengths": lengths}, "reset": {"reset": reset}, "both": {"lengths": lengths, "reset": reset}}
-    output, states = lstm(x, hx, **given[kind])
+    arguments = {
+        "lengths": {"lengths": lengths},
+        "reset": {"reset": reset},
+        "both": {"lengths": lengths, "reset": reset},
+    }
+    output, states = lstm(x, hx, **arguments[kind])
     return x, (output, *states)
 
 
@@ -160,14 +164,14 @@ def test_a_result_that_no_one_uses_costs_no_zeros(used, spy):
 def test_tensors_and_addresses_give_the_same_bits(N, options, dtype, monkeypatch):
     lstm = LSTM(3, 4, dtype=dtype, **options)
     call = draw(lstm, 6, N)
-    made = []
+    found = []
     for takes_tensors in (True, False):
         spy = Spy(takes_tensors=takes_tensors)
         monkeypatch.setattr(autograd, "_engine", spy)
-        made.append(evaluate(lstm, call))
+        found.append(evaluate(lstm, call))
         assert len(spy.asked) == 1
         lstm.zero_grad()
-    tensors, addresses = made
+    tensors, addresses = found
     assert tensors.keys() == addresses.keys()
     for name, t in tensors.items():
         assert torch.equal(t, addresses[name]), name

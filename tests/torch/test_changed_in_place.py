@@ -138,11 +138,11 @@ def reference(lstm: LSTM, way: str) -> nn.LSTM:
     """nn.LSTM in float64 with the parameters of `lstm`, one row after the other where it has no such call."""
     if way in ("dense", "packed", "trace"):
         return twin(lstm, torch.float64)
-    made = RowByRow(
+    layer = RowByRow(
         I, H, lstm.num_layers, bidirectional=lstm.bidirectional, proj_size=lstm.proj_size, dtype=torch.float64
     )
-    made.load_state_dict(lstm.state_dict())
-    return made
+    layer.load_state_dict(lstm.state_dict())
+    return layer
 
 
 class Training:

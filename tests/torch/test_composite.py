@@ -88,8 +88,8 @@ def test_every_option_is_nn_lstm(name, packed, dtype):
     drawn = draw(sizes, packed, dtype)
     theirs = nn.LSTM(sizes.I, sizes.H, sizes.layers, sizes.bias, bidirectional=sizes.D == 2, proj_size=sizes.P)
     parameters = dict(zip(dict(theirs.named_parameters()), drawn.weights, strict=True))
-    given = PackedSequence(drawn.x, BATCH_SIZES) if packed else drawn.x
-    output, states = torch.func.functional_call(theirs, parameters, (given, (drawn.h_0, drawn.c_0)))
+    sequence = PackedSequence(drawn.x, BATCH_SIZES) if packed else drawn.x
+    output, states = torch.func.functional_call(theirs, parameters, (sequence, (drawn.h_0, drawn.c_0)))
     expected = named((output.data if packed else output, *states), drawn)
     ours = named(composite.lstm(sizes, *drawn[:4], [], BATCH_SIZES if packed else None), drawn)
     assert_close(ours, expected)

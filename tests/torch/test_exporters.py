@@ -40,12 +40,12 @@ def arguments(model: States, T: int, N: int) -> tuple[Tensor, Tensor, Tensor]:
     return torch.randn(*lead, 3), *torch.randn(2, lstm._sizes.cells, N, 4)
 
 
-def run_onnx(program: Any, given: tuple[Tensor, ...], path: Path) -> list[Tensor]:
+def run_onnx(program: Any, inputs: tuple[Tensor, ...], path: Path) -> list[Tensor]:
     onnxruntime = pytest.importorskip("onnxruntime")
     program.save(path)
     session = onnxruntime.InferenceSession(str(path))
     names = [put.name for put in session.get_inputs()]
-    return [torch.from_numpy(t) for t in session.run(None, dict(zip(names, (t.numpy() for t in given), strict=True)))]
+    return [torch.from_numpy(t) for t in session.run(None, dict(zip(names, (t.numpy() for t in inputs), strict=True)))]
 
 
 @quiet
@@ -57,9 +57,9 @@ def test_the_default_onnx_exporter_gives_a_node_a_layer(options: dict[str, Any],
     program = torch.onnx.export(model, arguments(model, 5, 2), dynamo=True, verbose=False, dynamic_shapes=sizes)
     assert program is not None
     assert [node.op_type for node in program.model.graph].count("LSTM") == model.lstm.num_layers
-    given = arguments(model, 9, 6)
-    found = run_onnx(program, given, tmp_path / "model.onnx")
-    torch.testing.assert_close(found, list(model(*given)), **EXPORTED)
+    inputs = arguments(model, 9, 6)
+    found = run_onnx(program, inputs, tmp_path / "model.onnx")
+    torch.testing.assert_close(found, list(model(*inputs)), **EXPORTED)
 
 
 @quiet
@@ -131,9 +131,9 @@ def test_openvino_converts_it(options: dict[str, Any]) -> None:
     compiled = openvino.compile_model(
         converted, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )  # else bfloat16 where there is AMX
-    given = arguments(model, 9, 6)
-    found = list(compiled([t.numpy() for t in given]).values())
-    torch.testing.assert_close([torch.from_numpy(t) for t in found], list(model(*given)), **EXPORTED)
+    inputs = arguments(model, 9, 6)
+    found = list(compiled([t.numpy() for t in inputs]).values())
+    torch.testing.assert_close([torch.from_numpy(t) for t in found], list(model(*inputs)), **EXPORTED)
 
 
 def test_a_trace_made_under_enable_has_torchs_operator_alone() -> None:

@@ -11,9 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from fastlstm import LSTM, LSTMCell
 
 
-def count(model: nn.Module, *given: Any, backward: bool = True, **options: Any) -> int:
+def count(model: nn.Module, *arguments: Any, backward: bool = True, **options: Any) -> int:
     with FlopCounterMode(display=False) as counter:
-        results = model(*given, **options)[0]
+        results = model(*arguments, **options)[0]
         if backward:
             (results if isinstance(results, Tensor) else results.data).sum().backward()
     return counter.get_total_flops()

@@ -21,16 +21,16 @@ def infer(lstm, x, hx=None):
     return _engine.infer(lstm._sizes.numbers, lstm._names, lstm._parameters, x, hx, lstm.batch_first, 1)
 
 
-def named(made):
-    if isinstance(made[1], tuple):
-        return {"output": made[0], "h_n": made[1][0], "c_n": made[1][1]}
-    return {"h_n": made[0], "c_n": made[1]}
+def named(results):
+    if isinstance(results[1], tuple):
+        return {"output": results[0], "h_n": results[1][0], "c_n": results[1][1]}
+    return {"h_n": results[0], "c_n": results[1]}
 
 
 def the_long_way(lstm, x, hx=None):
     """The same call with gradients on: it never takes the short way."""
-    made = lstm(x, hx)
-    return {name: tensor.detach() for name, tensor in named(made).items()}
+    results = lstm(x, hx)
+    return {name: tensor.detach() for name, tensor in named(results).items()}
 
 
 OPTIONS = [
@@ -53,19 +53,19 @@ def test_resets_are_taken_along(options, dtype):
         x, reset = torch.randn(*steps, 6, dtype=dtype), torch.rand(steps) < often
         cells, out = lstm._sizes.cells, lstm._sizes.out
         states = (torch.randn(cells, *batch, out, dtype=dtype), torch.randn(cells, *batch, 9, dtype=dtype))
-        given = states if hx else None
-        arguments = (lstm._sizes.numbers, lstm._names, lstm._parameters, x, given, batch_first, 2)
-        expected = {k: t.detach() for k, t in named(lstm(x, given, reset=reset)).items()}
+        initial = states if hx else None
+        arguments = (lstm._sizes.numbers, lstm._names, lstm._parameters, x, initial, batch_first, 2)
+        expected = {k: t.detach() for k, t in named(lstm(x, initial, reset=reset)).items()}
         hint = f"T {T}, N {N}, hx {hx}, batch_first {batch_first}, resets {often}"
         with torch.no_grad():
-            made = _engine.infer(*arguments, None, reset)
+            results = _engine.infer(*arguments, None, reset)
             apart = _engine.infer(*arguments, None, torch.stack([reset, ~reset], -1)[..., 0])  # not dense
             for wrong in (reset.long(), reset[..., None], torch.ones(T + 1, N or 1, dtype=torch.bool), reset.tolist()):
                 assert _engine.infer(*arguments, None, wrong) is None
         if often == 0.0 and batch_first and T > 1 and (N or 1) > 1:
-            assert made is None  # a rectangle after all, whose rows must be reordered
+            assert results is None  # a rectangle after all, whose rows must be reordered
             continue
-        for found in (made, apart):
+        for found in (results, apart):
             assert found is not None, hint
             assert_bits(named(found), expected, hint)
             assert {k: t.stride() for k, t in named(found).items()} == {k: t.stride() for k, t in expected.items()}, (
@@ -84,9 +84,9 @@ def test_lengths_are_taken_along(options, dtype):
         reset = None if often is None else torch.rand(steps) < often
         cells, out = lstm._sizes.cells, lstm._sizes.out
         states = (torch.randn(cells, N, out, dtype=dtype), torch.randn(cells, N, 9, dtype=dtype))
-        given = states if hx else None
-        arguments = (lstm._sizes.numbers, lstm._names, lstm._parameters, x, given, batch_first, 2)
-        expected = {k: t.detach() for k, t in named(lstm(x, given, lengths=lengths, reset=reset)).items()}
+        initial = states if hx else None
+        arguments = (lstm._sizes.numbers, lstm._names, lstm._parameters, x, initial, batch_first, 2)
+        expected = {k: t.detach() for k, t in named(lstm(x, initial, lengths=lengths, reset=reset)).items()}
         hint = f"lengths {lengths}, hx {hx}, batch_first {batch_first}, reset {reset}"
         with torch.no_grad():
             found = _engine.infer(*arguments, lengths, reset)
@@ -129,14 +129,14 @@ def test_it_gives_the_bits_shapes_and_strides_of_the_long_way(options, dtype):
         x = torch.randn(*([N, T] if N and batch_first else [T, *batch]), 6, dtype=dtype)
         cells, out = lstm._sizes.cells, lstm._sizes.out
         states = (torch.randn(cells, *batch, out, dtype=dtype), torch.randn(cells, *batch, 9, dtype=dtype))
-        given = states if hx else None
+        initial = states if hx else None
         with torch.no_grad():
-            made = infer(lstm, x, given)
-        assert made is not None
-        expected = the_long_way(lstm, x, given)
+            results = infer(lstm, x, initial)
+        assert results is not None
+        expected = the_long_way(lstm, x, initial)
         hint = f"T {T}, N {N}, hx {hx}, batch_first {batch_first}"
-        assert_bits(named(made), expected, hint)
-        for name, tensor in named(made).items():
+        assert_bits(named(results), expected, hint)
+        for name, tensor in named(results).items():
             assert tensor.stride() == expected[name].stride(), f"{name}: {hint}"
 
 
@@ -145,11 +145,11 @@ def test_a_cell_gives_the_bits_of_the_long_way(dtype):
     for N, hx, bias in itertools.product((None, 1, 5), (False, True), (False, True)):
         cell = LSTMCell(6, 9, bias, dtype=dtype)
         batch = [] if N is None else [N]
-        given = (torch.randn(*batch, 9, dtype=dtype), torch.randn(*batch, 9, dtype=dtype)) if hx else None
+        initial = (torch.randn(*batch, 9, dtype=dtype), torch.randn(*batch, 9, dtype=dtype)) if hx else None
         x = torch.randn(*batch, 6, dtype=dtype)
-        made = infer(cell, x, given)
-        assert made is not None
-        assert_bits(named(made), the_long_way(cell, x, given), f"N {N}, hx {hx}, bias {bias}")
+        results = infer(cell, x, initial)
+        assert results is not None
+        assert_bits(named(results), the_long_way(cell, x, initial), f"N {N}, hx {hx}, bias {bias}")
 
 
 def test_the_module_takes_it_without_gradients_only(monkeypatch):

@@ -333,7 +333,7 @@ def test_what_is_left_and_the_ways_between(runs):
 def test_revert_reaches_a_method_that_somebody_holds(runs):
     lstm, x = kept(nn.LSTM(3, 4)), torch.randn(5, 2, 3)
     held = lstm.forward
-    lstm.forward = lambda *given: held(*given)  # as those do that move weights around a call
+    lstm.forward = lambda *arguments: held(*arguments)  # as those do that move weights around a call
     assert on_engine(runs, lambda: lstm(x)) == 1
     assert fastlstm.revert(lstm).changed == [""]
     assert on_engine(runs, lambda: lstm(x)) == 0

@@ -159,11 +159,11 @@ def test_cell_is_float32_rounded_once(N, grad, dtype, isa):
     for cell, kind in ((ours, dtype), (single, torch.float32)):
         inputs = [t.detach().to(kind).requires_grad_(grad) for t in (x, h, c)]
         with torch.set_grad_enabled(grad):
-            made = cell(inputs[0], (inputs[1], inputs[2]))
+            results = cell(inputs[0], (inputs[1], inputs[2]))
         if grad:
             wanted = [*inputs, *cell.parameters()]
-            made = [*made, *torch.autograd.grad(made, wanted, [d.to(kind) for d in cotangents])]
-        found.append({str(k): t.detach() for k, t in enumerate(made)})
+            results = [*results, *torch.autograd.grad(results, wanted, [d.to(kind) for d in cotangents])]
+        found.append({str(k): t.detach() for k, t in enumerate(results)})
     assert_bits(found[0], rounded(found[1], dtype))
 
 
@@ -173,9 +173,9 @@ def test_infer_takes_16_bits_in_one_crossing(dtype):
     lstm, x = LSTM(3, 4, dtype=dtype), torch.randn(5, 2, 3, dtype=dtype)
     other = torch.float16 if dtype is torch.bfloat16 else torch.bfloat16
     sizes, names, parameters = lstm._sizes.numbers, lstm._names, lstm._parameters
-    made = _engine.infer(sizes, names, parameters, x, None, False, 1)
-    assert made is not None
-    assert made[0].dtype is dtype
+    results = _engine.infer(sizes, names, parameters, x, None, False, 1)
+    assert results is not None
+    assert results[0].dtype is dtype
     for wrong in (x.to(other), x.float(), x.to(torch.int16)):
         assert _engine.infer(sizes, names, parameters, wrong, None, False, 1) is None
     state = torch.randn(1, 2, 4)

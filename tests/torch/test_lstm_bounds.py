@@ -1,4 +1,4 @@
-"""design.md, promise 3: no call reads or writes outside its arrays. Every array lies against a page no one may touch."""
+"""No call reads or writes outside its arrays. Every array lies against a page no one may touch."""
 
 import sys
 
@@ -45,11 +45,11 @@ def run(isa, dtype, at_end, T, N, I, H, P, layers, D, lengths, threads):
     masks = [make(rows, D * out) for _ in range(layers - 1)]
     output, h_n, c_n = make(rows, D * out), make(layers * D, N, out), make(layers * D, N, H)
     saved = fenced(problem.saved_reals, np.float64 if dtype == np.float64 else np.float32, at_end)
-    given = [address(x), address(h_0), address(c_0), [address(w) for w in weights], [address(m) for m in masks]]
-    _engine.forward(problem, *given, address(output), address(h_n), address(c_n), 0, threads)
-    _engine.forward(problem, *given, address(output), address(h_n), address(c_n), address(saved), threads)
+    inputs = [address(x), address(h_0), address(c_0), [address(w) for w in weights], [address(m) for m in masks]]
+    _engine.forward(problem, *inputs, address(output), address(h_n), address(c_n), 0, threads)
+    _engine.forward(problem, *inputs, address(output), address(h_n), address(c_n), address(saved), threads)
     dx, dh_0, dc_0 = make(rows, I), make(layers * D, N, out), make(layers * D, N, H)
-    _engine.backward(problem, *given, address(saved), address(output), address(h_n), address(c_n),
+    _engine.backward(problem, *inputs, address(saved), address(output), address(h_n), address(c_n),
                      address(dx), address(dh_0), address(dc_0), [address(w) for w in dweights], threads)
     assert all(np.isfinite(a).all() for a in (output, h_n, c_n, dx, dh_0, dc_0))
     kept.clear()
@@ -80,6 +80,6 @@ print(ran)
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs mprotect")
-def test_promise_3_no_call_reads_or_writes_outside_its_arrays():
+def test_no_call_reads_or_writes_outside_its_arrays():
     """Every array against a page that no one may touch, at its end and then at its beginning."""
     assert int(run_python(GUARDED)) > 100

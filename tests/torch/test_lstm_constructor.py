@@ -1,4 +1,4 @@
-"""semantics.md, "Constructor" and "Parameters": what `LSTM(...)` makes, against what `nn.LSTM(...)` makes."""
+"""The constructor, and the parameters it makes: `LSTM(...)` against `nn.LSTM(...)`; checkpoints go both ways."""
 
 import inspect
 import io
@@ -41,7 +41,7 @@ ATTRIBUTES = [
 ]
 each_arguments = pytest.mark.parametrize("arguments", ARGUMENTS, ids=str)
 each_arguments_with_values = pytest.mark.parametrize(
-    "arguments", [made for made in ARGUMENTS if made.get("device") != "meta"], ids=str
+    "arguments", [arguments for arguments in ARGUMENTS if arguments.get("device") != "meta"], ids=str
 )
 
 
@@ -137,14 +137,13 @@ def test_flatten_parameters_exists_and_does_nothing():
 
 
 def test_is_a_module_but_no_subclass_of_nn_lstm():
-    """design.md: Dynamo refuses every isinstance(m, nn.LSTM)."""
+    """Dynamo refuses every isinstance(m, nn.LSTM)."""
     assert issubclass(LSTM, nn.Module)
     assert not issubclass(LSTM, nn.RNNBase)
 
 
 @each_arguments_with_values
 def test_checkpoint_of_nn_lstm_loads_and_back_key_for_key(arguments):
-    """Promise 5."""
     theirs = nn.LSTM(7, 5, **arguments)
     ours = LSTM(7, 5, **arguments)
     assert list(ours.state_dict()) == list(theirs.state_dict())
@@ -156,7 +155,7 @@ def test_checkpoint_of_nn_lstm_loads_and_back_key_for_key(arguments):
 
 
 def test_checkpoint_written_to_a_file_by_either_loads_into_the_other():
-    """Promise 5, through torch.save with weights_only."""
+    """Through torch.save with weights_only."""
     theirs, ours = nn.LSTM(7, 5, 2, proj_size=3), LSTM(7, 5, 2, proj_size=3)
     for source, target in ((theirs, ours), (ours, nn.LSTM(7, 5, 2, proj_size=3))):
         file = io.BytesIO()

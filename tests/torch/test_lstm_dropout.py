@@ -1,4 +1,4 @@
-"""semantics.md, "Dropout": between layers, in training mode only, and with the same seed on the same elements as nn.LSTM."""
+"""Dropout: between layers, in training mode only, and with the same seed on the same elements as nn.LSTM."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""semantics.md, "Constructor" and "Inputs": a wrong call raises what nn.LSTM raises. Promise 6.
+"""A wrong constructor or call raises what nn.LSTM raises.
 
 Each wrong call is made to the installed nn.LSTM too: ours has its type, and its message up front; what follows shows the
 expected shape in letters and numbers. Where nn.LSTM's own message is a raw complaint of a kernel, or where it silently accepts
@@ -306,6 +306,6 @@ def test_a_list_of_states_is_as_good_as_a_tuple():
     states = [torch.randn(1, N, H), torch.randn(1, N, H)]
     theirs = nn.LSTM(I, H)
     theirs.load_state_dict(ours.state_dict())
-    for given in (x, packed(), unsorted()):
-        assert outcome(lambda given=given: theirs(given, states))[0] is None
-        torch.testing.assert_close(ours(given, states)[0], ours(given, tuple(states))[0], rtol=0, atol=0)
+    for sequence in (x, packed(), unsorted()):
+        assert outcome(lambda sequence=sequence: theirs(sequence, states))[0] is None
+        torch.testing.assert_close(ours(sequence, states)[0], ours(sequence, tuple(states))[0], rtol=0, atol=0)

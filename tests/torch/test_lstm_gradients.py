@@ -1,5 +1,6 @@
-"""semantics.md, "Gradients to input, h_0, c_0 and every parameter; frozen parameters and retain_graph work; only what requires
-grad is computed": each part of the backward pass asked for alone, against nn.LSTM."""
+"""Gradients of input, h_0, c_0 and every parameter; frozen parameters and retain_graph work; only what requires grad is
+computed: each part of the backward pass asked for alone, against nn.LSTM.
+"""
 
 import pytest
 import torch

@@ -252,8 +252,8 @@ def test_a_wrong_length_or_reset_is_refused_before_anything_runs(wrong, monkeypa
 
 @pytest.mark.parametrize("name", ["lengths", "reset"])
 def test_vmap_over_them_is_refused_by_name(name):
-    lstm, given = LSTM(I, H), {"lengths": torch.ones(2, N).long(), "reset": NEVER.expand(2, T, N)}[name]
-    kind, message = outcome(lambda: torch.func.vmap(lambda g: lstm(X, **{name: g})[0])(given))
+    lstm, batched = LSTM(I, H), {"lengths": torch.ones(2, N).long(), "reset": NEVER.expand(2, T, N)}[name]
+    kind, message = outcome(lambda: torch.func.vmap(lambda g: lstm(X, **{name: g})[0])(batched))
     assert kind is RuntimeError
     assert message == f"torch.func.vmap can't map over {name}: expected the same for all"
 

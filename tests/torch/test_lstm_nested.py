@@ -45,8 +45,8 @@ def test_it_is_what_lengths_give(options, hx):
 
     lstm.zero_grad()
     x = padded.clone().requires_grad_()
-    given = x if lstm.batch_first else x.transpose(0, 1)
-    output, (h_n, c_n) = lstm(given, state, lengths=LENGTHS)
+    padded = x if lstm.batch_first else x.transpose(0, 1)
+    output, (h_n, c_n) = lstm(padded, state, lengths=LENGTHS)
     (output.sum() + h_n.sum() + c_n.sum()).backward()
     output = output if lstm.batch_first else output.transpose(0, 1)
     dx = torch.cat([row[:length] for row, length in zip(x.grad, LENGTHS, strict=True)])

@@ -1,4 +1,4 @@
-"""semantics.md, "PackedSequence": the order of hx, h_n and c_n, what the output carries, and where each row begins and ends."""
+"""PackedSequence: the order of hx, h_n and c_n, what the output carries, and where each row begins and ends."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""semantics.md, "Shapes": the table of tensors, the order of rows in h_n and c_n, and the empty sizes, as nn.LSTM has them."""
+"""Shapes: the table of tensors, the order of rows in h_n and c_n, and the empty sizes, as nn.LSTM has them."""
 
 import itertools
 
@@ -70,8 +70,8 @@ def test_omitted_states_are_zeros(num_layers, bidirectional, proj_size, batch_fi
     ours = build(num_layers, bidirectional, proj_size, batch_first)
     call = draw(ours, L, N)
     zeros = (torch.zeros_like(call.hx[0]), torch.zeros_like(call.hx[1]))
-    given, omitted = evaluate(ours, call._replace(hx=zeros)), evaluate(ours, call._replace(hx=None))
-    assert_close(omitted, {name: value for name, value in given.items() if name in omitted})
+    explicit, omitted = evaluate(ours, call._replace(hx=zeros)), evaluate(ours, call._replace(hx=None))
+    assert_close(omitted, {name: value for name, value in explicit.items() if name in omitted})
     assert_close(omitted, evaluate(twin(ours, torch.float64), call._replace(hx=None).to(torch.float64)), torch.float32)
 
 
@@ -196,11 +196,11 @@ def test_no_step_but_lengths_that_say_so(options, grad, compiler):
 
     for batch in ((2,), ()):
         hx = (torch.randn(k, *batch, P, requires_grad=True), torch.randn(k, *batch, 4, requires_grad=True))
-        for given in (None, hx):
+        for state in (None, hx):
             x = torch.zeros(0, *batch, 3, requires_grad=True)
             lengths = torch.zeros(batch, dtype=torch.int64)
-            runs(x, given, batch, lengths=lengths)
-            runs(x, given, batch, lengths=lengths, reset=torch.zeros(0, *batch, dtype=torch.bool))
+            runs(x, state, batch, lengths=lengths)
+            runs(x, state, batch, lengths=lengths, reset=torch.zeros(0, *batch, dtype=torch.bool))
     with pytest.raises(RuntimeError, match="sequence length to be larger than 0"):
         lstm(torch.zeros(0, 2, 3))
     with pytest.raises(RuntimeError, match="sequence length to be larger than 0"):

@@ -1,4 +1,4 @@
-"""design.md, "The engine", threads: it survives fork and concurrent calls from Python threads; the GIL is released.
+"""The engine survives fork and concurrent calls from Python threads; the GIL is released.
 
 What could end in a deadlock has a time limit.
 """

@@ -33,9 +33,9 @@ def negated(plain: Tensor) -> Tensor:
 def misaligned(plain: Tensor) -> Tensor:
     """One byte off what its elements want."""
     bytes_of = bytearray(1) + bytearray(plain.contiguous().view(torch.uint8).numpy().tobytes())
-    made = torch.frombuffer(bytes_of, dtype=plain.dtype, offset=1, count=plain.numel()).view(plain.shape)
-    assert made.data_ptr() % made.element_size()
-    return made
+    tensor = torch.frombuffer(bytes_of, dtype=plain.dtype, offset=1, count=plain.numel()).view(plain.shape)
+    assert tensor.data_ptr() % tensor.element_size()
+    return tensor
 
 
 def strided(plain: Tensor) -> Tensor:
@@ -95,9 +95,9 @@ def test_the_layer_reads_the_numbers_not_the_memory(odd, grad, dtype, way):
     found = []
     for module, change in ((lstm, Tensor.clone), (other, odd)):
         data, h_0, c_0 = leaves(*(change(t) for t in (x, *hx)))
-        given = PackedSequence(data, torch.tensor([3, 3, 2, 1])) if way == "packed" else data
+        sequence = PackedSequence(data, torch.tensor([3, 3, 2, 1])) if way == "packed" else data
         with fastlstm.enabled() if way == "enabled" else torch.autograd.set_grad_enabled(True):
-            found.append(run(module, given, (h_0, c_0), grad, **more))
+            found.append(run(module, sequence, (h_0, c_0), grad, **more))
     assert_close(found[1], found[0])
 
 
@@ -139,9 +139,9 @@ def test_zeros_that_have_no_memory(grad, way):
         x, h_0, c_0 = leaves(zeros((T, N, I)), zeros((1, N, H)), zeros((1, N, H)))
         if way == "nested":
             x = leaves(zeros((9, I)))[0]
-            given = torch.nested.nested_tensor_from_jagged(x, torch.tensor([0, 5, 5, 9]))
+            nested = torch.nested.nested_tensor_from_jagged(x, torch.tensor([0, 5, 5, 9]))
             with torch.set_grad_enabled(grad):
-                output, (h_n, c_n) = lstm(given, (h_0, c_0))
+                output, (h_n, c_n) = lstm(nested, (h_0, c_0))
                 found.append({"output": output.values().detach(), "h_n": h_n.detach(), "c_n": c_n.detach()})
             continue
         with fastlstm.enabled():

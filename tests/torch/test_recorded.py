@@ -342,7 +342,7 @@ def test_the_backward_operator_refuses_what_does_not_fit(wrong):
     weights, numbers = list(lstm.parameters()), lstm._sizes.numbers
     per_row = recorded.saved_reals(3, 4, 0, 1, 1, "float32")
     output, h_n, c_n, saved = recorded.lstm(x, h_0, c_0, weights, [], None, numbers, per_row)
-    given = {
+    usual = {
         "saved": saved,
         "doutput": torch.ones_like(output),
         "dh_n": torch.ones_like(h_n),
@@ -351,7 +351,7 @@ def test_the_backward_operator_refuses_what_does_not_fit(wrong):
 
     def run(**changed: Tensor) -> object:
         return recorded.lstm_backward(
-            x, h_0, c_0, weights, [], None, numbers, *{**given, **changed}.values(), [True] * 7
+            x, h_0, c_0, weights, [], None, numbers, *{**usual, **changed}.values(), [True] * 7
         )
 
     assert outcome(run) == (None, "")

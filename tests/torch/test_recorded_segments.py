@@ -48,8 +48,8 @@ def test_what_is_saved_is_linear_in_the_steps(dtype: str) -> None:
     for P, layers, D in [(0, 1, 1), (3, 2, 2)]:
         per_row = recorded.saved_reals(I, H, P, layers, D, dtype)
         lengths = torch.tensor([5, 2, 4])
-        made = _engine.Segments(5, 3, lengths.data_ptr(), 0, 0, 0)
-        problem = _engine.Problem(made, 3, 1, 0, 15, I, H, P, layers, D, dtype)
+        segments = _engine.Segments(5, 3, lengths.data_ptr(), 0, 0, 0)
+        problem = _engine.Problem(segments, 3, 1, 0, 15, I, H, P, layers, D, dtype)
         assert problem.saved_reals == 11 * per_row
 
 

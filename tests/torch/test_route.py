@@ -193,13 +193,13 @@ def test_no_rnn_operator_of_torch_runs_on_a_cpu(packed, train):
 def test_torchs_own_threads_are_lent_to_the_engine(monkeypatch):
     if sys.platform != "linux":
         pytest.skip("torch runs on libgomp on Linux")
-    given = []
-    monkeypatch.setattr(_engine, "use_openmp", lambda *addresses: given.append(addresses))
+    lent = []
+    monkeypatch.setattr(_engine, "use_openmp", lambda *addresses: lent.append(addresses))
     assert parallel.share_torch_threads() == torch.backends.openmp.is_available()
-    if given:
+    if lent:
         # The second address answers as omp_get_thread_num does outside a parallel region, the third as
         # omp_get_num_threads.
-        _, thread_num, num_threads = (ctypes.CFUNCTYPE(ctypes.c_int)(address) for address in given[0])
+        _, thread_num, num_threads = (ctypes.CFUNCTYPE(ctypes.c_int)(address) for address in lent[0])
         assert (thread_num(), num_threads()) == (0, 1)
 
 

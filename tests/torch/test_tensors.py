@@ -121,9 +121,9 @@ def test_the_last_reference_may_go_in_another_thread() -> None:
 
 def test_empty() -> None:
     assert _engine.empty((10, 10), "float32") is None  # malloc keeps such memory by itself
-    made = _engine.empty((256, 512, 2), "float64")
-    assert made is not None
-    assert (made.shape, made.stride(), made.dtype) == ((256, 512, 2), (1024, 2, 1), torch.float64)
-    assert made.data_ptr() % 64 == 0
+    empty = _engine.empty((256, 512, 2), "float64")
+    assert empty is not None
+    assert (empty.shape, empty.stride(), empty.dtype) == ((256, 512, 2), (1024, 2, 1), torch.float64)
+    assert empty.data_ptr() % 64 == 0
     with pytest.raises(ValueError, match="expected float32, float64, bfloat16 or float16, got int8"):
         _engine.empty((1 << 20,), "int8")

@@ -1,6 +1,5 @@
-"""semantics.md, "The machinery people lean on": what PyTorch code does to a layer besides calling it.
-
-Copies, moves and loads; and whatever changes a parameter, the next call sees it.
+"""What PyTorch code does to a layer and its parameters besides calling it: copies, moves and loads; and whatever changes a
+parameter, the next call sees it.
 """
 
 import copy

@@ -1,6 +1,6 @@
-"""design.md, "Promises" 1, 2 and 4: which bits a result may depend on. And what a profile shows: one operator a call."""
-
-from collections.abc import Callable
+"""Which bits a result may depend on: a row's on nothing but the row, gradients' not on the number of threads, and none on
+padding.
+"""
 
 import pytest
 import torch
@@ -42,14 +42,14 @@ def rows(call: Call, chosen: list[int]) -> Call:
     return Call(call.x[:, chosen], (call.hx[0][:, chosen], call.hx[1][:, chosen]), call.cotangents)
 
 
-# 1. A row's forward result is the same bits whatever the other rows, the batch size and the number of threads.
+# A row's forward result is the same bits whatever the other rows, the batch size and the number of threads.
 
 
 @each_dtype
 @each_options
 @each_size
 @pytest.mark.parametrize("T", [1, 2, 19])
-def test_promise_1_a_rows_bits_do_not_depend_on_batch_mates_or_threads(T, size, options, dtype):
+def test_a_rows_bits_do_not_depend_on_batch_mates_or_threads(T, size, options, dtype):
     lstm = build(size, options, dtype)
     N = 70
     call = draw(lstm, T, N)
@@ -68,7 +68,7 @@ def test_promise_1_a_rows_bits_do_not_depend_on_batch_mates_or_threads(T, size, 
 
 @each_dtype
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_promises_1_and_2_where_no_cache_holds_the_weights(bidirectional, dtype):
+def test_bits_depend_on_neither_where_no_cache_holds_the_weights(bidirectional, dtype):
     """From 12 MiB on the plan shares units, and projects a block of steps at once, for more rows than otherwise."""
     lstm = LSTM(800, 720, bidirectional=bidirectional, dtype=dtype)
     call = draw(lstm, 3, 110)
@@ -87,7 +87,7 @@ def test_promises_1_and_2_where_no_cache_holds_the_weights(bidirectional, dtype)
 
 @each_dtype
 @each_size
-def test_promise_1_other_rows_may_hold_anything(size, dtype):
+def test_other_rows_may_hold_anything(size, dtype):
     """NaN, infinities and huge numbers in the other rows leave a row's bits alone."""
     lstm = build(size, {"num_layers": 2, "bidirectional": True}, dtype)
     call = draw(lstm, 9, 13)
@@ -101,7 +101,7 @@ def test_promise_1_other_rows_may_hold_anything(size, dtype):
 
 @each_dtype
 @each_options
-def test_promise_1_in_packed_batches(options, dtype):
+def test_a_rows_bits_are_its_own_in_packed_batches(options, dtype):
     """Of the same T: a row among other mates, of other lengths, in another place."""
     lstm = build((33, 65), options, dtype)
     T = 19
@@ -123,14 +123,14 @@ def test_promise_1_in_packed_batches(options, dtype):
             assert_bits(run(chosen), expected, hint=f"{threads} threads, rows {chosen}")
 
 
-# 2. Gradients are the same bits for any number of threads.
+# Gradients are the same bits for any number of threads.
 
 
 @each_dtype
 @each_options
 @each_size
 @pytest.mark.parametrize("batch", [(1, 1), (1, 64), (19, 1), (19, 5), (11, 64)], ids=str)
-def test_promise_2_gradients_have_the_same_bits_for_any_number_of_threads(batch, size, options, dtype, teams):
+def test_gradients_have_the_same_bits_for_any_number_of_threads(batch, size, options, dtype, teams):
     before = teams()
     lstm = build(size, options, dtype)
     call = draw(lstm, *batch)
@@ -146,7 +146,7 @@ def test_promise_2_gradients_have_the_same_bits_for_any_number_of_threads(batch,
 
 @each_dtype
 @pytest.mark.parametrize("lengths", ["whole", "ragged", "one long"])
-def test_promise_2_where_a_batch_is_summed_in_halves(lengths, dtype, teams):
+def test_gradients_have_the_same_bits_where_a_batch_is_summed_in_halves(lengths, dtype, teams):
     """Many rows of few units: each half of the batch has its own sums (halves.h), whoever adds them up."""
     T, N = 40, 21
     drawn = {
@@ -168,7 +168,7 @@ def test_promise_2_where_a_batch_is_summed_in_halves(lengths, dtype, teams):
 
 @each_dtype
 @pytest.mark.parametrize("batch_first", [False, True])
-def test_promise_2_where_segments_are_summed_in_halves(batch_first, dtype, teams):
+def test_gradients_have_the_same_bits_where_segments_are_summed_in_halves(batch_first, dtype, teams):
     """Rows that the engine brings and sends block by block, half by half."""
     lstm = LSTM(7, 19, batch_first=batch_first, dtype=dtype)
     T, N = 50, 24
@@ -196,7 +196,7 @@ def test_promise_2_where_segments_are_summed_in_halves(batch_first, dtype, teams
 
 
 @pytest.mark.parametrize("by", ["lengths", "reset"])
-def test_promise_2_where_halves_stand_in_different_blocks(by, teams):
+def test_gradients_have_the_same_bits_where_halves_stand_in_different_blocks(by, teams):
     """Each has its own place for what it sends: a shared one was wrong in nine runs of ten."""
     lstm, x = LSTM(128, 64, batch_first=True), torch.randn(40, 200, 128, requires_grad=True)
     ragged = {
@@ -218,7 +218,7 @@ def test_promise_2_where_halves_stand_in_different_blocks(by, teams):
 
 
 @pytest.mark.parametrize("size", [(512, 512), (300, 512)], ids=str)
-def test_promise_1_where_a_sum_is_cut_and_batch_sizes_differ(size, teams):
+def test_a_rows_bits_are_its_own_where_a_sum_is_cut_and_batch_sizes_differ(size, teams):
     """Members are at different steps, and a row's cut sums wait in one place for them all: wrong in every run once."""
     lstm = LSTM(*size)
     packed = pack_padded_sequence(torch.randn(20, 64, size[0]), torch.linspace(20, 1, 64).long())
@@ -238,7 +238,7 @@ def test_promise_1_where_a_sum_is_cut_and_batch_sizes_differ(size, teams):
 
 
 @each_dtype
-def test_promise_2_in_packed_batches(dtype, teams):
+def test_gradients_have_the_same_bits_in_packed_batches(dtype, teams):
     lstm = build((33, 65), {"num_layers": 2, "bidirectional": True}, dtype)
     call = draw(lstm, 19, 12, lengths=[19, 19, 17, 12, 12, 11, 9, 7, 3, 1, 1, 1])
     expected = evaluate(lstm, call)
@@ -249,13 +249,13 @@ def test_promise_2_in_packed_batches(dtype, teams):
     assert teams() == before + 6
 
 
-# 4. Padding is never read.
+# Padding is never read.
 
 
 @each_dtype
 @each_options
 @pytest.mark.parametrize("enforce_sorted", [True, False])
-def test_promise_4_nan_in_padding_changes_nothing(enforce_sorted, options, dtype):
+def test_nan_in_padding_changes_nothing(enforce_sorted, options, dtype):
     lstm = build((7, 9), options, dtype)
     lengths = [6, 4, 4, 1] if enforce_sorted else [4, 1, 6, 4]
     call = draw(lstm, 6, 4)
@@ -276,52 +276,3 @@ def test_promise_4_nan_in_padding_changes_nothing(enforce_sorted, options, dtype
     found = run(spoiled)
     assert all(t.isfinite().all() for t in found.values())
     assert_bits(found, run(call.x))
-
-
-# 3 is in test_lstm_bounds.py, 5 in test_lstm_constructor.py (checkpoints), 6 in test_lstm_errors.py (wrong arguments).
-
-
-# What runs: no recurrent operator of torch, nothing per step
-
-STEP = {"aten::mm", "aten::addmm", "aten::bmm", "aten::linear", "aten::sigmoid", "aten::tanh"}
-
-
-def events(function: Callable[[], object]) -> list[str]:
-    function()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], acc_events=True) as trace:
-        function()
-    return [event.name for event in trace.events()]
-
-
-@each_dtype
-@each_options
-@pytest.mark.parametrize("packed", [False, True], ids=["dense", "packed"])
-def test_a_profile_shows_no_recurrent_operator_and_none_per_step(packed, options, dtype):
-    """Forward and backward: as many events for 60 steps as for 6, and none of them torch's own LSTM."""
-    lstm = build((7, 9), options, dtype)
-    found = {}
-    for T in (6, 60):
-        call = draw(lstm, T, 3, lengths=[T, T // 2, 1] if packed else None)
-        found[T] = events(lambda call=call: evaluate(lstm, call))
-        assert not [name for name in found[T] if "lstm" in name.lower() and name.startswith("aten")]
-        assert not [name for name in found[T] if "rnn" in name.lower()]
-        assert not STEP & set(found[T])
-    steps = {T: len(names) for T, names in found.items()}
-    assert steps[6] == steps[60], steps
-
-
-def test_a_profile_of_inference_is_as_quiet():
-    lstm = LSTM(7, 9, 2)
-    found = []
-    for T in (6, 60):
-        x = torch.randn(T, 3, 7)
-        with torch.no_grad():
-            found.append(events(lambda x=x: lstm(x)))
-    assert len(found[0]) == len(found[1])
-    assert not [name for name in found[0] + found[1] if "lstm" in name or "rnn" in name or "mm" in name]
-
-
-def test_the_profile_of_nn_lstm_does_show_its_operator():
-    """So the tests above can fail."""
-    theirs = twin(LSTM(7, 9))
-    assert "aten::lstm" in events(lambda: theirs(torch.randn(6, 3, 7)))

@@ -1,6 +1,5 @@
-"""semantics.md, "parametrize, weight_norm, spectral_norm, prune (each must really train, as the pure-Python equations do)".
-
-Tools that replace a parameter by something computed, and optimizers that change it: judged against the equations.
+"""parametrize, weight_norm, spectral_norm, prune and the like replace a parameter by something computed: each must really
+train, as the equations in plain Python do; and so under an optimizer that clips gradients.
 """
 
 import pytest
