@@ -10,10 +10,10 @@ import torch
 
 from fastlstm.bench.conditions import CONDITIONS, first_call, load, memory, process, resident, threads
 from fastlstm.bench.conditions.condition import BOTH, Reading, Verdict
-from fastlstm.bench.contender import Contender, Given
-from fastlstm.bench.grid import Point, Work
+from fastlstm.bench.contender import Contender, Inputs
 from fastlstm.bench.grids import GRIDS
 from fastlstm.bench.measure import Measured, Schedule
+from fastlstm.bench.points import Point, Work
 
 TINY = Point("tiny", 3, 2, 4, 5)
 on_linux = pytest.mark.skipif(not process.TELLS_MEMORY, reason="only Linux tells a process's memory")
@@ -69,7 +69,7 @@ def test_ours_twice_as_bad_reads_two(module, tiny, monkeypatch):
         yield
         loaded.append("ends")
 
-    def take(point, made, schedule):
+    def take(point, contenders, schedule):
         loaded.append("measured")
         return Measured(point, 1, {"nn.LSTM": [1.0], "fastlstm": [2.0]}, {})
 
@@ -90,8 +90,8 @@ def test_ours_twice_as_bad_reads_two(module, tiny, monkeypatch):
 def test_the_peak_is_that_of_training_steps_after_a_tiny_one(monkeypatch):
     asked = []
 
-    def prepare(given: Given, train: bool) -> Contender:
-        return Contender(lambda: asked.append((given.point, train)), lambda returned: {}, Work(1, 1))
+    def prepare(inputs: Inputs, train: bool) -> Contender:
+        return Contender(lambda: asked.append((inputs.point, train)), lambda returned: {}, Work(1, 1))
 
     def peak_of(call):
         asked.append("from here on")
@@ -164,7 +164,7 @@ def test_the_peak_counts_what_a_call_holds_for_a_while_and_no_earlier_call():
     assert process.resident() - before == pytest.approx(64, abs=4)
 
 
-def slow_first(given: Given, train: bool) -> Contender:
+def slow_first(inputs: Inputs, train: bool) -> Contender:
     """0.2 s, and 0.01 s for every later call."""
     seconds = iter([0.2])
     return Contender(lambda: time.sleep(next(seconds, 0.01)), lambda returned: {}, Work(1, 1))
@@ -226,7 +226,7 @@ def test_a_default_that_is_not_the_best_stands_out(tiny, monkeypatch):
         return 1, {name: [1.0 * call()] for name, call in calls.items()}
 
     count_threads = Contender(torch.get_num_threads, None, None)
-    monkeypatch.setattr(threads.in_torch, "ours", lambda given, train: count_threads)
+    monkeypatch.setattr(threads.in_torch, "ours", lambda inputs, train: count_threads)
     monkeypatch.setattr(threads, "take_in_turn", fake)
     torch.set_num_threads(2)
     readings = threads.measure(iter)

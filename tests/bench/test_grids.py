@@ -4,12 +4,12 @@ import math
 
 import pytest
 
-from fastlstm.bench import grid, grids, measure, models
-from fastlstm.bench.contender import OURS, give
-from fastlstm.bench.grid import Point, Work
+from fastlstm.bench import grids, measure, models, points
+from fastlstm.bench.contender import OURS, draw_inputs
 from fastlstm.bench.grids import GRIDS
 from fastlstm.bench.measure import Measured, Schedule
 from fastlstm.bench.peers import PEERS
+from fastlstm.bench.points import Point, Work
 
 TINY = {
     "people": Point("tiny", 3, 2, 4, 5, layers=2, D=2),
@@ -28,7 +28,7 @@ NN = {PEERS["torch"].label: PEERS["torch"].prepare}
 
 
 def contenders(name, train):
-    return GRIDS[name].contenders(give(TINY[name]), train, NN)
+    return GRIDS[name].contenders(draw_inputs(TINY[name]), train, NN)
 
 
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
@@ -48,11 +48,11 @@ def test_the_contenders_of_a_grid_agree_and_are_timed(name, train):
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("name", GRIDS)
 def test_ours_is_compared_on_everything(name, train):
-    theirs, ours = (made.results(made.run()) for made in list(contenders(name, train).values())[:2])
+    theirs, ours = (contender.results(contender.run()) for contender in list(contenders(name, train).values())[:2])
     assert set(theirs) == set(ours)
     assert ("prediction" if name == "models" else "output") in ours
     assert any(key.endswith(".grad") for key in ours) == train
-    assert ours["prediction" if name == "models" else "output"].dtype == give(TINY[name]).lstm.weight_ih_l0.dtype
+    assert ours["prediction" if name == "models" else "output"].dtype == draw_inputs(TINY[name]).lstm.weight_ih_l0.dtype
 
 
 def measured(point: Point, **microseconds: float) -> Measured:
@@ -82,13 +82,13 @@ def test_the_work_of_a_model_is_that_of_its_matrices(train):
     point = Point("tiny", 3, 2, 4, 4)
     matrices = 2 * 4 * 4
     more = 2 * point.rows * matrices * (3 if train else 1)
-    assert models.work(point, train).flops == grid.work(point, train).flops + more
+    assert models.work(point, train).flops == points.work(point, train).flops + more
 
 
 def test_a_training_step_of_a_model_changes_every_parameter():
-    model = models.Model(give(TINY["models"]).lstm, TINY["models"])
+    model = models.Model(draw_inputs(TINY["models"]).lstm, TINY["models"])
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    models._training_step(model, give(TINY["models"]).x)()
+    models._training_step(model, draw_inputs(TINY["models"]).x)()
     assert all(not before[name].equal(p) for name, p in model.named_parameters())
 
 
@@ -96,6 +96,6 @@ def test_a_training_step_of_a_model_changes_every_parameter():
 def test_a_model_is_its_layer_and_two_matrices(train):
     point = TINY["models"]
     matrices = point.I * point.I + point.H * point.I
-    layer, model = grid.work(point, train), models.work(point, train)
+    layer, model = points.work(point, train), models.work(point, train)
     assert model.flops - layer.flops == 2 * point.rows * matrices * (3 if train else 1)
     assert model.bytes - layer.bytes == (matrices + 2 * point.I) * 4 * (2 if train else 1)  # both have biases

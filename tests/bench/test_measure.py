@@ -8,8 +8,8 @@ import torch
 
 from fastlstm.bench import measure
 from fastlstm.bench.contender import Contender
-from fastlstm.bench.grid import Point, Work
 from fastlstm.bench.measure import Measured, Schedule
+from fastlstm.bench.points import Point, Work
 
 TINY = Point("tiny", 3, 2, 4, 5)
 SHORT = Schedule(bursts=3, seconds=0.001)

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from fastlstm.bench import in_torch, measure
-from fastlstm.bench.contender import give
-from fastlstm.bench.grid import Point
+from fastlstm.bench.contender import draw_inputs
 from fastlstm.bench.peers import PEERS
+from fastlstm.bench.points import Point
 
 POINTS = [
     Point("tiny", 3, 2, 4, 5),
@@ -31,24 +31,24 @@ def results(contender):
     ("name", "train"), [(name, train) for name, peer in PEERS.items() for train in (False, True)[: 1 + peer.trains]]
 )
 def test_a_peer_returns_the_names_and_values_of_nn_lstm(name, train, point):
-    made = prepare(name)(give(point), train)
-    given = give(point)
-    x = given.x.requires_grad_(train)
-    output, (h_n, c_n) = given.lstm(x)
+    contender = prepare(name)(draw_inputs(point), train)
+    inputs = draw_inputs(point)
+    x = inputs.x.requires_grad_(train)
+    output, (h_n, c_n) = inputs.lstm(x)
     expected = {"output": output, "h_n": h_n, "c_n": c_n}
     if train:
-        output.backward(given.cotangent)
+        output.backward(inputs.cotangent)
         expected["input.grad"] = x.grad
-        expected |= {f"{key}.grad": p.grad for key, p in given.lstm.named_parameters()}
-    actual = results(made)
+        expected |= {f"{key}.grad": p.grad for key, p in inputs.lstm.named_parameters()}
+    actual = results(contender)
     assert set(actual) == set(expected)
     assert {key: value.shape for key, value in actual.items()} == {key: value.shape for key, value in expected.items()}
     measure.compare(name, actual, expected, "float32")
-    measure.compare(f"{name}, called again", results(made), expected, "float32")
+    measure.compare(f"{name}, called again", results(contender), expected, "float32")
 
 
 def test_inference_records_no_graph():
-    output, _ = in_torch.ours(give(POINTS[0]), False).run()
+    output, _ = in_torch.ours(draw_inputs(POINTS[0]), False).run()
     assert output.is_inference()
     assert not output.requires_grad
 

@@ -3,9 +3,9 @@
 import pytest
 
 from fastlstm.bench import picture
-from fastlstm.bench.grid import Point, Work
 from fastlstm.bench.measure import Measured
 from fastlstm.bench.peers import PEERS
+from fastlstm.bench.points import Point, Work
 
 
 def measured(purpose: str, T: int, **seconds: float) -> Measured:
@@ -24,8 +24,8 @@ ROWS = [
 def test_every_ratio_is_a_dot_and_the_legend_has_the_means():
     figure = picture.figure(ROWS, "title")
     (axes,) = figure.axes
-    dots = [made for made in axes.collections if made.get_label().startswith(("nn.LSTM", "JAX"))]
-    assert [made.get_offsets()[:, 0].tolist() for made in dots] == [
+    dots = [collection for collection in axes.collections if collection.get_label().startswith(("nn.LSTM", "JAX"))]
+    assert [collection.get_offsets()[:, 0].tolist() for collection in dots] == [
         pytest.approx([8, 2, 4]),
         pytest.approx([2, 1, 0.5]),
     ]

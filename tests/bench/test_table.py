@@ -4,9 +4,9 @@ import csv
 
 from fastlstm.bench.contender import OURS
 from fastlstm.bench.floor import Floor
-from fastlstm.bench.grid import Point, Work
 from fastlstm.bench.grids import Extra
 from fastlstm.bench.measure import Measured
+from fastlstm.bench.points import Point, Work
 from fastlstm.bench.record import write_csv
 from fastlstm.bench.table import summary, table
 

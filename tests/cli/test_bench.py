@@ -8,10 +8,10 @@ import torch
 from typer.testing import CliRunner
 
 from fastlstm.bench import floor, measure
-from fastlstm.bench.grid import Point
 from fastlstm.bench.grids import GRIDS
 from fastlstm.bench.measure import Schedule
 from fastlstm.bench.peers import PEERS
+from fastlstm.bench.points import Point
 from fastlstm.cli import app, needs
 
 POINTS = [Point("tiny", 3, 2, 4, 5), Point("step", 1, 1, 3, 2, layers=2)]

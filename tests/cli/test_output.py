@@ -30,12 +30,12 @@ COMMANDS = {
 
 def run(*arguments: str, stdout: object = subprocess.PIPE, **environment: str) -> subprocess.CompletedProcess[str]:
     """A process of its own, which ends before anything could be measured."""
-    given = {name: value for name, value in os.environ.items() if name != "COLUMNS"} | environment
+    variables = {name: value for name, value in os.environ.items() if name != "COLUMNS"} | environment
     return subprocess.run(
         [sys.executable, "-c", MAIN, *arguments],
         stdout=stdout,
         stderr=subprocess.PIPE,
-        env=given,
+        env=variables,
         text=True,
         check=False,
         timeout=120,

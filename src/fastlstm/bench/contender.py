@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
-from fastlstm.bench.grid import Point, Work
+from fastlstm.bench.points import Point, Work
 
 Results = dict[str, torch.Tensor]  # name -> value, to compare before anything is timed
 OURS = "fastlstm"
@@ -25,7 +25,7 @@ class Contender(NamedTuple):
     work: Work
 
 
-class Given(NamedTuple):
+class Inputs(NamedTuple):
     """What all contenders of a point get: nn.LSTM with its parameters, its input x (T, N, I) or packed, and the cotangent
     of output (T, N, D * out) or of its packed data.
     """
@@ -36,10 +36,10 @@ class Given(NamedTuple):
     cotangent: torch.Tensor
 
 
-Prepare = Callable[[Given, bool], Contender]  # what is given, and whether to train
+Prepare = Callable[[Inputs, bool], Contender]  # the inputs, and whether to train
 
 
-def give(point: Point) -> Given:
+def draw_inputs(point: Point) -> Inputs:
     """The same numbers at every call."""
     dtype: torch.dtype = getattr(torch, point.dtype)
     torch.manual_seed(0)
@@ -48,4 +48,4 @@ def give(point: Point) -> Given:
     x = torch.randn(point.T, point.N, point.I, dtype=dtype)
     rows = (point.rows,) if point.packed else (point.T, point.N)
     cotangent = torch.randn(*rows, point.D * point.out, dtype=dtype)
-    return Given(point, lstm, pack_padded_sequence(x, point.lengths) if point.packed else x, cotangent)
+    return Inputs(point, lstm, pack_padded_sequence(x, point.lengths) if point.packed else x, cotangent)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from fastlstm.bench.grid import Work
+from fastlstm.bench.points import Work
 
 EDGE = 1024  # of the product: far more arithmetic than traffic
 COPIED = 128 * 2**20  # bytes: no cache of one core holds them

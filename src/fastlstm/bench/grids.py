@@ -4,10 +4,10 @@ import copy
 from collections.abc import Callable
 from typing import NamedTuple
 
-from fastlstm.bench import grid, in_torch, models
-from fastlstm.bench.contender import OURS, Contender, Given, Prepare, give
-from fastlstm.bench.grid import Point
+from fastlstm.bench import in_torch, models, points
+from fastlstm.bench.contender import OURS, Contender, Inputs, Prepare, draw_inputs
 from fastlstm.bench.measure import Measured
+from fastlstm.bench.points import Point
 
 
 class Extra(NamedTuple):
@@ -18,28 +18,28 @@ class Extra(NamedTuple):
 
 
 class Grid(NamedTuple):
-    """contenders: from what is given at a point, whether to train, and the peers by label; the peers first, then ours.
+    """contenders: from the inputs of a point, whether to train, and the peers by label; the peers first, then ours.
 
     any_peer: whether others than torch can be asked for.
     """
 
     points: list[Point]
-    contenders: Callable[[Given, bool, dict[str, Prepare]], dict[str, Contender]]
+    contenders: Callable[[Inputs, bool, dict[str, Prepare]], dict[str, Contender]]
     extras: tuple[Extra, ...] = ()
     any_peer: bool = False
 
 
-def side_by_side(given: Given, train: bool, peers: dict[str, Prepare]) -> dict[str, Contender]:
+def side_by_side(inputs: Inputs, train: bool, peers: dict[str, Prepare]) -> dict[str, Contender]:
     """The peers and ours."""
-    return {label: prepare(given, train) for label, prepare in {**peers, OURS: in_torch.ours}.items()}
+    return {label: prepare(inputs, train) for label, prepare in {**peers, OURS: in_torch.ours}.items()}
 
 
 DENSE = f"{OURS} dense"
 
 
-def beside_dense(packed: Given, train: bool, peers: dict[str, Prepare]) -> dict[str, Contender]:
+def beside_dense(packed: Inputs, train: bool, peers: dict[str, Prepare]) -> dict[str, Contender]:
     """Also our own time for a dense batch of the same T and N, which computes something else: nothing to compare."""
-    dense = in_torch.ours(give(packed.point._replace(packed=False)), train)
+    dense = in_torch.ours(draw_inputs(packed.point._replace(packed=False)), train)
     return {**side_by_side(packed, train, peers), DENSE: dense._replace(results=lambda returned: {})}
 
 
@@ -53,9 +53,9 @@ def packed_over_share(measured: Measured) -> float:
 FLOAT32 = f"{OURS} float32"
 
 
-def beside_float32(narrow: Given, train: bool, peers: dict[str, Prepare]) -> dict[str, Contender]:
+def beside_float32(narrow: Inputs, train: bool, peers: dict[str, Prepare]) -> dict[str, Contender]:
     """Also our own time for the same numbers in float32."""
-    wide = Given(
+    wide = Inputs(
         narrow.point._replace(dtype="float32"),
         copy.deepcopy(narrow.lstm).float(),
         narrow.x.float(),
@@ -69,19 +69,19 @@ def over_float32(measured: Measured) -> float:
     return measured.microseconds(OURS) / measured.microseconds(FLOAT32)
 
 
-def whole_models(given: Given, train: bool, peers: dict[str, Prepare]) -> dict[str, Contender]:
+def whole_models(inputs: Inputs, train: bool, peers: dict[str, Prepare]) -> dict[str, Contender]:
     """A model with either layer, and the layers alone; the only peer is nn.LSTM."""
-    return models.contenders(given, train)
+    return models.contenders(inputs, train)
 
 
 GRIDS = {
-    "people": Grid(grid.PEOPLE, side_by_side, any_peer=True),
-    "ragged": Grid(grid.RAGGED, beside_dense, (Extra("packed / its share of dense", packed_over_share),)),
-    "proj": Grid(grid.PROJ, side_by_side),
-    "float64": Grid(grid.FLOAT64, side_by_side),
-    "bfloat16": Grid(grid.BFLOAT16, beside_float32, (Extra("bfloat16 / float32", over_float32),)),
+    "people": Grid(points.PEOPLE, side_by_side, any_peer=True),
+    "ragged": Grid(points.RAGGED, beside_dense, (Extra("packed / its share of dense", packed_over_share),)),
+    "proj": Grid(points.PROJ, side_by_side),
+    "float64": Grid(points.FLOAT64, side_by_side),
+    "bfloat16": Grid(points.BFLOAT16, beside_float32, (Extra("bfloat16 / float32", over_float32),)),
     "models": Grid(
-        grid.MODELS,
+        points.MODELS,
         whole_models,
         (Extra("predicted gain", models.predicted_gain), Extra("gain / predicted", models.gain_over_prediction)),
     ),

@@ -17,18 +17,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from fastlstm.bench.contender import Contender, Given, Results
-from fastlstm.bench.grid import Point, work
+from fastlstm.bench.contender import Contender, Inputs, Results
+from fastlstm.bench.points import Point, work
 
 Parameters = dict[str, Any]  # by torch's names; matrices transposed, which is how a step reads them
 
 
-def contender(given: Given, train: bool) -> Contender:
+def contender(inputs: Inputs, train: bool) -> Contender:
     """At inference the parameters are constants of the compiled function, in training its arguments."""
-    point = given.point
-    parameters = {name: jnp.asarray(p.detach().numpy().T) for name, p in given.lstm.named_parameters()}
-    x = jnp.asarray(given.x.detach().numpy())  # type: ignore[union-attr]  # a tensor: only dense points come here
-    cotangent = jnp.asarray(given.cotangent.numpy())
+    point = inputs.point
+    parameters = {name: jnp.asarray(p.detach().numpy().T) for name, p in inputs.lstm.named_parameters()}
+    x = jnp.asarray(inputs.x.detach().numpy())  # type: ignore[union-attr]  # a tensor: only dense points come here
+    cotangent = jnp.asarray(inputs.cotangent.numpy())
     run: Callable[[], Any]
     if train:
 

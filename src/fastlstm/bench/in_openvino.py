@@ -6,11 +6,11 @@ import openvino
 import torch
 
 from fastlstm.bench import onnx_model
-from fastlstm.bench.contender import Contender, Given, Results
-from fastlstm.bench.grid import work
+from fastlstm.bench.contender import Contender, Inputs, Results
+from fastlstm.bench.points import work
 
 
-def contender(given: Given, train: bool) -> Contender:
+def contender(inputs: Inputs, train: bool) -> Contender:
     """Compiled for one request at a time with as many threads as torch, the input bound once."""
     core = openvino.Core()
     settings = {
@@ -18,12 +18,12 @@ def contender(given: Given, train: bool) -> Contender:
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "INFERENCE_PRECISION_HINT": "f32",  # or it computes in bfloat16 where the processor has units for that
     }
-    model = core.read_model(onnx_model.model(given.point, given.lstm))
+    model = core.read_model(onnx_model.model(inputs.point, inputs.lstm))
     request = core.compile_model(model, "CPU", settings).create_infer_request()
-    x = given.x.numpy()  # type: ignore[union-attr]  # a tensor: only dense points come here
+    x = inputs.x.numpy()  # type: ignore[union-attr]  # a tensor: only dense points come here
     request.set_input_tensor(openvino.Tensor(x))  # a copy, made once
 
     def results(returned: Any) -> Results:
         return {name: torch.from_numpy(request.get_tensor(name).data.copy()) for name in ("output", "h_n", "c_n")}
 
-    return Contender(request.infer, results, work(given.point, train))
+    return Contender(request.infer, results, work(inputs.point, train))

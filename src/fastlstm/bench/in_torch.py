@@ -8,18 +8,18 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
 import fastlstm
-from fastlstm.bench.contender import Contender, Given, Results
-from fastlstm.bench.grid import work
+from fastlstm.bench.contender import Contender, Inputs, Results
+from fastlstm.bench.points import work
 
 
-def contender(given: Given, train: bool) -> Contender:
+def contender(inputs: Inputs, train: bool) -> Contender:
     """torch.nn.LSTM, in eval mode for inference."""
-    return _contender(nn.LSTM, given, train)
+    return _contender(nn.LSTM, inputs, train)
 
 
-def ours(given: Given, train: bool) -> Contender:
+def ours(inputs: Inputs, train: bool) -> Contender:
     """fastlstm.LSTM."""
-    return _contender(fastlstm.LSTM, given, train)
+    return _contender(fastlstm.LSTM, inputs, train)
 
 
 def of_kind(kind: Callable[..., nn.Module], lstm: nn.LSTM) -> nn.Module:
@@ -30,19 +30,19 @@ def of_kind(kind: Callable[..., nn.Module], lstm: nn.LSTM) -> nn.Module:
     return layer
 
 
-def _contender(kind: Callable[..., nn.Module], given: Given, train: bool) -> Contender:
-    layer = of_kind(kind, given.lstm).train(train)
-    run = forward_backward(layer, given) if train else inference(layer, given.x)
+def _contender(kind: Callable[..., nn.Module], inputs: Inputs, train: bool) -> Contender:
+    layer = of_kind(kind, inputs.lstm).train(train)
+    run = forward_backward(layer, inputs) if train else inference(layer, inputs.x)
 
     def results(returned: Any) -> Results:
         output, (h_n, c_n) = returned
         values = {"output": _data(output), "h_n": h_n, "c_n": c_n}
         if train:
-            values["input.grad"] = _data(given.x).grad
+            values["input.grad"] = _data(inputs.x).grad
             values |= {f"{name}.grad": parameter.grad for name, parameter in layer.named_parameters()}
         return {name: value.detach().clone() for name, value in values.items()}  # x.grad is shared by all contenders
 
-    return Contender(run, results, work(given.point, train))
+    return Contender(run, results, work(inputs.point, train))
 
 
 def inference(layer: nn.Module, x: torch.Tensor | PackedSequence) -> Callable[[], Any]:
@@ -55,15 +55,15 @@ def inference(layer: nn.Module, x: torch.Tensor | PackedSequence) -> Callable[[]
     return run
 
 
-def forward_backward(layer: nn.Module, given: Given) -> Callable[[], Any]:
+def forward_backward(layer: nn.Module, inputs: Inputs) -> Callable[[], Any]:
     """Forward and backward, to the input and to every parameter; no optimizer."""
-    data = _data(given.x).requires_grad_()
+    data = _data(inputs.x).requires_grad_()
 
     def run() -> Any:
         data.grad = None
         layer.zero_grad()
-        returned = layer(given.x)
-        _data(returned[0]).backward(given.cotangent)  # type: ignore[no-untyped-call]
+        returned = layer(inputs.x)
+        _data(returned[0]).backward(inputs.cotangent)  # type: ignore[no-untyped-call]
         return returned
 
     return run

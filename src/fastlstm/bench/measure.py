@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from fastlstm.bench.contender import OURS, Contender, Results
-from fastlstm.bench.grid import Point, Work
+from fastlstm.bench.points import Point, Work
 
 # Seconds between bursts: workers of the other side may still spin after their last call, ONNX Runtime's for 0.03.
 PAUSE = 0.06

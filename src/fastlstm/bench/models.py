@@ -11,10 +11,10 @@ from torch import nn
 
 import fastlstm
 from fastlstm.bench import in_torch
-from fastlstm.bench.contender import OURS, Contender, Given, Results
-from fastlstm.bench.grid import ITEMSIZE, Point, Work
-from fastlstm.bench.grid import work as layer_work
+from fastlstm.bench.contender import OURS, Contender, Inputs, Results
 from fastlstm.bench.measure import Measured
+from fastlstm.bench.points import ITEMSIZE, Point, Work
+from fastlstm.bench.points import work as layer_work
 
 NN = "nn.LSTM"
 ALONE = " alone"
@@ -45,19 +45,19 @@ def work(point: Point, train: bool) -> Work:
     return Work(layer.flops + flops * (3 if train else 1), layer.bytes + moved * (2 if train else 1))
 
 
-def contenders(given: Given, train: bool) -> dict[str, Contender]:
+def contenders(inputs: Inputs, train: bool) -> dict[str, Contender]:
     """The model with nn.LSTM and with ours, then each layer alone at the size that it has in the model."""
     return {
-        NN: _whole(nn.LSTM, given, train),
-        OURS: _whole(fastlstm.LSTM, given, train),
-        NN + ALONE: in_torch.contender(given, train),
-        OURS + ALONE: in_torch.ours(given, train),
+        NN: _whole(nn.LSTM, inputs, train),
+        OURS: _whole(fastlstm.LSTM, inputs, train),
+        NN + ALONE: in_torch.contender(inputs, train),
+        OURS + ALONE: in_torch.ours(inputs, train),
     }
 
 
-def _whole(kind: Callable[..., nn.Module], given: Given, train: bool) -> Contender:
-    model = Model(in_torch.of_kind(kind, given.lstm), given.point).train(train)
-    x = given.x.detach()  # type: ignore[union-attr]  # a tensor: only dense points come here
+def _whole(kind: Callable[..., nn.Module], inputs: Inputs, train: bool) -> Contender:
+    model = Model(in_torch.of_kind(kind, inputs.lstm), inputs.point).train(train)
+    x = inputs.x.detach()  # type: ignore[union-attr]  # a tensor: only dense points come here
     run = _training_step(model, x) if train else in_torch.inference(model, x)
 
     def results(returned: Any) -> Results:
@@ -66,7 +66,7 @@ def _whole(kind: Callable[..., nn.Module], given: Given, train: bool) -> Contend
             values |= {f"{name}.grad": parameter.grad for name, parameter in model.named_parameters()}
         return {name: value.detach() for name, value in values.items()}
 
-    return Contender(run, results, work(given.point, train))
+    return Contender(run, results, work(inputs.point, train))
 
 
 def _training_step(model: Model, x: torch.Tensor) -> Callable[[], torch.Tensor]:
@@ -83,11 +83,11 @@ def _training_step(model: Model, x: torch.Tensor) -> Callable[[], torch.Tensor]:
 
 
 def predicted_gain(measured: Measured) -> float:
-    """How much sooner the model is if nothing but its layer's time changes (Amdahl)."""
+    """How much faster the model is if nothing but its layer's time changes (Amdahl)."""
     whole = measured.microseconds(NN)
     return whole / (whole - measured.microseconds(NN + ALONE) + measured.microseconds(OURS + ALONE))
 
 
 def gain_over_prediction(measured: Measured) -> float:
-    """How much sooner the model is, as a share of that."""
+    """How much faster the model is, as a share of that."""
     return measured.ratio(NN) / predicted_gain(measured)

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from fastlstm.bench.grid import Point
+from fastlstm.bench.points import Point
 
 FLOAT = TensorProto.FLOAT
 
@@ -46,9 +46,9 @@ def model(point: Point, lstm: nn.LSTM) -> bytes:
         ],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.checker.check_model(made, full_check=True)
-    serialized: bytes = made.SerializeToString()
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(proto, full_check=True)
+    serialized: bytes = proto.SerializeToString()
     return serialized
 
 

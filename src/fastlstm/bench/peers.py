@@ -1,6 +1,6 @@
 """The engines that ours is measured against.
 
-To add one: a module here with `contender(given, train)`, a line in PEERS, and its packages in the extra `bench` of
+To add one: a module here with `contender(inputs, train)`, a line in PEERS, and its packages in the extra `bench` of
 pyproject.toml and in `cli/needs.py`.
 """
 

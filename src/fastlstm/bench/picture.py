@@ -8,8 +8,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from fastlstm.bench.grid import geometric_mean
 from fastlstm.bench.measure import Measured
+from fastlstm.bench.points import geometric_mean
 
 COLORS = {"nn.LSTM": "#d1495b", "ONNX Runtime": "#00798c", "OpenVINO": "#7b4fa3", "JAX": "#e09f3e"}
 GAP = 1.0  # between two purposes, in rows
@@ -21,10 +21,10 @@ def draw(rows: list[Measured], title: str, path: Path) -> None:
 
 
 def figure(rows: list[Measured], title: str) -> Figure:
-    """A dot for each point and peer. Right of 1, ours is sooner."""
-    made = Figure(figsize=(11, 1.9 + 0.3 * (len(rows) + GAP * _purposes(rows))), layout="constrained")
-    FigureCanvasAgg(made)
-    axes = made.add_subplot()
+    """A dot for each point and peer. Right of 1, ours is faster."""
+    figure = Figure(figsize=(11, 1.9 + 0.3 * (len(rows) + GAP * _purposes(rows))), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
     heights = group(axes, rows)
     peers = rows[0].peers
     for k, peer in enumerate(peers):
@@ -43,12 +43,12 @@ def figure(rows: list[Measured], title: str) -> Figure:
     axes.grid(axis="x", color="#dddddd", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.set_xlabel(
-        "their time / ours, right of 1 ours is sooner: median bursts, and the spread of neighbours; logarithmic"
+        "their time / ours, right of 1 ours is faster: median bursts, and the spread of neighbours; logarithmic"
     )
     axes.spines[["top", "right", "left"]].set_visible(False)
-    made.suptitle(title, fontsize=11)
-    made.legend(loc="outside lower center", ncols=min(2, len(peers)), frameon=False)
-    return made
+    figure.suptitle(title, fontsize=11)
+    figure.legend(loc="outside lower center", ncols=min(2, len(peers)), frameon=False)
+    return figure
 
 
 def group(axes: Axes, rows: list[Measured]) -> list[float]:

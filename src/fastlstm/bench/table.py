@@ -7,25 +7,25 @@ from rich.table import Table
 
 from fastlstm.bench.contender import OURS
 from fastlstm.bench.floor import Floor
-from fastlstm.bench.grid import Point, geometric_mean
 from fastlstm.bench.grids import Extra
 from fastlstm.bench.measure import Measured
+from fastlstm.bench.points import Point, geometric_mean
 
 
 def table(rows: list[Measured], floor: Floor, extras: tuple[Extra, ...]) -> Table:
     """For each point a line a contender, and one for the floor of ours."""
-    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    made.add_column("T, N, I, H", min_width=len("100, 64, 512, 512"))
-    made.add_column("engine", no_wrap=True)
+    result = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    result.add_column("T, N, I, H", min_width=len("100, 64, 512, 512"))
+    result.add_column("engine", no_wrap=True)
     for name in ("µs", "GFLOP/s", "of floor", "/ ours", "from-to", *(extra.name for extra in extras)):
-        made.add_column(name, justify="right")
+        result.add_column(name, justify="right")
     for row in rows:
         lines = [_line(row, name, floor, extras) for name in row.seconds]
         lines.append(["floor", f"{floor.seconds(row.work[OURS]) * 1e6:,.1f}"])
         for label, cells in zip_longest(_labels(row.point), lines, fillvalue=""):
-            made.add_row(label, *cells)
-        made.add_section()
-    return made
+            result.add_row(label, *cells)
+        result.add_section()
+    return result
 
 
 def _labels(point: Point) -> list[str]:

@@ -32,10 +32,10 @@ def bench(
     """Time fastlstm.LSTM against other engines. Over a grid of sizes, after comparing what they compute."""
     needs("torch")
     from fastlstm.bench import measure
-    from fastlstm.bench.contender import give
+    from fastlstm.bench.contender import draw_inputs
     from fastlstm.bench.floor import measure_floor
-    from fastlstm.bench.grid import quick as quick_ones
     from fastlstm.bench.host import host
+    from fastlstm.bench.points import quick as quick_ones
     from fastlstm.bench.record import write_csv
     from fastlstm.bench.table import summary, table
 
@@ -58,7 +58,7 @@ def bench(
     console.print(f"{mode}, {points[0].dtype}, {said}", highlight=False)
     floor = measure_floor(points[0].dtype)
     rows = [
-        measure.measure(point, chosen.contenders(give(point), train, prepare), schedule)
+        measure.measure(point, chosen.contenders(draw_inputs(point), train, prepare), schedule)
         for point in track(points, "Measuring", console=progress())
     ]
     show(console, table(rows, floor, chosen.extras))

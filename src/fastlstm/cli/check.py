@@ -49,9 +49,9 @@ class Configuration(NamedTuple):
     seed: int
 
     def __str__(self) -> str:
-        given = [f"{name}={value}" for name, value in self.arguments.items() if value]
+        options = [f"{name}={value}" for name, value in self.arguments.items() if value]
         packed = ["packed"] if self.lengths else []
-        return " ".join([*given, f"T={self.T}", f"N={self.N}", *packed, *(["hx"] if self.hx else []), self.dtype])
+        return " ".join([*options, f"T={self.T}", f"N={self.N}", *packed, *(["hx"] if self.hx else []), self.dtype])
 
 
 class Worst(NamedTuple):

@@ -68,7 +68,7 @@ def demo(
 
 
 def summary(outcome: "Outcome") -> list[str]:
-    """The result in three lines: how good the forecast is, how equal the training was, how much sooner it ended."""
+    """The result in three lines: how good the forecast is, how equal the training was, how much faster it was."""
     pair = outcome.pair
     return [
         f"RMSE {outcome.gain(outcome.naive):.0%} below the seasonal naive forecast, "

@@ -10,9 +10,9 @@ import torch
 
 from fastlstm.bench.conditions.condition import BOTH, MODES, Reading, Track, Verdict, worst
 from fastlstm.bench.conditions.process import fresh
-from fastlstm.bench.contender import OURS, Prepare, give
-from fastlstm.bench.grid import Point
+from fastlstm.bench.contender import OURS, Prepare, draw_inputs
 from fastlstm.bench.measure import seconds_of
+from fastlstm.bench.points import Point
 
 POINTS = [
     Point("one row", 100, 1, 64, 64),
@@ -50,7 +50,7 @@ def _reading(point: Point, mode: str) -> Reading:
 
 def first_and_later(prepare: Prepare, point: Point, train: bool, later: int) -> tuple[float, float]:
     """Seconds of the first call, and the median of so many after it. For a fresh process."""
-    run = prepare(give(point), train).run
+    run = prepare(draw_inputs(point), train).run
     if (
         train
     ):  # torch imports 500 modules (a second) at the first backward that is given a cotangent, whatever the layer

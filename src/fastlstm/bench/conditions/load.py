@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fastlstm.bench.conditions.condition import BOTH, MODES, THEIRS, Reading, Track, Verdict, worst
-from fastlstm.bench.contender import OURS, give
-from fastlstm.bench.grid import Point
+from fastlstm.bench.contender import OURS, draw_inputs
 from fastlstm.bench.grids import GRIDS
 from fastlstm.bench.measure import Schedule
 from fastlstm.bench.measure import measure as take
+from fastlstm.bench.points import Point
 
 GRID = "people"
 SCHEDULE = Schedule(bursts=5, seconds=0.1)
@@ -36,8 +36,8 @@ def judge(readings: list[Reading]) -> Verdict:
 
 
 def _reading(point: Point, mode: str) -> Reading:
-    given = give(point)
-    measured = take(point, {name: prepare(given, MODES[mode]) for name, prepare in BOTH.items()}, SCHEDULE)
+    inputs = draw_inputs(point)
+    measured = take(point, {name: prepare(inputs, MODES[mode]) for name, prepare in BOTH.items()}, SCHEDULE)
     values = {f"{name}, µs": measured.microseconds(name) for name in BOTH}
     return Reading(str(point), mode, {**values, RATIO: 1 / measured.ratio(THEIRS)})
 

@@ -6,9 +6,9 @@ first of their size in a process where a tiny one ran before: the engine's code 
 
 from fastlstm.bench.conditions.condition import BOTH, THEIRS, Reading, Track, Verdict, worst
 from fastlstm.bench.conditions.process import fresh, peak_of
-from fastlstm.bench.contender import OURS, Prepare, give
-from fastlstm.bench.grid import Point, geometric_mean
+from fastlstm.bench.contender import OURS, Prepare, draw_inputs
 from fastlstm.bench.grids import GRIDS
+from fastlstm.bench.points import Point, geometric_mean
 
 GRID = "people"
 BEFORE = Point("runs before", 2, 2, 3, 4)
@@ -37,8 +37,8 @@ def _reading(point: Point) -> Reading:
 
 def step_peak(prepare: Prepare, point: Point) -> float:
     """MiB that some forwards and backwards add at their peak. For a fresh process."""
-    prepare(give(BEFORE), True).run()
-    step = prepare(give(point), True).run
+    prepare(draw_inputs(BEFORE), True).run()
+    step = prepare(draw_inputs(point), True).run
 
     def steps() -> None:
         for _ in range(STEPS):

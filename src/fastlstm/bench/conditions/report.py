@@ -11,14 +11,14 @@ from fastlstm.bench.conditions.condition import Reading
 
 def table(readings: list[Reading]) -> Table:
     """A line for each reading, a column for each value."""
-    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    made.add_column("at", min_width=20)
-    made.add_column("mode")
+    result = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    result.add_column("at", min_width=20)
+    result.add_column("mode")
     for name in readings[0].values:
-        made.add_column(name, justify="right")
+        result.add_column(name, justify="right")
     for at, mode, values in readings:
-        made.add_row(at, mode, *(_short(value) for value in values.values()))
-    return made
+        result.add_row(at, mode, *(_short(value) for value in values.values()))
+    return result
 
 
 def _short(value: float) -> str:

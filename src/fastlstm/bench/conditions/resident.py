@@ -29,9 +29,9 @@ def measure(track: Track) -> list[Reading]:
     readings = {threads: Reading(f"Python threads: {threads}", "both", {}) for threads in THREADS}
     with ExitStack() as stack:
         processes = {threads: stack.enter_context(new_process()) for threads in THREADS}
-        for threads, made in track([(threads, made) for threads in THREADS for made in range(0, CALLS, EVERY)]):
-            held = processes[threads].submit(held_after, threads, range(made, made + EVERY)).result()
-            readings[threads].values[_after(made + EVERY)] = held
+        for threads, calls in track([(threads, calls) for threads in THREADS for calls in range(0, CALLS, EVERY)]):
+            held = processes[threads].submit(held_after, threads, range(calls, calls + EVERY)).result()
+            readings[threads].values[_after(calls + EVERY)] = held
     return list(readings.values())
 
 

@@ -11,10 +11,10 @@ import torch
 
 from fastlstm.bench import in_torch
 from fastlstm.bench.conditions.condition import MODES, Reading, Track, Verdict, worst
-from fastlstm.bench.contender import give
-from fastlstm.bench.grid import Point
+from fastlstm.bench.contender import draw_inputs
 from fastlstm.bench.grids import GRIDS
 from fastlstm.bench.measure import Measured, Schedule, take_in_turn
+from fastlstm.bench.points import Point
 
 GRID = "people"
 SCHEDULE = Schedule(bursts=5, seconds=0.1)
@@ -46,7 +46,7 @@ def _reading(point: Point, mode: str, default: int) -> Reading:
 
 
 def _once(point: Point, mode: str, default: int) -> Reading:
-    run = in_torch.ours(give(point), MODES[mode]).run
+    run = in_torch.ours(draw_inputs(point), MODES[mode]).run
     counts = range(1, default + 1)
     calls, seconds = take_in_turn({_label(count): _with_threads(count, run) for count in counts}, SCHEDULE)
     measured = Measured(point, calls, seconds, work={})

@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fastlstm.bench import floor, grid
-from fastlstm.bench.contender import give
+from fastlstm.bench import floor
+from fastlstm.bench.contender import draw_inputs
 from fastlstm.bench.floor import Floor, measure_floor
-from fastlstm.bench.grid import Point, Work, work
 from fastlstm.bench.grids import GRIDS
+from fastlstm.bench.points import Point, Work, geometric_mean, quick, work
 
 TINY = Point("tiny", 3, 2, 4, 5)
 
@@ -34,7 +34,7 @@ def test_the_work_of_a_layer():
 )
 def test_the_work_is_that_of_the_layer_itself(point):
     """Each weight of a matrix once for every step of every row, and the bytes of the tensors that exist."""
-    _, lstm, x, cotangent = give(point)
+    _, lstm, x, cotangent = draw_inputs(point)
     parameters = list(lstm.parameters())
     matrices = sum(p.numel() for p in parameters if p.dim() == 2)
     tensors = [*parameters, x.data if point.packed else x, cotangent]
@@ -82,8 +82,8 @@ def test_the_floor_by_a_clock_of_its_own(monkeypatch):
 
 
 def test_the_geometric_mean_has_no_favourite_side():
-    assert grid.geometric_mean([2.0, 0.5]) == pytest.approx(1)
-    assert grid.geometric_mean([8.0, 1.0, 1.0]) == pytest.approx(2)
+    assert geometric_mean([2.0, 0.5]) == pytest.approx(1)
+    assert geometric_mean([8.0, 1.0, 1.0]) == pytest.approx(2)
 
 
 @pytest.mark.parametrize("name", GRIDS)
@@ -91,9 +91,9 @@ def test_a_grid_has_no_point_twice_one_dtype_and_quick_points(name):
     points = GRIDS[name].points
     assert len(set(points)) == len(points)
     assert len({point.dtype for point in points}) == 1
-    quick = grid.quick(points)
-    assert quick
-    assert set(quick) < set(points)
+    small = quick(points)
+    assert small
+    assert set(small) < set(points)
     purposes = [point.purpose for point in points]
     assert sorted(set(purposes), key=purposes.index) == [
         p for k, p in enumerate(purposes) if [p] != purposes[k - 1 : k]
