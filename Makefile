@@ -31,8 +31,9 @@ pip = PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pip $(1) -q --disable-pip-version-ch
 demo: $(VENV)/installed  ## train nn.LSTM and fastlstm.LSTM in turn on real data; results in demo-output/
 	$(BIN)/fastlstm demo
 
+# Two processes, most of whose tests have one thread; worksteal keeps a file's tests together until one process has nothing left.
 test: $(VENV)/installed  ## the Python tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # The native tests want doctest's header (Debian: doctest-dev).
 test-native: $(VENV)/installed  ## the native tests

@@ -4,9 +4,12 @@
 two evaluations entry by entry, by name. A helper asserts; none prints a difference or returns a bool.
 """
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from getpass import getuser
+from tempfile import gettempdir
 from typing import NamedTuple
 
 import pytest
@@ -198,6 +201,10 @@ def compiler() -> Iterator[None]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is not None:  # what one process compiles must not come from the other's cache
+        shared = os.environ.get("TORCHINDUCTOR_CACHE_DIR", f"{gettempdir()}/torchinductor_{getuser()}")
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{shared}/{worker}"
     # nn.LSTM says this once a process, the first time a test asks it for a projection.
     config.addinivalue_line("filterwarnings", "ignore:LSTM with projections is not supported with oneDNN:UserWarning")
 
@@ -212,6 +219,7 @@ def run_python(script: str, seconds: float = 120) -> str:
 @pytest.fixture(autouse=True)
 def _fresh_torch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every test starts from one seed, on one thread and with no fallback announced, and leaves the process as it was."""
+    monkeypatch.delenv("COLUMNS", raising=False)  # a terminal's, or that of what runs the tests
     if "fastlstm.torch" in sys.modules:  # a fallback is said once a process: an earlier test must not use that up
         monkeypatch.setattr("fastlstm.torch.route._said", set())
     threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
