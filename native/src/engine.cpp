@@ -7,7 +7,9 @@
 #include "denormals.h"
 #include "dispatch.h"
 #include "pages.h"
-#include "plan.h"
+#include "plan/pairs.h"
+#include "plan/threads.h"
+#include "plan/words.h"
 #include "threads.h"
 
 namespace fastlstm {
@@ -146,13 +148,9 @@ void trace(const Problem& problem, const Real* saved, const Steps<Target<Real>>*
     const Kernels<Real>& kernels;
     const TraceCall<Real> call;
   } data{kernels<Real>(), {problem, saved, steps, hidden}};
-  // Nothing but copies: a thread that has less to write than this, in 20 us, is not worth waking.
-  constexpr std::int64_t worth = std::int64_t{512} << 10;
-  const std::int64_t bytes =
-      problem.rows() * problem.layers * problem.D * 5 * problem.H * static_cast<std::int64_t>(sizeof(Real));
-  const double microseconds = 20.0 * static_cast<double>(bytes) / static_cast<double>(worth);
+  const double bytes = static_cast<double>(problem.rows() * problem.layers * problem.D * 5 * problem.H) * sizeof(Real);
   run_team(
-      threads_awake(static_cast<int>(std::clamp<std::int64_t>(bytes / worth, 1, threads)), microseconds),
+      threads_awake(useful_threads_to_copy(bytes, threads), copy_microseconds(bytes)),
       [](void* p, const Member& member) {
         const Data& d = *static_cast<Data*>(p);
         d.kernels.trace(d.call, member);
@@ -160,11 +158,21 @@ void trace(const Problem& problem, const Real* saved, const Steps<Target<Real>>*
       &data);
 }
 
-#define FASTLSTM_INSTANTIATE(Real)                                                                              \
-  template std::int64_t saved_size<Real>(const Problem&);                                                       \
-  template void forward<Real>(const Problem&, const Inputs<Real>&, const Outputs<Real>&, Real*, int);           \
-  template void trace<Real>(const Problem&, const Real*, const Steps<Target<Real>>*, const Target<Real>*, int); \
-  template void backward<Real>(const Problem&, const Inputs<Real>&, Element, const Real*, const Gradients<Real>&, int)
+template <class Real>
+std::vector<Decision> decisions(const Problem& problem, Element element, bool training, bool rows_elsewhere, int threads) {
+  Machine machine = kernels<Real>().machine();
+  if constexpr (sizeof(Real) == sizeof(float)) {
+    if (element == Element::bfloat16 && multiplies_bfloat16(problem)) machine = current_isa().pairs->machine();
+  }
+  return plan_in_words(problem, threads, training, rows_elsewhere, machine);
+}
+
+#define FASTLSTM_INSTANTIATE(Real)                                                                                      \
+  template std::int64_t saved_size<Real>(const Problem&);                                                               \
+  template void forward<Real>(const Problem&, const Inputs<Real>&, const Outputs<Real>&, Real*, int);                   \
+  template void trace<Real>(const Problem&, const Real*, const Steps<Target<Real>>*, const Target<Real>*, int);         \
+  template void backward<Real>(const Problem&, const Inputs<Real>&, Element, const Real*, const Gradients<Real>&, int); \
+  template std::vector<Decision> decisions<Real>(const Problem&, Element, bool, bool, int)
 
 FASTLSTM_INSTANTIATE(float);
 FASTLSTM_INSTANTIATE(double);

@@ -25,7 +25,7 @@ template <class Term>
 struct LayerBackward {
   using Real = RealOf<Term>;
   const Problem* problem;
-  Plan plan;
+  BackwardPlan plan;
   int direction;
   Index in;
   const Real* x;    // (rows, in)
@@ -87,10 +87,6 @@ struct LayerBackward {
   Index h_tiles() const { return dweights.w_hh == nullptr ? 0 : (problem->out() + kTileRows - 1) / kTileRows; }
   Index tile_count() const { return x_tiles() + h_tiles() + (wants_bias() ? 1 : 0); }
 };
-
-// Whether the product of a step goes to tiles, too: fewer rows do not fill them once they are shared. By N alone, or the
-// gradients' bits would depend on the number of threads.
-inline bool tiled_recurrence(const Problem& problem) { return problem.N >= 2 * kTiledRows; }
 
 template <class Real>
 inline Vec<Real> step_gradient(const Real* array, Index at, Index columns) {
@@ -262,7 +258,7 @@ void backward_step(const LayerBackward<Term>& layer, Index t, const Part& part, 
     if (layer.plan.tiled) {
       split_gates(layer, row0, here.last - here.first, blocks, block.count);
     }
-    if (layer.plan.tiled && tiled_recurrence(problem)) {
+    if (layer.plan.tiled_steps) {
       if (last_step && layer.dh_0 == nullptr) return;
       if (!in_step()) return;
       gates_times(layer, row0, layer.tiles.hh_panels, layer.weights.w_hh.element, layer.dh + here.first * layer.out_padded(),
@@ -323,7 +319,7 @@ template <class Term>
 void backward_blocks(LayerBackward<Term> layer, Range of, const Group& group) {
   using Real = RealOf<Term>;
   const Problem& problem = *layer.problem;
-  const bool by_unit = layer.plan.by_unit && group.size > 1;
+  const bool by_unit = layer.plan.by_unit;
   const Index unit_groups = unit_blocks<Real>(problem.H);
   const Index H_panels = layer.H_padded() / kPanel<Real>;
   const Index out_panels = layer.out_padded() / kPanel<Real>;
@@ -382,12 +378,12 @@ void backward_direction(LayerBackward<Term> layer, const Group& group) {
   group.barrier->wait();
   if constexpr (kTiled<Term>) {
     if (layer.plan.tiled && !tiles_hold_all(layer, group)) {
-      layer.plan.tiled = false;
+      layer.plan.tiled = layer.plan.tiled_steps = false;
       pack_backward(layer, group);
       group.barrier->wait();
     }
   }
-  if (in_halves<Term>(*layer.problem)) {
+  if (layer.plan.halves) {
     backward_halves(layer, group);
   } else {
     backward_blocks(layer, {0, layer.problem->N}, group);

@@ -1,15 +1,15 @@
 // All layers and directions of a call, backward: who gets which arrays, which piece of scratch memory. Included inside an ISA's
 // namespace.
 
-// Whether backward does. Not on tiles: whether they hold x and doutput is seen before the first block.
 template <class Term>
-inline bool by_block_backward(const BackwardCall<RealOf<Term>>& call) {
-  return block_by_block(call.problem, call.inputs.x.rows) && !(kTiled<Term> && tiled_backward(call.problem));
+inline BackwardPlan plan_of(const BackwardCall<RealOf<Term>>& call, int threads) {
+  return plan_backward(call.problem, threads, machine<Term>(), {call.inputs.x.rows != nullptr, call.gradients.dsteps != nullptr});
 }
 
 template <class Term>
 struct BackwardScratch {
   using Real = RealOf<Term>;
+  BackwardPlan plan;
   LayerBackward<Term> arrays;  // those of a direction: one after the other uses them
   Real* doutputs[2];           // gradients of the outputs of the layers in between, in turn
   Real* masked;
@@ -26,16 +26,17 @@ struct BackwardScratch {
   std::size_t bytes;
 
   explicit BackwardScratch(const BackwardCall<Real>& call)
-      : arrays{},
+      : plan(plan_of<Term>(call, call.threads)),
+        arrays{},
         doutputs{},
         masked{},
         arena(call.scratch),
         ends(call.problem),
-        inputs(arena, call.inputs, block_or(call, ends.x), ends),
-        doutput(take_own<Real>(arena, call.gradients.doutput, block_or(call, ends.output))),
+        inputs(arena, call.inputs, block_or(call.problem, ends.x), ends),
+        doutput(take_own<Real>(arena, call.gradients.doutput, block_or(call.problem, ends.output))),
         dh_n(take_own<Real>(arena, call.gradients.dh_n, ends.h)),
         dc_n(take_own<Real>(arena, call.gradients.dc_n, ends.c)),
-        dx(take_own<Real>(arena, call.gradients.dx, block_or(call, ends.x))),
+        dx(take_own<Real>(arena, call.gradients.dx, block_or(call.problem, ends.x))),
         dh_0(take_own<Real>(arena, call.gradients.dh_0, ends.h)),
         dc_0(take_own<Real>(arena, call.gradients.dc_0, ends.c)),
         dsteps{} {
@@ -57,16 +58,16 @@ struct BackwardScratch {
     a.dgates = arena.take<ElementOf<Term>>(block * 4 * Hp);
     if (kNumbers<Term> > 1) a.dgate_pairs = arena.take<Term>(terms<Term>(block) * 4 * Hp);
     a.dsums = arena.take<Real>((in + out + 1) * 4 * Hp);
-    if (reads_hidden(problem)) a.h = arena.take<Real>((block + problem.N) * Hp);
+    if (plan.restores_hidden) a.h = arena.take<Real>((block + problem.N) * Hp);
     a.features = arena.take<Term>((in / kTileRows + out / kTileRows + 3) * feature_tile_size<Term>(block));
-    if (in_halves<Term>(problem)) {
+    if (plan.halves) {
       a.second.dgates = arena.take<ElementOf<Term>>(block * 4 * Hp);
       a.second.features = arena.take<Term>((in / kTileRows + out / kTileRows + 3) * feature_tile_size<Term>(block));
       a.second.dsums = arena.take<Real>((in + out + 1) * 4 * Hp);
-      if (reads_hidden(problem)) a.second.h = arena.take<Real>((block + problem.N) * Hp);
-      if (by_block_backward<Term>(call)) {
+      if (plan.restores_hidden) a.second.h = arena.take<Real>((block + problem.N) * Hp);
+      if (plan.by_block) {
         a.second.brought_x = arena.take<Real>(block * problem.I);
-        a.second.brought_doutput = arena.take<Real>(block_or(call, ends.output).count());
+        a.second.brought_doutput = arena.take<Real>(block_or(call.problem, ends.output).count());
         a.second.dx = arena.take<Real>(block * problem.I);
       }
     }
@@ -79,13 +80,13 @@ struct BackwardScratch {
       a.projected_features = arena.take<Real>((problem.P + kTileRows) * block);
     }
     if constexpr (kTiled<Term>)
-      if (tiled_backward(problem)) a.tiles = backward_tile_scratch(arena, problem, in, call.threads);
+      if (plan.tiled) a.tiles = backward_tile_scratch(arena, problem, in, call.threads);
     for (Index k = 0; k < 2 && k < problem.layers - 1; ++k) doutputs[k] = arena.take<Real>(ends.output.count());
     if (any_mask(problem, call.inputs)) masked = arena.take<Real>(ends.output.count());
     bytes = arena.used();
   }
-  static Shape block_or(const BackwardCall<Real>& call, const Shape& whole) {
-    return by_block_backward<Term>(call) ? Shape{largest_block(call.problem), whole.width} : whole;
+  Shape block_or(const Problem& problem, const Shape& whole) const {
+    return plan.by_block ? Shape{largest_block(problem), whole.width} : whole;
   }
   bool any_brought() const { return inputs.any() || doutput != nullptr || dh_n != nullptr || dc_n != nullptr; }
 };
@@ -117,11 +118,12 @@ void backward_layers(const BackwardCall<RealOf<Term>>& call, const Member& membe
   const Problem& problem = call.problem;
   const Gradients<Real>& g = call.gradients;
   const BackwardScratch<Term> scratch(call);
-  [[maybe_unused]] const Tiles registers(kTiled<Term> && tiled_backward(problem));
+  const BackwardPlan plan = plan_of<Term>(call, member.size);
+  [[maybe_unused]] const Tiles registers(plan.tiled);
   const Saved<Real> saved{problem, const_cast<Real*>(call.saved)};  // only read
   const Index out = problem.out();
   const Ends& ends = scratch.ends;
-  const bool by_block = by_block_backward<Term>(call);
+  const bool by_block = plan.by_block;
   const Real* const input = by_block ? nullptr : brought(call.inputs.x, scratch.inputs.x, ends.x, member);
   const Real* const h_0 = brought(call.inputs.h_0, scratch.inputs.h_0, ends.h, member);
   const Real* const c_0 = brought(call.inputs.c_0, scratch.inputs.c_0, ends.c, member);
@@ -141,13 +143,6 @@ void backward_layers(const BackwardCall<RealOf<Term>>& call, const Member& membe
     }
     const bool goes_on = wanted_below(call, k);
     Real* const dx = !goes_on ? nullptr : k == 0 ? own_or_there(g.dx, scratch.dx) : scratch.doutputs[(k - 1) % 2];
-    Plan plan = plan_layer(problem, 0, member.size, machine<Term>());
-    plan.tiled = kTiled<Term> && tiled_backward(problem);
-    // A tile of one row costs what one of sixteen does, so the rows of a step stay together: with two threads up to 1.3x in
-    // packed batches, 1.0 to 1.1x in dense ones.
-    if (plan.tiled && tiled_recurrence(problem)) plan.by_unit = problem.H >= 16 * member.size;
-    if (in_halves<Term>(problem)) plan.by_unit = false;
-    plan.by_direction = false;  // both directions add to dx: one after the other, so that the order of additions is fixed
     for (Index d = 0; d < problem.D; ++d) {
       const Index l = k * problem.D + d;
       LayerBackward<Term> layer = scratch.arrays;
@@ -190,8 +185,8 @@ void backward_layers(const BackwardCall<RealOf<Term>>& call, const Member& membe
         layer.any_dsteps = true;
         member.barrier->wait();
       }
-      const Group group = group_of(plan, member);
-      if (problem.T == 1 && problem.N <= kSingleRows && g.dsteps == nullptr) {
+      const Group group = group_of(false, member);
+      if (plan.one_step) {
         if constexpr (kNumbers<Term> == 1) backward_single(layer, group);  // no pairs in a single step
       } else {
         backward_direction(layer, group);

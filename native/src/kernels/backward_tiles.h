@@ -46,7 +46,7 @@ inline void prepare_tiles(const LayerBackward<float>& layer, const Group& group)
   const auto panels = [&](Index columns) { return mine((columns + kPanel<float> - 1) / kPanel<float>); };
   const Range hh = panels(out);
   bool large = false;
-  if (tiled_recurrence(problem)) {
+  if (layer.plan.tiled_steps) {
     large = pack_tile_gate_rows(layer.weights.w_hh, H, out, tiles.hh_panels, hh.first, hh.last);
   } else {
     pack_gate_rows(layer.weights.w_hh, H, out, layer.hh_panels, hh.first, hh.last);

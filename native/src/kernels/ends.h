@@ -80,11 +80,6 @@ inline void for_steps(const Problem& problem, Index t0, Index t1, const Range& r
   }
 }
 
-// x, output and their gradients are brought and sent a block of steps at a time where their rows stand elsewhere, through memory
-// that stays in L2: all at once took 1.1 to 1.2x the time of a call. Of one direction only: of two, each would do it.
-inline bool block_by_block(const Problem& problem, const Index* rows) {
-  return rows != nullptr && problem.D == 1 && problem.T > 1;
-}
 // The rows [rows) of the steps [t0, t1); `own` begins with step t0, its rows `ld` apart.
 template <class Real, class Own>
 inline void bring_steps(const Source<Real>& array, Own* own, Index ld, const Problem& problem, Index width, Index t0, Index t1,

@@ -55,7 +55,7 @@ template <class Term>
 struct LayerForward {
   using Real = RealOf<Term>;
   const Problem* problem;
-  Plan plan;
+  ForwardPlan plan;
   int direction;
   Index in;
   const ElementOf<Term>* x;    // (rows, in), rows ld_x() apart
@@ -67,13 +67,14 @@ struct LayerForward {
   Real* h_n;                // (N, out)
   Real* c_n;                // (N, H)
   Real* gates;              // saved: blocks of [panel][row of the block][kPanel]; nullptr at inference
-  Real* c;                  // saved: (rows, Hp); nullptr at inference
-  Term* panels;             // (panels of gates)[terms of in, and of out][kPanel]
-  Real* bias;               // 4 Hp, in gate order
-  Real* hr_panels;          // (panels of P)[H][kPanel]
-  Real* c_state;            // (N, Hp): c_0, and at inference c_t
-  Real* h_full;             // (N, Hp): o tanh(c_t) before its projection
-  Real* preactivation;      // at inference: a gate buffer, for the rows of a block where the plan projects or cuts
+  typename Step<Term>::Keep keep_gates;
+  Real* c;              // saved: (rows, Hp); nullptr at inference
+  Term* panels;         // (panels of gates)[terms of in, and of out][kPanel]
+  Real* bias;           // 4 Hp, in gate order
+  Real* hr_panels;      // (panels of P)[H][kPanel]
+  Real* c_state;        // (N, Hp): c_0, and at inference c_t
+  Real* h_full;         // (N, Hp): o tanh(c_t) before its projection
+  Real* preactivation;  // at inference: a gate buffer, for the rows of a block where the plan projects or cuts
   ForwardTiles tiles;
   // Block by block, where there is data: x from where its rows stand, and output to there.
   Source<Real> bring;
@@ -84,13 +85,6 @@ struct LayerForward {
   Index K() const { return terms<Term>(in) + terms<Term>(problem->out()); }
   Index Hp() const { return unit_blocks<Real>(problem->H) * kLanes<Real>; }
   Term* panels_of(Index unit_block) const { return panels + unit_block * kHalves * K() * kPanel<Term>; }
-  // Whether saved gates go past the caches: so many will have left most of these before backward comes, and no step reads them.
-  bool streams() const {
-    constexpr Index many = Index{16} << 20;
-    return gates != nullptr && !plan.project && !is_cut(K()) &&
-           problem->rows() * 4 * Hp() * static_cast<Index>(sizeof(Real)) >= many &&
-           reinterpret_cast<std::uintptr_t>(gates) % 64 == 0;
-  }
 };
 
 // The input projection b + W x of rows [rows) of a block of steps, into its gate buffer.
@@ -118,13 +112,7 @@ void project_rows(const LayerForward<Term>& layer, Index first_row, Index block_
   step.run_cut(rows.last - rows.first, blocks, true);
 }
 
-// Whether a member's panels of the input's weights meet all rows they ever will in one block.
-template <class Term>
-bool projects_once(const LayerForward<Term>& layer, const Group& group) {
-  const Plan& plan = layer.plan;
-  return plan.project && !plan.tiled && layer.problem->blocks() == 1 && (plan.by_unit || group.size == 1);
-}
-// Then each is packed when its turn comes, all in one place that stays in L2: (5, 1, 512, 512) 1.1 to 1.4x, at 100 steps 1.05x.
+// Each of a member's panels of the input's weights packed when its turn comes.
 template <class Term>
 void pack_and_project(const LayerForward<Term>& layer, Index first_row, Index rows, RealOf<Term>* gates, Range blocks) {
   using Real = RealOf<Term>;
@@ -206,7 +194,7 @@ void forward_step(const LayerForward<Term>& layer, Index t, Range rows, Range bl
     step.backwards = t % 2 == 1;
     step.gates = gates == nullptr ? nullptr : gates + (run.row - first_row) * kPanel<Real>;
     step.gates_panel_stride = block_rows * kPanel<Real>;
-    if (layer.gates != nullptr) step.keep_gates = layer.streams() ? Step<Term>::Keep::streamed : Step<Term>::Keep::stored;
+    step.keep_gates = layer.keep_gates;
     Real* const state = layer.c_state + run.first * Hp;
     step.c = layer.c == nullptr ? state : layer.c + run.row * Hp;
     if (run.previous < 0) {
@@ -261,8 +249,7 @@ void forward_direction(LayerForward<Term> layer, const Group& group) {
   if constexpr (kTiled<Term>) {
     if (layer.plan.tiled) pack_input_tiles(layer, group);
   }
-  const bool once = projects_once(layer, group);
-  if (!layer.plan.tiled && !once)
+  if (!layer.plan.tiled && !layer.plan.pack_late)
     pack_gates(layer.weights.w_ih, H, layer.in, layer.panels_of(packed.first), 0, layer.K(), packed.first, packed.last);
   pack_gates(layer.weights.w_hh, H, out, layer.panels_of(packed.first), in, layer.K(), packed.first, packed.last);
   pack_bias(layer.weights, H, layer.bias, packed.first, packed.last);
@@ -285,7 +272,7 @@ void forward_direction(LayerForward<Term> layer, const Group& group) {
     }
   }
 
-  const bool by_unit = layer.plan.by_unit && group.size > 1;
+  const bool by_unit = layer.plan.by_unit;
   Range rows = by_unit ? Range{0, problem.N} : share_rows(problem, 0, problem.T, group.rank, group.size);
   const Range whole{0, unit_groups};
   Range blocks = by_unit ? packed : whole;
@@ -322,7 +309,7 @@ void forward_direction(LayerForward<Term> layer, const Group& group) {
       layer.x = own - first_row * layer.ld_x();
       if (together) group.barrier->wait();
     }
-    if (once) {
+    if (layer.plan.pack_late) {
       pack_and_project(layer, first_row, block_rows, gates, blocks);
     } else if (layer.plan.project) {
       project_block(layer, t0, t1, gates, rows, blocks, group, by_unit && !alone);
@@ -356,7 +343,7 @@ void forward_direction(LayerForward<Term> layer, const Group& group) {
                        together ? share_rows(problem, t0, t1, group.rank, group.size) : rows);
     }
   }
-  if (layer.streams()) stream_end();
+  if (layer.keep_gates == Step<Term>::Keep::streamed) stream_end();
   group.barrier->wait();
   if (group.rank == 0) patience.forget();
   final_state(layer, share(problem.N, group.rank, group.size));

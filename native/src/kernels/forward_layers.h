@@ -2,6 +2,18 @@
 // an ISA's namespace.
 
 template <class Term>
+inline ForwardPlan plan_of(const ForwardCall<RealOf<Term>>& call, Index in, int threads) {
+  return plan_forward(call.problem, in, threads, machine<Term>(), {call.saved != nullptr, call.inputs.x.rows != nullptr});
+}
+
+// Stores past the caches are of whole, aligned vectors.
+template <class Term>
+inline typename Step<Term>::Keep keep_of(const ForwardPlan& plan, const RealOf<Term>* gates) {
+  const bool aligned = reinterpret_cast<std::uintptr_t>(gates) % 64 == 0;
+  return plan.stream && aligned ? Step<Term>::Keep::streamed : Step<Term>::Keep::stored;
+}
+
+template <class Term>
 struct ForwardScratch {
   using Real = RealOf<Term>;
   Term* panels[2];
@@ -34,7 +46,7 @@ struct ForwardScratch {
         arena(call.scratch),
         ends(call.problem),
         inputs(arena, call.inputs,
-               block_by_block(call.problem, call.inputs.x.rows)
+               brings_by_block(call.problem, call.inputs.x.rows != nullptr)
                    ? Shape{call.threads * largest_block(call.problem), call.problem.I}
                    : ends.x,
                ends),
@@ -45,11 +57,12 @@ struct ForwardScratch {
     const Index in = widest_input(problem);
     const Index Hp = rounded_up(problem.H, kLanes<Real>);
     const Index out = problem.out();
+    [[maybe_unused]] const bool uses_tiles = plan_of<Term>(call, in, call.threads).tiled;
     for (Index d = 0; d < problem.D; ++d) {
       if (problem.T > 1) {
         panels[d] = arena.take<Term>(4 * Hp * (terms<Term>(in) + terms<Term>(out)));
         if constexpr (kTiled<Term>)
-          if (has_tiles(problem)) tiles[d] = forward_tile_scratch(arena, problem, in, call.threads);
+          if (uses_tiles) tiles[d] = forward_tile_scratch(arena, problem, in, call.threads);
         c_state[d] = arena.take<Real>(problem.N * Hp);
         if (call.saved == nullptr) preactivation[d] = arena.take<Real>(largest_block(problem) * 4 * Hp);
         if (problem.P > 0) hr_panels[d] = arena.take<Real>(rounded_up(out, kPanel<Real>) * problem.H);
@@ -87,11 +100,11 @@ void forward_layers(const ForwardCall<RealOf<Term>>& call, const Member& member)
   constexpr bool rounds = kNumbers<Term> > 1;  // h_t, for the next step and the next layer
   const Problem& problem = call.problem;
   const ForwardScratch<Term> scratch(call);
-  [[maybe_unused]] const Tiles registers(kTiled<Term> && has_tiles(problem));
+  [[maybe_unused]] const Tiles registers(plan_of<Term>(call, widest_input(problem), member.size).tiled);
   const Saved<Real> saved{problem, call.saved};
   const Index out = problem.out();
   const Ends& ends = scratch.ends;
-  const bool by_block = block_by_block(problem, call.inputs.x.rows);
+  const bool by_block = brings_by_block(problem, call.inputs.x.rows != nullptr);
   const ElementOf<Term>* x = by_block ? scratch.inputs.x : brought_as<Term>(call.inputs.x, scratch.inputs.x, ends.x, member);
   const ElementOf<Term>* const h_0 = brought_as<Term>(call.inputs.h_0, scratch.inputs.h_0, ends.h, member);
   const Real* const c_0 = brought(call.inputs.c_0, scratch.inputs.c_0, ends.c, member);
@@ -104,7 +117,7 @@ void forward_layers(const ForwardCall<RealOf<Term>>& call, const Member& member)
   if (scratch.inputs.any()) member.barrier->wait();
   for (Index k = 0; k < problem.layers; ++k) {
     const Index in = problem.layer_input(k);
-    const Plan plan = plan_layer(problem, in, member.size, machine<Term>());
+    const ForwardPlan plan = plan_of<Term>(call, in, member.size);
     const bool is_last = k + 1 == problem.layers;
     const bool saves = call.saved != nullptr && saved.has_output(k);
     ElementOf<Term>* output = is_last ? last_output : scratch.outputs[k % 2];
@@ -136,6 +149,7 @@ void forward_layers(const ForwardCall<RealOf<Term>>& call, const Member& member)
       if (call.saved != nullptr) {
         layer.gates = saved.gates(k, d);
         layer.c = saved.c(k, d);
+        layer.keep_gates = keep_of<Term>(plan, layer.gates);
       }
       layer.panels = scratch.panels[d];
       layer.bias = scratch.bias[d];
@@ -145,8 +159,8 @@ void forward_layers(const ForwardCall<RealOf<Term>>& call, const Member& member)
       layer.preactivation = scratch.preactivation[d];
       layer.tiles = scratch.tiles[d];
       if constexpr (kTiled<Term>) layer.tiles.x_parts = parts_of(k == 0 ? call.inputs.x.element : Element::real);
-      const Group group = group_of(plan, member);
-      if (problem.T == 1) {
+      const Group group = group_of(plan.by_direction, member);
+      if (plan.one_step) {
         if constexpr (!rounds) forward_single(layer, group);  // no pairs in a single step
       } else {
         forward_direction(layer, group);

@@ -20,20 +20,6 @@ inline constexpr int kPanelsAtOnce = R == 1   ? 8 / kVectors
                                      : R == 2 ? (4 / kVectors > 1 ? 4 / kVectors : 1)
                                               : 1;
 
-// A sum over k is made in parts, each in one chain of fused multiply-adds from zero, that are then added to each other: in one
-// chain over all, every term is rounded at the size of the whole. Against float64, (50, 33, 1, 512) was off by 3.7 times as much
-// as nn.LSTM's.
-inline constexpr Index kPart = 128;
-inline constexpr Index kProjectedPart = 32;  // of a projection, a small share of the work: torch's of one row is made of lanes
-// Where the part (or the cut) ends that begins at k: what follows it is never less than half of one.
-inline Index end_of(Index k, Index length, Index K) { return K - k < length + length / 2 ? K : k + length; }
-
-// One cut of the sum over k, some parts: a panel's cut of 512 x 64 bytes fills an L1 of 32 KiB with 16 registers; with 32, L2 is
-// streamed anyway.
-inline constexpr Index kCut = 512;
-static_assert(kCut % kPart == 0, "a cut ends where a part does");
-inline bool is_cut(Index K) { return end_of(0, kCut, K) < K; }
-
 // Of P panels, the first V vectors of each.
 template <class Real, int R, int P, int V = kVectors>
 struct Sums {

@@ -1,9 +1,5 @@
 // A batch in two halves of its rows, backward: each has gate gradients, features and sums of the weights' gradients of its own,
-// which are added up at the end. Included inside an ISA's namespace.
-//
-// With one set for all, a member reads what the others wrote for its share of the weights, and writes the next step's into lines
-// that they have read: where two threads are far apart (two of a server's L3), backward took as long as one thread at (512, 64,
-// 7, 64). There are two halves whatever the number of threads: the order of additions, so the bits, follow them.
+// which are added up at the end (plan/backward.cpp says why). Included inside an ISA's namespace.
 
 template <class Term>
 struct LayerBackward;  // backward.h
@@ -19,20 +15,6 @@ struct HalfBackward {
   RealOf<Term>* brought_doutput;
   RealOf<Term>* dx;  // before it is sent, where it is: the halves are not in the same block
 };
-
-// Two sets of larger sums would cost more than they save, as they do where there are few rows to sum.
-inline constexpr Index kMostHalved = Index{1} << 20;  // bytes of sums
-inline constexpr Index kFewestHalved = 2 * Problem::kBlockRows;
-
-// Few rows a step would not fill tiles. Nor on matrix tiles, which share a block by units; nor with a projection, nor of pairs.
-template <class Term>
-inline bool in_halves(const Problem& problem) {
-  using Real = RealOf<Term>;
-  if (kNumbers<Term> > 1 || problem.P > 0 || problem.N < 16 || problem.rows() < kFewestHalved) return false;
-  if (kTiled<Term> && tiled_backward(problem)) return false;
-  const Index sums = (widest_input(problem) + problem.out() + 1) * 4 * unit_blocks<Real>(problem.H) * kLanes<Real>;
-  return sums * static_cast<Index>(sizeof(Real)) <= kMostHalved;
-}
 
 inline bool is_whole(const Problem& problem, const Range& of) { return of.first == 0 && of.last == problem.N; }
 
@@ -60,12 +42,12 @@ LayerBackward<Term> half_layer(LayerBackward<Term> layer, int half) {
   return layer;
 }
 
-// Half of a team has each half of the batch, where it is of an even number. Else all have all rows, in full tiles, and only the
+// Half of a team has each half of the batch, where the plan parts it. Else all have all rows, in full tiles, and only the
 // sums are two (block_gradients).
 template <class Term>
 void backward_halves(const LayerBackward<Term>& layer, const Group& group) {
   using Real = RealOf<Term>;
-  if (group.size % 2 == 0) {
+  if (layer.plan.parted) {
     const int half = group.rank % 2;
     const Group members{group.rank / 2, group.size / 2, group.halves + half, nullptr};
     backward_blocks(half_layer(layer, half), half_of(*layer.problem, half), members);

@@ -5,8 +5,11 @@
 #include <cstring>
 #include <type_traits>
 
+#include "batch/share.h"
 #include "fastlstm/engine.h"
-#include "plan.h"
+#include "plan/backward.h"
+#include "plan/forward.h"
+#include "product/parts.h"
 #include "threads.h"
 
 namespace fastlstm {

@@ -1,10 +1,5 @@
 // What the layers of a call ask, forward (forward_layers.h) and backward (backward_layers.h). Included inside an ISA's namespace.
 
-inline Index widest_input(const Problem& problem) {
-  const Index inner = problem.layers > 1 ? problem.layer_input(1) : 0;
-  return problem.I > inner ? problem.I : inner;
-}
-
 template <class Real>
 inline Source<Real> mask_of(const Inputs<Real>& inputs, Index layer) {
   return inputs.masks == nullptr ? Source<Real>{} : inputs.masks[layer];
@@ -29,21 +24,13 @@ inline void apply_mask(const Element* x, const Source<Real>& factors, Element* y
   });
 }
 
-// Whether any layer of a call may go to tiles.
-inline bool has_tiles(const Problem& problem) { return problem.T > 1 && problem.H >= kTiledSize; }
-
-// Whether the products of backward go to tiles: the gradients' bits may depend on N.
-inline bool tiled_backward(const Problem& problem) { return has_tiles(problem) && problem.rows() >= 4 * kTiledRows; }
-
-// Whether backward makes h_t again: a single step reads h_0 alone.
-inline bool reads_hidden(const Problem& problem) { return problem.P == 0 && problem.T > 1; }
-
 template <class Term>
 inline Machine machine() {
-  return {sizeof(ElementOf<Term>), static_cast<double>(kNumbers<Term>), kTiled<Term>, l2_bytes()};
+  return {sizeof(ElementOf<Term>), static_cast<double>(kNumbers<Term>), kTiled<Term>, l2_bytes(), kLanes<RealOf<Term>>};
 }
 
-inline Group group_of(const Plan& plan, const Member& member) {
-  if (plan.by_direction) return {member.rank / 2, member.size / 2, member.halves + member.rank % 2, nullptr};
+// Who works at a direction together, where the plan gives each direction half of the team.
+inline Group group_of(bool by_direction, const Member& member) {
+  if (by_direction) return {member.rank / 2, member.size / 2, member.halves + member.rank % 2, nullptr};
   return {member.rank, member.size, member.barrier, member.halves};
 }

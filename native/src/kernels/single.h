@@ -122,8 +122,7 @@ void forward_single(const LayerForward<Real>& layer, const Group& group) {
     for (Index j = 0; j < out; ++j) layer.h_n[n * out + j] = layer.output[n * problem.D * out + j];
 }
 
-// Backward. Few rows: more of them repay packed weights.
-inline constexpr Index kSingleRows = 8;
+// Backward, where there are few rows.
 
 // part[n][j] = sum over k < K of a[n][k] * w[k][j] for the columns j < count of w, four rows of w at a time: K is a multiple
 // of 4. The rows of `part` hold whole Vecs.
@@ -193,7 +192,7 @@ void outer_product(Index N, const Real* a, Index lda, const Real* x, Index ldx, 
                    const Target<Real>& gradient) {
   visit(gradient, [&](auto* dw) {
     for (Index m = mine.first; m < mine.last; ++m) {
-      Vec<Real> a_m[kSingleRows];
+      Vec<Real> a_m[kOneStepRows];
       for (Index n = 0; n < N; ++n) a_m[n] = broadcast(a[n * lda + m]);
       for (Index j = 0; j < columns; j += kLanes<Real>) {
         Vec<Real> sum = broadcast(Real(0));

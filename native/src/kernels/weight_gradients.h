@@ -269,7 +269,7 @@ void block_gradients(const LayerBackward<Term>& layer, Index t0, Index t1, const
   if (paired) group.barrier->wait();
   if (!tiled) {
     const Range mine = share(layer.tile_count(), group.rank, group.size);
-    if (in_halves<Term>(problem) && is_whole(problem, of)) {
+    if (layer.plan.halves && is_whole(problem, of)) {
       weight_gradients(layer, t0, t1, mine, half_of(problem, 0), add);
       LayerBackward<Term> second = layer;
       second.dsums = layer.second.dsums;
