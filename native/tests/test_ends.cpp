@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "calls.h"
+#include "team/delay_watch.h"
 
 using fastlstm::Element;
 using Index = std::int64_t;
@@ -106,14 +107,14 @@ void compare(const Sizes& sizes, unsigned seed, int threads) {
   std::vector<Real> saved(static_cast<std::size_t>(fastlstm::saved_size<Real>(problem)));
   call.forward(threads);
   for (Real* const where : {static_cast<Real*>(nullptr), saved.data()}) {  // at inference, and in training
-    fastlstm::turns().forget();
+    fastlstm::delay_watch().forget();
     fastlstm::forward<Real>(problem, inputs, outputs, where, threads);
     output.check(call.output);
     h_n.check(call.h_n);
     c_n.check(call.c_n);
   }
   call.backward(threads);
-  fastlstm::turns().forget();
+  fastlstm::delay_watch().forget();
   fastlstm::backward<Real>(
       problem, inputs, fastlstm::Element::real, saved.data(),
       {doutput.source(), dh_n.source(), dc_n.source(), dx.target(), dh_0.target(), dc_0.target(), dweights.data()}, threads);

@@ -1,14 +1,10 @@
+#define FASTLSTM_ISA amx
+
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "kernels/kernels.h"
-
-#define FASTLSTM_ISA amx
-#include "isa/avx512.h"
-//
-#define FASTLSTM_TILES "isa/amx.h"
-#include "kernels/kernels.inl"
+#include "isa/table.h"
 
 namespace fastlstm {
 

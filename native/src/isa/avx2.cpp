@@ -1,11 +1,8 @@
-#include "isa/avx2.h"
+#define FASTLSTM_ISA avx2
 
 #include <cpuid.h>
 
-#include "kernels/kernels.h"
-
-#define FASTLSTM_ISA avx2
-#include "kernels/kernels.inl"
+#include "isa/table.h"
 
 namespace fastlstm::avx2 {
 

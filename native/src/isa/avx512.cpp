@@ -1,10 +1,5 @@
-#include "kernels/kernels.h"
-
 #define FASTLSTM_ISA avx512
-#include "isa/avx512.h"
-//
-#define FASTLSTM_PAIRS "isa/avx512_bf16.h"
-#include "kernels/kernels.inl"
+#include "isa/table.h"
 
 namespace fastlstm::avx512 {
 

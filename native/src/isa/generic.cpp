@@ -1,9 +1,5 @@
-#include "isa/generic.h"
-
-#include "kernels/kernels.h"
-
 #define FASTLSTM_ISA generic
-#include "kernels/kernels.inl"
+#include "isa/table.h"
 
 namespace fastlstm::generic {
 

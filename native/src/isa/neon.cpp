@@ -1,9 +1,5 @@
-#include "isa/neon.h"
-
-#include "kernels/kernels.h"
-
 #define FASTLSTM_ISA neon
-#include "kernels/kernels.inl"
+#include "isa/table.h"
 
 namespace fastlstm::neon {
 
