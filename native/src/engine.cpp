@@ -28,7 +28,7 @@ void expect_write(const Target<Real>& array, std::int64_t count) {
 template <class Real>
 const Kernels<Real>& kernels_for(const Problem& problem, const Inputs<Real>& inputs, Element output) {
   if constexpr (sizeof(Real) == sizeof(float)) {
-    if (multiplies_bfloat16(problem) && all_bfloat16(problem, inputs, output)) return *current_isa().pairs;
+    if (multiplies_bfloat16(problem) && all_bfloat16(problem, inputs, output)) return current_isa().pairs->lstm;
   }
   return kernels<Real>();
 }
@@ -78,9 +78,10 @@ void backward(const Problem& problem, const Inputs<Real>& inputs, Element output
   const Workspace scratch(k.backward_scratch(call), Workspace::Use::scratch);
   call.scratch = scratch.data();
   expect_write(gradients.dx, problem.rows() * problem.I);
+  const std::int64_t gate_rows = k.machine().gates * problem.H;
   for (std::int64_t l = 0; l < problem.layers * problem.D; ++l) {
-    expect_write(gradients.dweights[l].w_ih, 4 * problem.H * problem.layer_input(l / problem.D));
-    expect_write(gradients.dweights[l].w_hh, 4 * problem.H * problem.out());
+    expect_write(gradients.dweights[l].w_ih, gate_rows * problem.layer_input(l / problem.D));
+    expect_write(gradients.dweights[l].w_hh, gate_rows * problem.out());
   }
   struct Data {
     const Kernels<Real>& kernels;
@@ -103,7 +104,9 @@ void trace(const Problem& problem, const Real* saved, const Steps<Target<Real>>*
     const Kernels<Real>& kernels;
     const TraceCall<Real> call;
   } data{kernels<Real>(), {problem, saved, steps, hidden}};
-  const double bytes = static_cast<double>(problem.rows() * problem.layers * problem.D * 5 * problem.H) * sizeof(Real);
+  const double bytes =
+      static_cast<double>(problem.rows() * problem.layers * problem.D * (data.kernels.machine().sums + 1) * problem.H) *
+      sizeof(Real);
   run_team(
       threads_awake(useful_threads_to_copy(bytes, threads), copy_microseconds(bytes)),
       [](void* p, const Member& member) {
@@ -117,7 +120,7 @@ template <class Real>
 std::vector<Decision> decisions(const Problem& problem, Element element, bool training, bool rows_elsewhere, int threads) {
   Machine machine = kernels<Real>().machine();
   if constexpr (sizeof(Real) == sizeof(float)) {
-    if (element == Element::bfloat16 && multiplies_bfloat16(problem)) machine = current_isa().pairs->machine();
+    if (element == Element::bfloat16 && multiplies_bfloat16(problem)) machine = current_isa().pairs->lstm.machine();
   }
   return plan_in_words(problem, threads, training, rows_elsewhere, machine);
 }

@@ -12,6 +12,8 @@
 namespace fastlstm::FASTLSTM_ISA {
 namespace {
 
+using Order = GateOrder<0, 1, 2, 3>;
+
 template <class Real, Vec<Real> (*f)(Vec<Real>)>
 void map(const Real* x, Real* y, Index count) {
   for (Index k = 0; k < count; k += kLanes<Real>) store_columns(y + k, f(load_columns(x + k, count - k)), count - k);
@@ -43,12 +45,12 @@ constexpr KernelsOfIsa<Real> table() {
       [](const Source<Real>& w, Index columns, Index K, Real* to) {
         pack_transposed(w, columns, K, to, 0, panels<Real>(columns));
       },
-      [](const Source<Real>& w, Index H, Index K, Real* to) { pack_gates(w, H, K, to, 0, K, 0, unit_blocks<Real>(H)); },
+      [](const Source<Real>& w, Index H, Index K, Real* to) { pack_gates<Order>(w, H, K, to, 0, K, 0, unit_blocks<Real>(H)); },
       [](const Source<Real>& w, Index H, Index columns, Real* to) {
-        pack_gate_rows(w, H, columns, to, 0, panels<Real>(columns));
+        pack_gate_rows<Order>(w, H, columns, to, 0, panels<Real>(columns));
       },
       [](const Real* sums, Index H, Index features, const Target<Real>& gradient) {
-        unpack_gates(sums, H, features, gradient, 0, unit_blocks<Real>(H));
+        unpack_gates<Order>(sums, H, features, gradient, 0, unit_blocks<Real>(H));
       },
       [](const ProductOf<Real>& p, const Real* right) {
         const Product<Real> product{{p.a, p.lda, kPart, kPart, p.K}, right, p.c, p.ldc, p.columns, p.add};
@@ -68,7 +70,7 @@ Pair pair_panels[kMost];
 constexpr PairsOfIsa pairs{[](const BFloat16* a, Index rows, Index K, const Source<float>& w, Index H, float* c) {
   const Index blocks = unit_blocks<float>(H);
   const Index depth = terms<Pair>(K);
-  pack_gates(w, H, K, pair_panels, 0, depth, 0, blocks);
+  pack_gates<Order>(w, H, K, pair_panels, 0, depth, 0, blocks);
   const Index width = blocks * kPanel<Pair>;
   const Product<Pair> product{{as_terms<Pair>(a), depth, kPart, kPart, depth}, pair_panels, c, width, width, false};
   product.run(rows, 0, blocks);
@@ -86,7 +88,7 @@ constexpr TilesOfIsa tiles{
       const Index blocks = tile_blocks(K);
       const Index units = unit_blocks<float>(H);
       const TileRows left{tile_rows, rows};
-      bool large = pack_tile_gates(w, H, K, tile_panels, 0, units);
+      bool large = pack_tile_gates<Order>(w, H, K, tile_panels, 0, units);
       for (Index r = 0; r < rows; ++r) large |= split_row(a + r * K, K, left, r, {0, blocks});
       const Index width = units * kPanel<float>;
       const TileProduct product{left, 0, tile_panels, blocks, c, width, kPanel<float>, width, false, bias, kParts, kParts};
@@ -97,7 +99,7 @@ constexpr TilesOfIsa tiles{
       const Tiles registers(true);
       const Index units = unit_blocks<float>(H);
       const TileRows left{tile_rows, rows};
-      const bool large = pack_tile_gate_rows(w, H, columns, tile_panels, 0, panels<float>(columns));
+      const bool large = pack_tile_gate_rows<Order>(w, H, columns, tile_panels, 0, panels<float>(columns));
       for (Index r = 0; r < rows; ++r)
         for (Index u = 0; u < units; ++u)
           for (Index half = 0; half < 2; ++half) {

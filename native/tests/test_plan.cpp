@@ -76,7 +76,7 @@ TEST_CASE("the rows of a packed batch are shared by their work, not by their num
 }
 
 namespace {
-const fastlstm::Machine kMachine{4, 1, false, 512 << 10};
+const fastlstm::Machine kMachine{4, 1, false, 512 << 10, 8, 4, 4};
 }
 
 TEST_CASE("the plan: rows where there are many, units where there are few, directions where there are two") {
@@ -92,12 +92,12 @@ TEST_CASE("the plan: rows where there are many, units where there are few, direc
 
 TEST_CASE("the plan: weights that stay in a larger L2 are no reason to split units") {
   const Problem problem(128, 16, 64, 256, 0, 1, 1);
-  CHECK(plan_forward(problem, 64, 2, {4, 1, false, 512 << 10}).by_unit);
-  CHECK_FALSE(plan_forward(problem, 64, 2, {4, 1, false, 2048 << 10}).by_unit);
+  CHECK(plan_forward(problem, 64, 2, {4, 1, false, 512 << 10, 8, 4, 4}).by_unit);
+  CHECK_FALSE(plan_forward(problem, 64, 2, {4, 1, false, 2048 << 10, 8, 4, 4}).by_unit);
 }
 
 TEST_CASE("the plan: weights that no cache holds are read by one member each, and those of the input once a block") {
-  const fastlstm::Machine large{4, 1, false, 1024 << 10};
+  const fastlstm::Machine large{4, 1, false, 1024 << 10, 8, 4, 4};
   const auto plan = [&](std::int64_t N, std::int64_t in, std::int64_t H, int threads, std::int64_t D = 1) {
     return plan_forward(Problem(50, N, in, H, 0, 1, D), in, threads, large);
   };
@@ -113,9 +113,9 @@ TEST_CASE("the plan: weights that no cache holds are read by one member each, an
 
 TEST_CASE("the plan: matrix tiles where the instruction set has them, whatever the number of rows") {
   for (const std::int64_t N : {1, 3, 100}) {
-    CHECK(plan_forward(Problem(2, N, 256, 256, 0, 1, 1), 256, 2, {4, 1, true, 512 << 10}).tiled);
-    CHECK_FALSE(plan_forward(Problem(2, N, 255, 256, 0, 1, 1), 255, 2, {4, 1, true, 512 << 10}).tiled);
-    CHECK_FALSE(plan_forward(Problem(1, N, 256, 256, 0, 1, 1), 256, 2, {4, 1, true, 512 << 10}).tiled);
+    CHECK(plan_forward(Problem(2, N, 256, 256, 0, 1, 1), 256, 2, {4, 1, true, 512 << 10, 8, 4, 4}).tiled);
+    CHECK_FALSE(plan_forward(Problem(2, N, 255, 256, 0, 1, 1), 255, 2, {4, 1, true, 512 << 10, 8, 4, 4}).tiled);
+    CHECK_FALSE(plan_forward(Problem(1, N, 256, 256, 0, 1, 1), 256, 2, {4, 1, true, 512 << 10, 8, 4, 4}).tiled);
   }
 }
 
@@ -236,7 +236,7 @@ TEST_CASE("backward: halves of many rows of few units, whatever the number of th
 }
 
 TEST_CASE("backward: tiles from 64 rows on; a step's product from 32 rows a step, which stay together") {
-  const fastlstm::Machine tiles{4, 1, true, 512 << 10, 16};
+  const fastlstm::Machine tiles{4, 1, true, 512 << 10, 16, 4, 4};
   const auto plan = [&](std::int64_t T, std::int64_t N, std::int64_t H, int threads = 2) {
     return plan_backward(Problem(T, N, 64, H, 0, 1, 1), threads, tiles, {true, false});
   };

@@ -10,7 +10,7 @@ namespace fastlstm {
 
 namespace avx512 {
 extern const Isa isa;
-extern const Kernels<double> float64;
+extern const CellKernels<double> float64;
 }  // namespace avx512
 
 namespace amx {
@@ -33,7 +33,7 @@ bool supported() {
   return permitted();
 }
 
-constexpr Kernels<float> float32 = kernels<float>();
+constexpr CellKernels<float> float32 = cells<float>();
 
 }  // namespace
 

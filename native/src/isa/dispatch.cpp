@@ -84,11 +84,11 @@ const Isa& current_isa() {
 
 template <>
 const Kernels<float>& kernels<float>() {
-  return current_isa().float32;
+  return current_isa().float32.lstm;
 }
 template <>
 const Kernels<double>& kernels<double>() {
-  return current_isa().float64;
+  return current_isa().float64.lstm;
 }
 
 std::string isa() { return current_isa().name; }

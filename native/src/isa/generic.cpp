@@ -6,8 +6,8 @@ namespace fastlstm::generic {
 namespace {
 bool supported() { return true; }
 
-constexpr Kernels<float> float32 = kernels<float>();
-constexpr Kernels<double> float64 = kernels<double>();
+constexpr CellKernels<float> float32 = cells<float>();
+constexpr CellKernels<double> float64 = cells<double>();
 
 }  // namespace
 

@@ -49,12 +49,18 @@ struct Kernels {
   Machine (*machine)();
 };
 
+// Of every cell.
+template <class Real>
+struct CellKernels {
+  Kernels<Real> lstm;
+};
+
 struct Isa {
   const char* name;
   bool (*supported)();
-  const Kernels<float>& float32;
-  const Kernels<double>& float64;
-  const Kernels<float>* pairs = nullptr;  // for calls that plan.h gives them; nullptr: the processor has no such products
+  const CellKernels<float>& float32;
+  const CellKernels<double>& float64;
+  const CellKernels<float>* pairs = nullptr;  // for calls that plan.h gives them; nullptr: the processor has no such products
 };
 
 }  // namespace fastlstm

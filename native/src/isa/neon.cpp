@@ -6,8 +6,8 @@ namespace fastlstm::neon {
 namespace {
 bool supported() { return true; }  // every AArch64 processor has it
 
-constexpr Kernels<float> float32 = kernels<float>();
-constexpr Kernels<double> float64 = kernels<double>();
+constexpr CellKernels<float> float32 = cells<float>();
+constexpr CellKernels<double> float64 = cells<double>();
 
 }  // namespace
 

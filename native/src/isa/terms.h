@@ -24,12 +24,20 @@ struct TermTraits<Pair> {
   using Element = BFloat16;
   static constexpr Index numbers = 2;
 };
+// Of a cell (cell/lstm.h): of its terms.
+template <class Cell>
+  requires requires { typename Cell::Term; }
+struct TermTraits<Cell> : TermTraits<typename Cell::Term> {};
+
 template <class Term>
 using RealOf = typename TermTraits<Term>::Real;
 template <class Term>
 using ElementOf = typename TermTraits<Term>::Element;
 template <class Term>
 inline constexpr Index kNumbers = TermTraits<Term>::numbers;
+
+template <class Cell>
+using TermOf = typename Cell::Term;
 
 // How many terms so many numbers are.
 template <class Term>

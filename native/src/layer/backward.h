@@ -16,10 +16,10 @@ struct Part {
 
 // One step of a member's part. in_step() waits for the others to have finished theirs, and may change the part: false ends the
 // step.
-template <class Term, class InStep>
-void backward_step(const LayerBackward<Term>& layer, Index t, const Part& part, const InStep& in_step, const BlockRows& block,
+template <class Cell, class InStep>
+void backward_step(const LayerBackward<Cell>& layer, Index t, const Part& part, const InStep& in_step, const BlockRows& block,
                    const BlockRows& next, bool last_step) {
-  using Real = RealOf<Term>;
+  using Real = RealOf<Cell>;
   const Problem& problem = *layer.problem;
   const Range& rows = part.rows;
   const Range& blocks = part.blocks;
@@ -42,9 +42,9 @@ void backward_step(const LayerBackward<Term>& layer, Index t, const Part& part, 
   }
   Run runs[2];
   const int count = step_runs(problem, layer.direction, t, here, runs);
-  RealOf<Term>* const h = hidden_read_in(layer, t, block) ? layer.h : nullptr;
+  RealOf<Cell>* const h = hidden_read_in(layer, t, block) ? layer.h : nullptr;
   for (int k = 0; k < count; ++k) gate_gradients(layer, runs[k], blocks, block, next, h);
-  if constexpr (kTiled<Term>) {
+  if constexpr (kTiled<Cell>) {
     if (layer.plan.tiled) {
       split_gates(layer, row0, here.last - here.first, blocks, block.count);
     }
@@ -59,35 +59,37 @@ void backward_step(const LayerBackward<Term>& layer, Index t, const Part& part, 
   }
   if (last_step && layer.dh_0 == nullptr) return;  // nothing asks for the gradient of h_0
   if (!in_step()) return;
-  const Product<Term> recurrence{gate_rows(layer, row0, block.count),        layer.hh_panels,
-                                 layer.dh + here.first * layer.out_padded(), layer.out_padded(),
-                                 rounded_up(problem.out(), kLanes<Real>),    false};
+  const Product<TermOf<Cell>> recurrence{gate_rows(layer, row0, block.count),        layer.hh_panels,
+                                         layer.dh + here.first * layer.out_padded(), layer.out_padded(),
+                                         rounded_up(problem.out(), kLanes<Real>),    false};
   recurrence.run(here.last - here.first, columns.first, columns.last);
 }
 
 // A member's share of the weights, packed.
-template <class Term>
-void pack_backward(const LayerBackward<Term>& layer, const Group& group) {
+template <class Cell>
+void pack_backward(const LayerBackward<Cell>& layer, const Group& group) {
   const Index H = layer.problem->H;
   const Index out = layer.problem->out();
-  const auto panels = [&](Index columns) { return share((columns + kPanel<Term> - 1) / kPanel<Term>, group.rank, group.size); };
+  const auto panels = [&](Index columns) {
+    return share((columns + kPanel<TermOf<Cell>> - 1) / kPanel<TermOf<Cell>>, group.rank, group.size);
+  };
   const Range hh = panels(out);
-  pack_gate_rows(layer.weights.w_hh, H, out, layer.hh_panels, hh.first, hh.last);
+  pack_gate_rows<typename Cell::Hidden>(layer.weights.w_hh, H, out, layer.hh_panels, hh.first, hh.last);
   if (layer.dx != nullptr) {
     const Range ih = panels(layer.in);
-    pack_gate_rows(layer.weights.w_ih, H, layer.in, layer.ih_panels, ih.first, ih.last);
+    pack_gate_rows<typename Cell::Input>(layer.weights.w_ih, H, layer.in, layer.ih_panels, ih.first, ih.last);
   }
 }
 
 // Packed weights, and the states' gradients that come from h_n and c_n: a thread's share.
-template <class Term>
-void prepare_backward(const LayerBackward<Term>& layer, const Group& group) {
-  using Real = RealOf<Term>;
+template <class Cell>
+void prepare_backward(const LayerBackward<Cell>& layer, const Group& group) {
+  using Real = RealOf<Cell>;
   const Problem& problem = *layer.problem;
   const Index H = problem.H;
   const Index out = problem.out();
   const auto panels = [&](Index columns) { return share((columns + kPanel<Real> - 1) / kPanel<Real>, group.rank, group.size); };
-  if constexpr (kTiled<Term>) {
+  if constexpr (kTiled<Cell>) {
     if (layer.plan.tiled) prepare_tiles(layer, group);
   }
   if (!layer.plan.tiled) pack_backward(layer, group);
@@ -105,9 +107,9 @@ void prepare_backward(const LayerBackward<Term>& layer, const Group& group) {
 }
 
 // All steps of the rows `of` the batch, last to first, by the members of a group together.
-template <class Term>
-void backward_blocks(LayerBackward<Term> layer, Range of, const Group& group) {
-  using Real = RealOf<Term>;
+template <class Cell>
+void backward_blocks(LayerBackward<Cell> layer, Range of, const Group& group) {
+  using Real = RealOf<Cell>;
   const Problem& problem = *layer.problem;
   const bool by_unit = layer.plan.by_unit;
   const Index unit_groups = unit_blocks<Real>(problem.H);
@@ -163,9 +165,9 @@ void backward_blocks(LayerBackward<Term> layer, Range of, const Group& group) {
 
 // Half of a team has each half of the batch, where the plan parts it. Else all have all rows, in full tiles, and only the
 // sums are two (block_gradients).
-template <class Term>
-void backward_halves(const LayerBackward<Term>& layer, const Group& group) {
-  using Real = RealOf<Term>;
+template <class Cell>
+void backward_halves(const LayerBackward<Cell>& layer, const Group& group) {
+  using Real = RealOf<Cell>;
   if (layer.plan.parted) {
     const int half = group.rank % 2;
     const Group members{group.rank / 2, group.size / 2, group.halves + half, nullptr};
@@ -176,10 +178,10 @@ void backward_halves(const LayerBackward<Term>& layer, const Group& group) {
   group.barrier->wait();
   // The units that a member writes to the caller's arrays.
   const Range units = share(unit_blocks<Real>(layer.problem->H), group.rank, group.size);
-  const Index ld = 4 * layer.Hp();
+  const Index ld = layer.gate_columns();
   const auto add = [&](bool wanted, Index first, Index count) {
     for (Index feature = first; wanted && feature < first + count; ++feature)
-      for (Index k = units.first * 4 * kLanes<Real>; k < units.last * 4 * kLanes<Real>; k += kLanes<Real>) {
+      for (Index k = units.first * Cell::kSums * kLanes<Real>; k < units.last * Cell::kSums * kLanes<Real>; k += kLanes<Real>) {
         Real* const at = layer.dsums + feature * ld + k;
         store(at, load(at) + load(layer.second.dsums + feature * ld + k));
       }
@@ -190,11 +192,11 @@ void backward_halves(const LayerBackward<Term>& layer, const Group& group) {
 }
 
 // A direction of a layer, by the members of a group together.
-template <class Term>
-void backward_direction(LayerBackward<Term> layer, const Group& group) {
+template <class Cell>
+void backward_direction(LayerBackward<Cell> layer, const Group& group) {
   prepare_backward(layer, group);
   group.barrier->wait();
-  if constexpr (kTiled<Term>) {
+  if constexpr (kTiled<Cell>) {
     if (layer.plan.tiled && !tiles_hold_all(layer, group)) {
       layer.plan.tiled = layer.plan.tiled_steps = false;
       pack_backward(layer, group);

@@ -23,20 +23,20 @@ struct BackwardTiles {
 };
 
 // What the second half has of its own.
-template <class Term>
+template <class Cell>
 struct HalfBackward {
-  ElementOf<Term>* dgates;
-  Term* features;
-  RealOf<Term>* dsums;
-  RealOf<Term>* h;
-  RealOf<Term>* brought_x;
-  RealOf<Term>* brought_doutput;
-  RealOf<Term>* dx;  // before it is sent, where it is: the halves are not in the same block
+  ElementOf<Cell>* dgates;
+  TermOf<Cell>* features;
+  RealOf<Cell>* dsums;
+  RealOf<Cell>* h;
+  RealOf<Cell>* brought_x;
+  RealOf<Cell>* brought_doutput;
+  RealOf<Cell>* dx;  // before it is sent, where it is: the halves are not in the same block
 };
 
-template <class Term>
+template <class Cell>
 struct LayerBackward {
-  using Real = RealOf<Term>;
+  using Real = RealOf<Cell>;
   const Problem* problem;
   BackwardPlan plan;
   int direction;
@@ -59,23 +59,23 @@ struct LayerBackward {
   Steps<const Real*> dsteps;  // (rows, H), each or nullptr
   bool any_dsteps;
   // Scratch.
-  Term* hh_panels;           // (panels of out)[terms of 4 Hp][kPanel]
-  Term* ih_panels;           // (panels of in)[terms of 4 Hp][kPanel]
-  Real* hr_panels;           // (panels of Hp)[P][kPanel]
-  Real* dh;                  // (N, out padded to panels): gradient of h_{t-1} through the recurrence
-  Real* dc;                  // (N, Hp)
-  ElementOf<Term>* dgates;   // (panels of gates)[rows of the block][kPanel]
-  Term* dgate_pairs;         // where terms are pairs: (panels of gates)[pairs of rows of the block][kPanel]
-  Real* dsums;               // (features, 4 Hp): gradients of the weights, transposed, summed block after block
-  Real* h;                   // (rows of the block, then N of the step before it, Hp): h_t, where there is no projection
-  Term* features;            // packed by tiles of kTileRows: [x; h_{t-1}; 1] of the block's rows
-  Real* dh_projected;        // (rows of the block, P): gradient of h_t, for dW_hr
-  Real* dh_full;             // (N, Hp): gradient of o tanh(c_t)
-  Real* h_full;              // (panels of Hp)[rows of the block][kPanel]: o tanh(c_t)
-  Real* dhr_sums;            // (P, Hp padded to panels)
-  Real* projected_features;  // dh_projected, packed by tiles
+  TermOf<Cell>* hh_panels;    // (panels of out)[terms of gate_columns()][kPanel]
+  TermOf<Cell>* ih_panels;    // (panels of in)[terms of gate_columns()][kPanel]
+  Real* hr_panels;            // (panels of Hp)[P][kPanel]
+  Real* dh;                   // (N, out padded to panels): gradient of h_{t-1} through the recurrence
+  Real* dc;                   // (N, Hp)
+  ElementOf<Cell>* dgates;    // (panels of gates)[rows of the block][kPanel]
+  TermOf<Cell>* dgate_pairs;  // where terms are pairs: (panels of gates)[pairs of rows of the block][kPanel]
+  Real* dsums;                // (features, gate_columns()): gradients of the weights, transposed, summed block after block
+  Real* h;                    // (rows of the block, then N of the step before it, Hp): h_t, where there is no projection
+  TermOf<Cell>* features;     // packed by tiles of kTileRows: [x; h_{t-1}; 1] of the block's rows
+  Real* dh_projected;         // (rows of the block, P): gradient of h_t, for dW_hr
+  Real* dh_full;              // (N, Hp): gradient of o tanh(c_t)
+  Real* h_full;               // (panels of Hp)[rows of the block][kPanel]: o tanh(c_t)
+  Real* dhr_sums;             // (P, Hp padded to panels)
+  Real* projected_features;   // dh_projected, packed by tiles
   BackwardTiles tiles;
-  HalfBackward<Term> second;  // what the second half of the batch has in the place of its namesakes, where there are halves
+  HalfBackward<Cell> second;  // what the second half of the batch has in the place of its namesakes, where there are halves
   // Block by block, where there is data: from where rows of x and doutput stand, and to where those of dx do.
   Source<Real> bring_x;
   Real* brought_x;  // (rows of the largest block, in)
@@ -84,9 +84,10 @@ struct LayerBackward {
   Target<Real> send_dx;
 
   Index Hp() const { return unit_blocks<Real>(problem->H) * kLanes<Real>; }
+  Index gate_columns() const { return Cell::kSums * Hp(); }
   // The gate gradients of a block with its rows as terms.
-  const Term* dgate_panels() const {
-    if constexpr (kNumbers<Term> > 1) {
+  const TermOf<Cell>* dgate_panels() const {
+    if constexpr (kNumbers<Cell> > 1) {
       return dgate_pairs;
     } else {
       return dgates;
@@ -102,10 +103,11 @@ struct LayerBackward {
 };
 
 // The left operand whose rows are gate gradients: one segment a panel.
-template <class Term>
-inline Left<Term> gate_rows(const LayerBackward<Term>& layer, Index row, Index block_rows) {
-  constexpr Index width = kPanel<Term> / kNumbers<Term>;
-  return {as_terms<Term>(layer.dgates) + row * width, width, width, block_rows * width, 4 * layer.Hp() / kNumbers<Term>};
+template <class Cell>
+inline Left<TermOf<Cell>> gate_rows(const LayerBackward<Cell>& layer, Index row, Index block_rows) {
+  constexpr Index width = kPanel<TermOf<Cell>> / kNumbers<Cell>;
+  return {as_terms<TermOf<Cell>>(layer.dgates) + row * width, width, width, block_rows * width,
+          layer.gate_columns() / kNumbers<Cell>};
 }
 
 }  // namespace fastlstm::FASTLSTM_ISA

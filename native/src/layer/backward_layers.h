@@ -9,16 +9,16 @@
 
 namespace fastlstm::FASTLSTM_ISA {
 
-template <class Term>
-inline BackwardPlan plan_of(const BackwardCall<RealOf<Term>>& call, int threads) {
-  return plan_backward(call.problem, threads, machine<Term>(), {call.inputs.x.rows != nullptr, call.gradients.dsteps != nullptr});
+template <class Cell>
+inline BackwardPlan plan_of(const BackwardCall<RealOf<Cell>>& call, int threads) {
+  return plan_backward(call.problem, threads, machine<Cell>(), {call.inputs.x.rows != nullptr, call.gradients.dsteps != nullptr});
 }
 
-template <class Term>
+template <class Cell>
 struct BackwardScratch {
-  using Real = RealOf<Term>;
+  using Real = RealOf<Cell>;
   BackwardPlan plan;
-  LayerBackward<Term> arrays;  // those of a direction: one after the other uses them
+  LayerBackward<Cell> arrays;  // those of a direction: one after the other uses them
   Real* doutputs[2];           // gradients of the outputs of the layers in between, in turn
   Real* masked;
   Arena arena;
@@ -34,7 +34,7 @@ struct BackwardScratch {
   std::size_t bytes;
 
   explicit BackwardScratch(const BackwardCall<Real>& call)
-      : plan(plan_of<Term>(call, call.threads)),
+      : plan(plan_of<Cell>(call, call.threads)),
         arrays{},
         doutputs{},
         masked{},
@@ -58,20 +58,21 @@ struct BackwardScratch {
     const Index H_padded = rounded_up(problem.H, kPanel<Real>);
     const Index in = widest_input(problem);
     const Index block = largest_block(problem);
-    LayerBackward<Term>& a = arrays;
-    a.hh_panels = arena.take<Term>(out_padded * terms<Term>(4 * Hp));
-    a.ih_panels = arena.take<Term>(rounded_up(in, kPanel<Term>) * terms<Term>(4 * Hp));
+    LayerBackward<Cell>& a = arrays;
+    a.hh_panels = arena.take<TermOf<Cell>>(out_padded * terms<Cell>(Cell::kSums * Hp));
+    a.ih_panels = arena.take<TermOf<Cell>>(rounded_up(in, kPanel<TermOf<Cell>>) * terms<Cell>(Cell::kSums * Hp));
     a.dh = arena.take<Real>(problem.N * out_padded);
     a.dc = arena.take<Real>(problem.N * Hp);
-    a.dgates = arena.take<ElementOf<Term>>(block * 4 * Hp);
-    if (kNumbers<Term> > 1) a.dgate_pairs = arena.take<Term>(terms<Term>(block) * 4 * Hp);
-    a.dsums = arena.take<Real>((in + out + 1) * 4 * Hp);
+    a.dgates = arena.take<ElementOf<Cell>>(block * Cell::kSums * Hp);
+    if (kNumbers<Cell> > 1) a.dgate_pairs = arena.take<TermOf<Cell>>(terms<Cell>(block) * Cell::kSums * Hp);
+    a.dsums = arena.take<Real>((in + out + 1) * Cell::kSums * Hp);
     if (plan.restores_hidden) a.h = arena.take<Real>((block + problem.N) * Hp);
-    a.features = arena.take<Term>((in / kTileRows + out / kTileRows + 3) * feature_tile_size<Term>(block));
+    a.features = arena.take<TermOf<Cell>>((in / kTileRows + out / kTileRows + 3) * feature_tile_size<TermOf<Cell>>(block));
     if (plan.halves) {
-      a.second.dgates = arena.take<ElementOf<Term>>(block * 4 * Hp);
-      a.second.features = arena.take<Term>((in / kTileRows + out / kTileRows + 3) * feature_tile_size<Term>(block));
-      a.second.dsums = arena.take<Real>((in + out + 1) * 4 * Hp);
+      a.second.dgates = arena.take<ElementOf<Cell>>(block * Cell::kSums * Hp);
+      a.second.features =
+          arena.take<TermOf<Cell>>((in / kTileRows + out / kTileRows + 3) * feature_tile_size<TermOf<Cell>>(block));
+      a.second.dsums = arena.take<Real>((in + out + 1) * Cell::kSums * Hp);
       if (plan.restores_hidden) a.second.h = arena.take<Real>((block + problem.N) * Hp);
       if (plan.by_block) {
         a.second.brought_x = arena.take<Real>(block * problem.I);
@@ -87,8 +88,8 @@ struct BackwardScratch {
       a.dhr_sums = arena.take<Real>(problem.P * H_padded);
       a.projected_features = arena.take<Real>((problem.P + kTileRows) * block);
     }
-    if constexpr (kTiled<Term>)
-      if (plan.tiled) a.tiles = backward_tile_scratch(arena, problem, in, call.threads);
+    if constexpr (kTiled<Cell>)
+      if (plan.tiled) a.tiles = backward_tile_scratch<Cell>(arena, problem, in, call.threads);
     for (Index k = 0; k < 2 && k < problem.layers - 1; ++k) doutputs[k] = arena.take<Real>(ends.output.count());
     if (any_mask(problem, call.inputs)) masked = arena.take<Real>(ends.output.count());
     bytes = arena.used();
@@ -99,9 +100,9 @@ struct BackwardScratch {
   bool any_brought() const { return inputs.any() || doutput != nullptr || dh_n != nullptr || dc_n != nullptr; }
 };
 
-template <class Term>
-std::size_t backward_scratch(const BackwardCall<RealOf<Term>>& call) {
-  return BackwardScratch<Term>(call).bytes;
+template <class Cell>
+std::size_t backward_scratch(const BackwardCall<RealOf<Cell>>& call) {
+  return BackwardScratch<Cell>(call).bytes;
 }
 
 template <class Real>
@@ -120,15 +121,15 @@ inline bool wanted_below(const BackwardCall<Real>& call, Index k) {
   return false;
 }
 
-template <class Term>
-void backward_layers(const BackwardCall<RealOf<Term>>& call, const Member& member) {
-  using Real = RealOf<Term>;
+template <class Cell>
+void backward_layers(const BackwardCall<RealOf<Cell>>& call, const Member& member) {
+  using Real = RealOf<Cell>;
   const Problem& problem = call.problem;
   const Gradients<Real>& g = call.gradients;
-  const BackwardScratch<Term> scratch(call);
-  const BackwardPlan plan = plan_of<Term>(call, member.size);
+  const BackwardScratch<Cell> scratch(call);
+  const BackwardPlan plan = plan_of<Cell>(call, member.size);
   [[maybe_unused]] const Tiles registers(plan.tiled);
-  const Saved<Real> saved{problem, const_cast<Real*>(call.saved)};  // only read
+  const Saved<Cell> saved{problem, const_cast<Real*>(call.saved)};  // only read
   const Index out = problem.out();
   const Ends& ends = scratch.ends;
   const bool by_block = plan.by_block;
@@ -153,7 +154,7 @@ void backward_layers(const BackwardCall<RealOf<Term>>& call, const Member& membe
     Real* const dx = !goes_on ? nullptr : k == 0 ? own_or_there(g.dx, scratch.dx) : scratch.doutputs[(k - 1) % 2];
     for (Index d = 0; d < problem.D; ++d) {
       const Index l = k * problem.D + d;
-      LayerBackward<Term> layer = scratch.arrays;
+      LayerBackward<Cell> layer = scratch.arrays;
       layer.problem = &problem;
       layer.plan = plan;
       layer.direction = static_cast<int>(d);
@@ -179,7 +180,7 @@ void backward_layers(const BackwardCall<RealOf<Term>>& call, const Member& membe
         layer.brought_doutput = scratch.doutput;
       }
       layer.add_dx = d > 0;
-      if constexpr (kTiled<Term>) layer.tiles.x_parts = parts_of(k == 0 ? call.inputs.x.element : Element::real);
+      if constexpr (kTiled<Cell>) layer.tiles.x_parts = parts_of(k == 0 ? call.inputs.x.element : Element::real);
       if (dh_0 != nullptr) layer.dh_0 = dh_0 + l * problem.N * out;
       if (dc_0 != nullptr) layer.dc_0 = dc_0 + l * problem.N * problem.H;
       layer.dweights = g.dweights[l];
@@ -195,7 +196,7 @@ void backward_layers(const BackwardCall<RealOf<Term>>& call, const Member& membe
       }
       const Group group = group_of(false, member);
       if (plan.one_step) {
-        if constexpr (kNumbers<Term> == 1) backward_single(layer, group);  // no pairs in a single step
+        if constexpr (kNumbers<Cell> == 1) backward_one_step(layer, group);  // no pairs in a single step
       } else {
         backward_direction(layer, group);
       }

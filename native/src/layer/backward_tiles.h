@@ -7,14 +7,21 @@
 #ifdef FASTLSTM_TILES
 namespace fastlstm::FASTLSTM_ISA {
 
-// Gate gradients of a block: rows of it, a block of units' gates being two blocks of terms.
-inline TileRows tile_rows_of_gates(const LayerBackward<float>& layer) { return {layer.tiles.dgates, layer.tiles.block_rows}; }
+// Gate gradients of a block: rows of it, two gates of a block of units being a block of terms.
+template <class Cell>
+inline constexpr Index kGatePairs = Cell::kSums / 2;
+template <class Cell>
+inline TileRows tile_rows_of_gates(const LayerBackward<Cell>& layer) {
+  return {layer.tiles.dgates, layer.tiles.block_rows};
+}
 // Features of a block, [x; h_{t-1}; 1], each source in tiles of its own; the block's rows are the terms.
 inline Index feature_tiles(Index features) { return (features + kTile - 1) / kTile; }
-inline TileRows tile_rows_of_features(const LayerBackward<float>& layer) {
+template <class Cell>
+inline TileRows tile_rows_of_features(const LayerBackward<Cell>& layer) {
   return {layer.tiles.features, kTile * (feature_tiles(layer.in) + feature_tiles(layer.problem->out()) + 1)};
 }
 
+template <class Cell>
 inline BackwardTiles backward_tile_scratch(Arena& arena, const Problem& problem, Index in, int threads) {
   BackwardTiles tiles{};
   const Index out = problem.out();
@@ -22,9 +29,9 @@ inline BackwardTiles backward_tile_scratch(Arena& arena, const Problem& problem,
   tiles.block_rows = largest_block(problem);
   const Index blocks = tile_blocks(tiles.block_rows);
   const auto panels = [](Index columns) { return (columns + kPanel<float> - 1) / kPanel<float>; };
-  tiles.hh_panels = arena.take<Bfloat16>(panels(out) * panel_size(2 * units));
-  tiles.ih_panels = arena.take<Bfloat16>(panels(in) * panel_size(2 * units));
-  tiles.dgates = arena.take<Bfloat16>(TileRows::size(2 * units, tiles.block_rows));
+  tiles.hh_panels = arena.take<Bfloat16>(panels(out) * panel_size(kGatePairs<Cell> * units));
+  tiles.ih_panels = arena.take<Bfloat16>(panels(in) * panel_size(kGatePairs<Cell> * units));
+  tiles.dgates = arena.take<Bfloat16>(TileRows::size(kGatePairs<Cell> * units, tiles.block_rows));
   tiles.dgate_panels = arena.take<Bfloat16>(units * panel_size(blocks));
   tiles.features = arena.take<Bfloat16>(TileRows::size(blocks, kTile * (feature_tiles(in) + feature_tiles(out) + 1)));
   tiles.feature_rows = arena.take<float>(threads * blocks * kTileDepth * kTile);
@@ -42,7 +49,8 @@ inline bool any_large_in(const Element* p, Index rows, Index columns, Index ld) 
 }
 
 // Packs a member's share of the weights, and looks at its share of everything that goes into products.
-inline void prepare_tiles(const LayerBackward<float>& layer, const Group& group) {
+template <class Cell>
+inline void prepare_tiles(const LayerBackward<Cell>& layer, const Group& group) {
   const Problem& problem = *layer.problem;
   const BackwardTiles& tiles = layer.tiles;
   const Index H = problem.H;
@@ -53,13 +61,13 @@ inline void prepare_tiles(const LayerBackward<float>& layer, const Group& group)
   const Range hh = panels(out);
   bool large = false;
   if (layer.plan.tiled_steps) {
-    large = pack_tile_gate_rows(layer.weights.w_hh, H, out, tiles.hh_panels, hh.first, hh.last);
+    large = pack_tile_gate_rows<typename Cell::Hidden>(layer.weights.w_hh, H, out, tiles.hh_panels, hh.first, hh.last);
   } else {
-    pack_gate_rows(layer.weights.w_hh, H, out, layer.hh_panels, hh.first, hh.last);
+    pack_gate_rows<typename Cell::Hidden>(layer.weights.w_hh, H, out, layer.hh_panels, hh.first, hh.last);
   }
   if (layer.dx != nullptr) {
     const Range ih = panels(layer.in);
-    large |= pack_tile_gate_rows(layer.weights.w_ih, H, layer.in, tiles.ih_panels, ih.first, ih.last);
+    large |= pack_tile_gate_rows<typename Cell::Input>(layer.weights.w_ih, H, layer.in, tiles.ih_panels, ih.first, ih.last);
   }
   const Range rows = mine(problem.rows());
   const Index count = rows.last - rows.first;
@@ -75,30 +83,34 @@ inline void prepare_tiles(const LayerBackward<float>& layer, const Group& group)
 }
 
 // After a barrier: whether everything can go to tiles.
-inline bool tiles_hold_all(const LayerBackward<float>& layer, const Group& group) {
+template <class Cell>
+inline bool tiles_hold_all(const LayerBackward<Cell>& layer, const Group& group) {
   Index large = 0;
   for (int member = 0; member < group.size; ++member) large += layer.tiles.large[member];
   return large == 0;
 }
 
 // The gate gradients of rows [row, row + rows) of a block, from numbers to parts, for the blocks of units [blocks).
-inline void split_gates(const LayerBackward<float>& layer, Index row, Index rows, Range blocks, Index block_rows) {
+template <class Cell>
+inline void split_gates(const LayerBackward<Cell>& layer, Index row, Index rows, Range blocks, Index block_rows) {
   const TileRows to = tile_rows_of_gates(layer);
   for (Index u = blocks.first; u < blocks.last; ++u)
     for (Index r = row; r < row + rows; ++r) {
-      const Gates<float> d = load_gates(layer.dgates + (u * block_rows + r) * kPanel<float>, 0);
-      store_parts(d.i, d.f, to.at(2 * u, 0, r), to.part_stride());
-      store_parts(d.g, d.o, to.at(2 * u + 1, 0, r), to.part_stride());
+      const float* const gates = layer.dgates + (u * block_rows + r) * kPanel<float>;
+      for (Index pair = 0; pair < kGatePairs<Cell>; ++pair)
+        store_parts(load(gates + 2 * pair * kTile), load(gates + (2 * pair + 1) * kTile),
+                    to.at(kGatePairs<Cell> * u + pair, 0, r), to.part_stride());
     }
 }
 
 // rows x gates of a block, times panels of weights: the gradient of h_{t-1}, or of x.
-inline TileProduct gates_times(const LayerBackward<float>& layer, Index row, const Bfloat16* panels, Element weights, float* c,
+template <class Cell>
+inline TileProduct gates_times(const LayerBackward<Cell>& layer, Index row, const Bfloat16* panels, Element weights, float* c,
                                Index ldc, Index columns, bool add) {
   return {tile_rows_of_gates(layer),
           row,
           panels,
-          2 * unit_blocks<float>(layer.problem->H),
+          kGatePairs<Cell> * unit_blocks<float>(layer.problem->H),
           c,
           ldc,
           kPanel<float>,
@@ -111,15 +123,16 @@ inline TileProduct gates_times(const LayerBackward<float>& layer, Index row, con
 
 // The gate gradients of a block as panels whose terms are its rows, for the blocks of units [blocks). Two rows kTile apart are a
 // pair.
-inline void pair_gates(const LayerBackward<float>& layer, Index rows, Range blocks) {
+template <class Cell>
+inline void pair_gates(const LayerBackward<Cell>& layer, Index rows, Range blocks) {
   alignas(64) const Bfloat16 zeros[kTileDepth] = {};
   const TileRows from = tile_rows_of_gates(layer);
   for (Index u = blocks.first; u < blocks.last; ++u)
     for (Index b = 0; b < tile_blocks(rows); ++b)
       for (Index part = 0; part < kParts; ++part)
-        for (Index half = 0; half < 2; ++half)
+        for (Index half = 0; half < kGatePairs<Cell>; ++half)
           for (Index pair = 0; pair < kTile; ++pair) {
-            const auto row = [&](Index r) { return r < rows ? from.at(2 * u + half, part, r) : zeros; };
+            const auto row = [&](Index r) { return r < rows ? from.at(kGatePairs<Cell> * u + half, part, r) : zeros; };
             Bfloat16* const to = layer.tiles.dgate_panels + u * panel_size(tile_blocks(layer.tiles.block_rows)) + panel_size(b) +
                                  (part * kPanelTiles + 2 * half) * kTileSize + pair * 2 * kTile;
             regroup_pairs(row(b * kTileDepth + pair), row(b * kTileDepth + kTile + pair), to, to + kTileSize);
@@ -132,7 +145,8 @@ inline void copy_features(const float* from, Index ld, Index rows, Index count, 
 }
 
 // Tile m of the features of a block, transposed into parts. `numbers`: a member's own scratch.
-inline void pack_feature_tile(const LayerBackward<float>& layer, Index m, Index t0, Index t1, float* numbers) {
+template <class Cell>
+inline void pack_feature_tile(const LayerBackward<Cell>& layer, Index m, Index t0, Index t1, float* numbers) {
   const Problem& problem = *layer.problem;
   const Index first_row = problem.row(t0);
   const Index rows = problem.row(t1) - first_row;
@@ -171,13 +185,14 @@ inline void pack_feature_tile(const LayerBackward<float>& layer, Index m, Index 
 }
 
 // Adds a block to the gradients of the weights: a member's share of the features.
-inline void weight_gradients_by_tiles(const LayerBackward<float>& layer, Index t0, Index t1, const Group& group, bool add_to) {
+template <class Cell>
+inline void weight_gradients_by_tiles(const LayerBackward<Cell>& layer, Index t0, Index t1, const Group& group, bool add_to) {
   const Problem& problem = *layer.problem;
   const Index rows = problem.row(t1) - problem.row(t0);
   const Index out = problem.out();
   const Index x_tiles = feature_tiles(layer.in);
   const Index ones = x_tiles + feature_tiles(out);
-  const Index ld = 4 * layer.Hp();
+  const Index ld = layer.gate_columns();
   const Index most = tile_blocks(layer.tiles.block_rows);
   float* const numbers = layer.tiles.feature_rows + group.rank * most * kTileDepth * kTile;
   // Tiles [first, last) of a source whose features stand from `feature` on in the sums.

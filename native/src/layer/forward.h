@@ -8,31 +8,31 @@
 namespace fastlstm::FASTLSTM_ISA {
 
 // One step of a thread's rows and units.
-template <class Term>
-void forward_step(const LayerForward<Term>& layer, Index t, Range rows, Range blocks, Index first_row, Index block_rows,
-                  RealOf<Term>* gates) {
-  using Real = RealOf<Term>;
+template <class Cell>
+void forward_step(const LayerForward<Cell>& layer, Index t, Range rows, Range blocks, Index first_row, Index block_rows,
+                  RealOf<Cell>* gates) {
+  using Real = RealOf<Cell>;
   const Problem& problem = *layer.problem;
-  const Index in = terms<Term>(layer.in);
-  const Index out = terms<Term>(problem.out());
+  const Index in = terms<Cell>(layer.in);
+  const Index out = terms<Cell>(problem.out());
   const Index ld_output = problem.D * problem.out();
   const Index Hp = layer.Hp();
   Run runs[2];
   const int count = step_runs(problem, layer.direction, t, rows, runs);
   for (int k = 0; k < count; ++k) {
     const Run& run = runs[k];
-    Step<Term> step{};
+    Step<Cell> step{};
     step.panels = layer.panels;
     step.bias = layer.bias;
     step.K = layer.K();
-    if (!layer.plan.project) step.segments[step.segment_count++] = {as_terms<Term>(layer.x) + run.row * in, in, 0, in};
+    if (!layer.plan.project) step.segments[step.segment_count++] = {as_terms<TermOf<Cell>>(layer.x) + run.row * in, in, 0, in};
     if (run.previous >= 0) {
-      const Index ld = ld_output / kNumbers<Term>;
-      step.segments[step.segment_count++] = {as_terms<Term>(layer.output) + run.previous * ld, ld, in, out};
+      const Index ld = ld_output / kNumbers<Cell>;
+      step.segments[step.segment_count++] = {as_terms<TermOf<Cell>>(layer.output) + run.previous * ld, ld, in, out};
     } else if (layer.h_0 != nullptr) {
-      step.segments[step.segment_count++] = {as_terms<Term>(layer.h_0) + run.first * out, out, in, out};
+      step.segments[step.segment_count++] = {as_terms<TermOf<Cell>>(layer.h_0) + run.first * out, out, in, out};
     } else if (layer.plan.project) {
-      step.segments[step.segment_count++] = {as_terms<Term>(layer.output), 0, in, 0};  // what is in the buffer is all
+      step.segments[step.segment_count++] = {as_terms<TermOf<Cell>>(layer.output), 0, in, 0};  // what is in the buffer is all
     }
     step.from_buffer = layer.plan.project;
     // Every other step goes the other way: of weights that do not fit in L2, what the step before read last is still there.
@@ -52,7 +52,7 @@ void forward_step(const LayerForward<Term>& layer, Index t, Range rows, Range bl
     step.h = layer.output + run.row * ld_output;
     step.ldh = ld_output;
     if (layer.exact_output != nullptr) step.exact_h = layer.exact_output + run.row * ld_output;
-    if constexpr (kNumbers<Term> == 1) {
+    if constexpr (kNumbers<Cell> == 1) {
       if (problem.P > 0) {
         step.h = layer.h_full + run.first * Hp;
         step.ldh = Hp;
@@ -63,9 +63,9 @@ void forward_step(const LayerForward<Term>& layer, Index t, Range rows, Range bl
 }
 
 // h_n and c_n of the rows [rows): a row's state after its own last step.
-template <class Term>
-void final_state(const LayerForward<Term>& layer, Range rows) {
-  using Real = RealOf<Term>;
+template <class Cell>
+void final_state(const LayerForward<Cell>& layer, Range rows) {
+  using Real = RealOf<Cell>;
   const Problem& problem = *layer.problem;
   const Index out = problem.out();
   const Index Hp = layer.Hp();
@@ -81,23 +81,25 @@ void final_state(const LayerForward<Term>& layer, Range rows) {
 }
 
 // All steps, by the members of a group together.
-template <class Term>
-void forward_direction(LayerForward<Term> layer, const Group& group) {
-  using Real = RealOf<Term>;
+template <class Cell>
+void forward_direction(LayerForward<Cell> layer, const Group& group) {
+  using Real = RealOf<Cell>;
   const Problem& problem = *layer.problem;
   const Index H = problem.H;
   const Index Hp = layer.Hp();
   const Index out = problem.out();
-  const Index in = terms<Term>(layer.in);
+  const Index in = terms<Cell>(layer.in);
   const Index unit_groups = unit_blocks<Real>(H);
   const Range packed = share(unit_groups, group.rank, group.size);
-  if constexpr (kTiled<Term>) {
+  if constexpr (kTiled<Cell>) {
     if (layer.plan.tiled) pack_input_tiles(layer, group);
   }
   if (!layer.plan.tiled && !layer.plan.pack_late)
-    pack_gates(layer.weights.w_ih, H, layer.in, layer.panels_of(packed.first), 0, layer.K(), packed.first, packed.last);
-  pack_gates(layer.weights.w_hh, H, out, layer.panels_of(packed.first), in, layer.K(), packed.first, packed.last);
-  pack_bias(layer.weights, H, layer.bias, packed.first, packed.last);
+    pack_gates<typename Cell::Input>(layer.weights.w_ih, H, layer.in, layer.panels_of(packed.first), 0, layer.K(), packed.first,
+                                     packed.last);
+  pack_gates<typename Cell::Hidden>(layer.weights.w_hh, H, out, layer.panels_of(packed.first), in, layer.K(), packed.first,
+                                    packed.last);
+  pack_bias<typename Cell::Input, typename Cell::Hidden>(layer.weights, H, layer.bias, packed.first, packed.last);
   const Index out_panels = (out + kPanel<Real> - 1) / kPanel<Real>;
   if (problem.P > 0) {
     const Range columns = share(out_panels, group.rank, group.size);
@@ -109,10 +111,11 @@ void forward_direction(LayerForward<Term> layer, const Group& group) {
       for (Index j = 0; j < Hp; ++j) layer.c_state[n * Hp + j] = j < H ? layer.c_0[n * H + j] : Real(0);
   }
   group.barrier->wait();
-  if constexpr (kTiled<Term>) {
+  if constexpr (kTiled<Cell>) {
     if (layer.plan.tiled && !tiles_hold_weights(layer, group)) {
       layer.plan.tiled = false;
-      pack_gates(layer.weights.w_ih, H, layer.in, layer.panels_of(packed.first), 0, layer.K(), packed.first, packed.last);
+      pack_gates<typename Cell::Input>(layer.weights.w_ih, H, layer.in, layer.panels_of(packed.first), 0, layer.K(), packed.first,
+                                       packed.last);
       group.barrier->wait();
     }
   }
@@ -139,7 +142,7 @@ void forward_direction(LayerForward<Term> layer, const Group& group) {
     const Index t1 = problem.block(block + 1);
     const Index first_row = problem.row(t0);
     const Index block_rows = problem.row(t1) - first_row;
-    Real* const gates = layer.gates != nullptr ? layer.gates + first_row * 4 * Hp : layer.preactivation;
+    Real* const gates = layer.gates != nullptr ? layer.gates + first_row * Cell::kSums * Hp : layer.preactivation;
     // Everyone's rows stand where they stood in the block before, unless that one had another shape. Where all must wait for
     // that, rows of unequal lengths are shared anew: equal work in the whole is not equal work in each block.
     if (layer.plan.project && !by_unit && (b == 0 || !same_shape(problem, t0, t1, layer.direction))) {
@@ -148,7 +151,7 @@ void forward_direction(LayerForward<Term> layer, const Group& group) {
     }
     if (layer.bring.data != nullptr) {  // by rows each needs its own; by units all need all
       const bool together = by_unit && !alone;
-      ElementOf<Term>* const own = layer.brought + (by_unit ? 0 : group.rank * largest_block(problem) * layer.ld_x());
+      ElementOf<Cell>* const own = layer.brought + (by_unit ? 0 : group.rank * largest_block(problem) * layer.ld_x());
       bring_steps(layer.bring, own, layer.ld_x(), problem, layer.in, t0, t1,
                   together ? share_rows(problem, t0, t1, group.rank, group.size) : rows);
       layer.x = own - first_row * layer.ld_x();
@@ -170,7 +173,7 @@ void forward_direction(LayerForward<Term> layer, const Group& group) {
         goes_on = in_step();
         if (!goes_on) break;
         const Index last = rows.last < problem.batch(t) ? rows.last : problem.batch(t);
-        if constexpr (kNumbers<Term> == 1) {
+        if constexpr (kNumbers<Cell> == 1) {
           const Product<Real> projection{{layer.h_full + rows.first * Hp, Hp, kProjectedPart, kProjectedPart, H, kProjectedPart},
                                          layer.hr_panels,
                                          layer.output + (problem.row(t) + rows.first) * problem.D * out,
@@ -188,7 +191,7 @@ void forward_direction(LayerForward<Term> layer, const Group& group) {
                        together ? share_rows(problem, t0, t1, group.rank, group.size) : rows);
     }
   }
-  if (layer.keep_gates == Step<Term>::Keep::streamed) stream_end();
+  if (layer.keep_gates == Step<Cell>::Keep::streamed) stream_end();
   group.barrier->wait();
   if (group.rank == 0) peers.forget();
   final_state(layer, share(problem.N, group.rank, group.size));

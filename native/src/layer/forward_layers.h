@@ -8,36 +8,36 @@
 
 namespace fastlstm::FASTLSTM_ISA {
 
-template <class Term>
-inline ForwardPlan plan_of(const ForwardCall<RealOf<Term>>& call, Index in, int threads) {
-  return plan_forward(call.problem, in, threads, machine<Term>(), {call.saved != nullptr, call.inputs.x.rows != nullptr});
+template <class Cell>
+inline ForwardPlan plan_of(const ForwardCall<RealOf<Cell>>& call, Index in, int threads) {
+  return plan_forward(call.problem, in, threads, machine<Cell>(), {call.saved != nullptr, call.inputs.x.rows != nullptr});
 }
 
 // Stores past the caches are of whole, aligned vectors.
-template <class Term>
-inline typename Step<Term>::Keep keep_of(const ForwardPlan& plan, const RealOf<Term>* gates) {
+template <class Cell>
+inline typename Step<Cell>::Keep keep_of(const ForwardPlan& plan, const RealOf<Cell>* gates) {
   const bool aligned = reinterpret_cast<std::uintptr_t>(gates) % 64 == 0;
-  return plan.stream && aligned ? Step<Term>::Keep::streamed : Step<Term>::Keep::stored;
+  return plan.stream && aligned ? Step<Cell>::Keep::streamed : Step<Cell>::Keep::stored;
 }
 
-template <class Term>
+template <class Cell>
 struct ForwardScratch {
-  using Real = RealOf<Term>;
-  Term* panels[2];
+  using Real = RealOf<Cell>;
+  TermOf<Cell>* panels[2];
   Real* bias[2];
   Real* hr_panels[2];
   Real* c_state[2];
   Real* h_full[2];
   Real* preactivation[2];
-  ElementOf<Term>* outputs[2];  // of the layers in between, in turn, where they are not saved
-  ElementOf<Term>* masked;      // the input of a layer behind dropout
+  ElementOf<Cell>* outputs[2];  // of the layers in between, in turn, where they are not saved
+  ElementOf<Cell>* masked;      // the input of a layer behind dropout
   ForwardTiles tiles[2];
   Arena arena;
   Ends ends;
-  OwnInputs<Term> inputs;
+  OwnInputs<TermOf<Cell>> inputs;
   Real* h_n;                // before they are sent
   Real* c_n;                // likewise
-  ElementOf<Term>* output;  // likewise, where `saved` does not keep it
+  ElementOf<Cell>* output;  // likewise, where `saved` does not keep it
   std::size_t bytes;
 
   explicit ForwardScratch(const ForwardCall<Real>& call)
@@ -64,76 +64,77 @@ struct ForwardScratch {
     const Index in = widest_input(problem);
     const Index Hp = rounded_up(problem.H, kLanes<Real>);
     const Index out = problem.out();
-    [[maybe_unused]] const bool uses_tiles = plan_of<Term>(call, in, call.threads).tiled;
+    [[maybe_unused]] const bool uses_tiles = plan_of<Cell>(call, in, call.threads).tiled;
     for (Index d = 0; d < problem.D; ++d) {
       if (problem.T > 1) {
-        panels[d] = arena.take<Term>(4 * Hp * (terms<Term>(in) + terms<Term>(out)));
-        if constexpr (kTiled<Term>)
+        panels[d] = arena.take<TermOf<Cell>>(Cell::kSums * Hp * (terms<Cell>(in) + terms<Cell>(out)));
+        if constexpr (kTiled<Cell>)
           if (uses_tiles) tiles[d] = forward_tile_scratch(arena, problem, in, call.threads);
         c_state[d] = arena.take<Real>(problem.N * Hp);
-        if (call.saved == nullptr) preactivation[d] = arena.take<Real>(largest_block(problem) * 4 * Hp);
+        if (call.saved == nullptr) preactivation[d] = arena.take<Real>(largest_block(problem) * Cell::kSums * Hp);
         if (problem.P > 0) hr_panels[d] = arena.take<Real>(rounded_up(out, kPanel<Real>) * problem.H);
       }
-      bias[d] = arena.take<Real>(4 * Hp);
+      bias[d] = arena.take<Real>(Cell::kSums * Hp);
       if (problem.P > 0) h_full[d] = arena.take<Real>(problem.N * Hp);
     }
-    if (call.saved == nullptr || kNumbers<Term> > 1)
-      for (Index k = 0; k < 2 && k < problem.layers - 1; ++k) outputs[k] = arena.take<ElementOf<Term>>(ends.output.count());
-    if (any_mask(problem, call.inputs)) masked = arena.take<ElementOf<Term>>(ends.output.count());
+    if (call.saved == nullptr || kNumbers<Cell> > 1)
+      for (Index k = 0; k < 2 && k < problem.layers - 1; ++k) outputs[k] = arena.take<ElementOf<Cell>>(ends.output.count());
+    if (any_mask(problem, call.inputs)) masked = arena.take<ElementOf<Cell>>(ends.output.count());
     bytes = arena.used();
   }
 
-  static ElementOf<Term>* own_output(const ForwardCall<Real>& call, Arena& arena, const Shape& shape) {
+  static ElementOf<Cell>* own_output(const ForwardCall<Real>& call, Arena& arena, const Shape& shape) {
     const Target<Real>& output = call.outputs.output;
-    if constexpr (kNumbers<Term> > 1) {
+    if constexpr (kNumbers<Cell> > 1) {
       const bool as_is = output.element == Element::bfloat16 && output.rows == nullptr;
-      return as_is ? nullptr : arena.take<ElementOf<Term>>(shape.count());
+      return as_is ? nullptr : arena.take<ElementOf<Cell>>(shape.count());
     } else {
-      const Saved<Real> saved{call.problem, call.saved};
+      const Saved<Cell> saved{call.problem, call.saved};
       const bool saves = call.saved != nullptr && saved.has_output(call.problem.layers - 1);
       return saves ? nullptr : take_own<Real>(arena, output, shape);
     }
   }
 };
 
-template <class Term>
-std::size_t forward_scratch(const ForwardCall<RealOf<Term>>& call) {
-  return ForwardScratch<Term>(call).bytes;
+template <class Cell>
+std::size_t forward_scratch(const ForwardCall<RealOf<Cell>>& call) {
+  return ForwardScratch<Cell>(call).bytes;
 }
 
-template <class Term>
-void forward_layers(const ForwardCall<RealOf<Term>>& call, const Member& member) {
-  using Real = RealOf<Term>;
-  constexpr bool rounds = kNumbers<Term> > 1;  // h_t, for the next step and the next layer
+template <class Cell>
+void forward_layers(const ForwardCall<RealOf<Cell>>& call, const Member& member) {
+  using Real = RealOf<Cell>;
+  constexpr bool rounds = kNumbers<Cell> > 1;  // h_t, for the next step and the next layer
   const Problem& problem = call.problem;
-  const ForwardScratch<Term> scratch(call);
-  [[maybe_unused]] const Tiles registers(plan_of<Term>(call, widest_input(problem), member.size).tiled);
-  const Saved<Real> saved{problem, call.saved};
+  const ForwardScratch<Cell> scratch(call);
+  [[maybe_unused]] const Tiles registers(plan_of<Cell>(call, widest_input(problem), member.size).tiled);
+  const Saved<Cell> saved{problem, call.saved};
   const Index out = problem.out();
   const Ends& ends = scratch.ends;
   const bool by_block = brings_by_block(problem, call.inputs.x.rows != nullptr);
-  const ElementOf<Term>* x = by_block ? scratch.inputs.x : brought_as<Term>(call.inputs.x, scratch.inputs.x, ends.x, member);
-  const ElementOf<Term>* const h_0 = brought_as<Term>(call.inputs.h_0, scratch.inputs.h_0, ends.h, member);
+  const ElementOf<Cell>* x =
+      by_block ? scratch.inputs.x : brought_as<TermOf<Cell>>(call.inputs.x, scratch.inputs.x, ends.x, member);
+  const ElementOf<Cell>* const h_0 = brought_as<TermOf<Cell>>(call.inputs.h_0, scratch.inputs.h_0, ends.h, member);
   const Real* const c_0 = brought(call.inputs.c_0, scratch.inputs.c_0, ends.c, member);
   Real* const h_n = own_or_there(call.outputs.h_n, scratch.h_n);
   Real* const c_n = own_or_there(call.outputs.c_n, scratch.c_n);
-  ElementOf<Term>* last_output = scratch.output;
-  if (last_output == nullptr) last_output = static_cast<ElementOf<Term>*>(call.outputs.output.data);
+  ElementOf<Cell>* last_output = scratch.output;
+  if (last_output == nullptr) last_output = static_cast<ElementOf<Cell>*>(call.outputs.output.data);
   if constexpr (!rounds)
     if (call.saved != nullptr && saved.has_output(problem.layers - 1)) last_output = saved.output(problem.layers - 1);
   if (scratch.inputs.any()) member.barrier->wait();
   for (Index k = 0; k < problem.layers; ++k) {
     const Index in = problem.layer_input(k);
-    const ForwardPlan plan = plan_of<Term>(call, in, member.size);
+    const ForwardPlan plan = plan_of<Cell>(call, in, member.size);
     const bool is_last = k + 1 == problem.layers;
     const bool saves = call.saved != nullptr && saved.has_output(k);
-    ElementOf<Term>* output = is_last ? last_output : scratch.outputs[k % 2];
+    ElementOf<Cell>* output = is_last ? last_output : scratch.outputs[k % 2];
     if constexpr (!rounds)
       if (saves) output = saved.output(k);
     for (Index d = 0; d < problem.D; ++d) {
       if (plan.by_direction && member.rank % 2 != d) continue;
       const Index l = k * problem.D + d;
-      LayerForward<Term> layer{};
+      LayerForward<Cell> layer{};
       layer.problem = &problem;
       layer.plan = plan;
       layer.direction = static_cast<int>(d);
@@ -156,7 +157,7 @@ void forward_layers(const ForwardCall<RealOf<Term>>& call, const Member& member)
       if (call.saved != nullptr) {
         layer.gates = saved.gates(k, d);
         layer.c = saved.c(k, d);
-        layer.keep_gates = keep_of<Term>(plan, layer.gates);
+        layer.keep_gates = keep_of<Cell>(plan, layer.gates);
       }
       layer.panels = scratch.panels[d];
       layer.bias = scratch.bias[d];
@@ -165,10 +166,10 @@ void forward_layers(const ForwardCall<RealOf<Term>>& call, const Member& member)
       layer.h_full = scratch.h_full[d];
       layer.preactivation = scratch.preactivation[d];
       layer.tiles = scratch.tiles[d];
-      if constexpr (kTiled<Term>) layer.tiles.x_parts = parts_of(k == 0 ? call.inputs.x.element : Element::real);
+      if constexpr (kTiled<Cell>) layer.tiles.x_parts = parts_of(k == 0 ? call.inputs.x.element : Element::real);
       const Group group = group_of(plan.by_direction, member);
       if (plan.one_step) {
-        if constexpr (!rounds) forward_single(layer, group);  // no pairs in a single step
+        if constexpr (!rounds) forward_one_step(layer, group);  // no pairs in a single step
       } else {
         forward_direction(layer, group);
       }

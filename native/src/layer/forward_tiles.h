@@ -12,7 +12,10 @@
 #ifdef FASTLSTM_TILES
 namespace fastlstm::FASTLSTM_ISA {
 
-inline TileRows tile_rows_of_x(const LayerForward<float>& layer) { return {layer.tiles.x, layer.tiles.x_rows}; }
+template <class Cell>
+inline TileRows tile_rows_of_x(const LayerForward<Cell>& layer) {
+  return {layer.tiles.x, layer.tiles.x_rows};
+}
 
 // The scratch of a direction whose widest layer reads `in` features, for so many threads.
 inline ForwardTiles forward_tile_scratch(Arena& arena, const Problem& problem, Index in, int threads) {
@@ -27,48 +30,57 @@ inline ForwardTiles forward_tile_scratch(Arena& arena, const Problem& problem, I
 }
 
 // Packs a member's share of the weights, and notes whether one is too large for tiles.
-inline void pack_input_tiles(const LayerForward<float>& layer, const Group& group) {
+template <class Cell>
+inline void pack_input_tiles(const LayerForward<Cell>& layer, const Group& group) {
   const Index H = layer.problem->H;
   const Range units = share(unit_blocks<float>(H), group.rank, group.size);
-  const bool large = pack_tile_gates(layer.weights.w_ih, H, layer.in, layer.tiles.panels, units.first, units.last);
+  const bool large =
+      pack_tile_gates<typename Cell::Input>(layer.weights.w_ih, H, layer.in, layer.tiles.panels, units.first, units.last);
   layer.tiles.weights_large[group.rank] = large ? 1 : 0;
 }
 
 // After a barrier: whether all weights can go to tiles.
-inline bool tiles_hold_weights(const LayerForward<float>& layer, const Group& group) {
+template <class Cell>
+inline bool tiles_hold_weights(const LayerForward<Cell>& layer, const Group& group) {
   Index large = 0;
   for (int member = 0; member < group.size; ++member) large += layer.tiles.weights_large[member];
   return large == 0;
 }
 
 // Row `row` of a block of x, as the at-th row of tiles.
-inline void split_input_row(const LayerForward<float>& layer, Index first_row, Index row, Index at) {
+template <class Cell>
+inline void split_input_row(const LayerForward<Cell>& layer, Index first_row, Index row, Index at) {
   layer.tiles.x_large[row] =
       split_row(layer.x + (first_row + row) * layer.in, layer.in, tile_rows_of_x(layer), at, {0, tile_blocks(layer.in)});
 }
 
 // Rows [rows) of a block of x.
-inline void split_input(const LayerForward<float>& layer, Index first_row, Range rows) {
+template <class Cell>
+inline void split_input(const LayerForward<Cell>& layer, Index first_row, Range rows) {
   for (Index row = rows.first; row < rows.last; ++row) split_input_row(layer, first_row, row, row);
 }
 
 // A row with a number that tiles cannot take, or an infinite one: b + W x from the weights where they are.
-inline void project_large_row(const LayerForward<float>& layer, const float* x, Index u, float* sums) {
+template <class Cell>
+inline void project_large_row(const LayerForward<Cell>& layer, const float* x, Index u, float* sums) {
   const Index H = layer.problem->H;
-  for (Index gate = 0; gate < 4; ++gate)
+  for (Index sum = 0; sum < Cell::kSums; ++sum)
     for (Index lane = 0; lane < kTile && u * kTile + lane < H; ++lane) {
+      const Index gate = Cell::Input::gates[sum];
       Vec<float> products[1][1] = {{broadcast(0.0F)}};
-      visit(layer.weights.w_ih, [&](const auto* w) {
-        dot<float, 1, 1>(products, w + (gate * H + u * kTile + lane) * layer.in, layer.in, x, 0, layer.in);
-      });
-      sums[gate * kTile + lane] = layer.bias[(u * 4 + gate) * kTile + lane] + sum_of_lanes(products[0][0]);
+      if (gate >= 0)
+        visit(layer.weights.w_ih, [&](const auto* w) {
+          dot<float, 1, 1>(products, w + (gate * H + u * kTile + lane) * layer.in, layer.in, x, 0, layer.in);
+        });
+      sums[sum * kTile + lane] = layer.bias[(u * Cell::kSums + sum) * kTile + lane] + sum_of_lanes(products[0][0]);
     }
 }
 
 // b + W x of rows of a block, already split as the rows [at, at + count) of tiles, into its gate buffer, for the blocks of units
 // [blocks). place: their rows of the block; nullptr: the same.
-inline void project_tiles(const LayerForward<float>& layer, Index first_row, Index block_rows, float* gates, Index at,
-                          Index count, const Index* place, Range blocks) {
+template <class Cell>
+inline void project_tiles(const LayerForward<Cell>& layer, Index first_row, Index block_rows, float* gates, Index at, Index count,
+                          const Index* place, Range blocks) {
   constexpr Index width = kPanel<float>;
   const Index units = unit_blocks<float>(layer.problem->H);
   const TileProduct product{tile_rows_of_x(layer),
@@ -99,7 +111,8 @@ inline void project_tiles(const LayerForward<float>& layer, Index first_row, Ind
 
 // The same for all units and the rows [rows) of the batch, at the steps [t0, t1) of a block. They stand apart in it, and together
 // in tiles. Nobody else's rows: what one core writes and another reads costs more than it saves.
-inline void project_own_rows(const LayerForward<float>& layer, Index t0, Index t1, float* gates, Range rows) {
+template <class Cell>
+inline void project_own_rows(const LayerForward<Cell>& layer, Index t0, Index t1, float* gates, Range rows) {
   const Problem& problem = *layer.problem;
   const Index first_row = problem.row(t0);
   Index at = 0;  // after the rows of the members before

@@ -17,8 +17,8 @@ inline Range own_rows(const Problem& problem, Index t0, Index t1, const Range& o
 inline Range half_of(const Problem& problem, int half) { return share_rows(problem, 0, problem.T, half, 2); }
 
 // The layer as a half of the batch has it.
-template <class Term>
-LayerBackward<Term> half_layer(LayerBackward<Term> layer, int half) {
+template <class Cell>
+LayerBackward<Cell> half_layer(LayerBackward<Cell> layer, int half) {
   if (half == 1) {
     layer.dgates = layer.second.dgates;
     layer.features = layer.second.features;

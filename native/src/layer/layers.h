@@ -31,9 +31,15 @@ inline void apply_mask(const Element* x, const Source<Real>& factors, Element* y
   });
 }
 
-template <class Term>
+template <class Cell>
 inline Machine machine() {
-  return {sizeof(ElementOf<Term>), static_cast<double>(kNumbers<Term>), kTiled<Term>, l2_bytes(), kLanes<RealOf<Term>>};
+  return {sizeof(ElementOf<Cell>),
+          static_cast<double>(kNumbers<Cell>),
+          kTiled<Cell>,
+          l2_bytes(),
+          kLanes<RealOf<Cell>>,
+          Cell::Input::kGates,
+          Cell::kSums};
 }
 
 }  // namespace fastlstm::FASTLSTM_ISA

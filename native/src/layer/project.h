@@ -9,23 +9,23 @@
 namespace fastlstm::FASTLSTM_ISA {
 
 // The input projection b + W x of rows [rows) of a block of steps, into its gate buffer.
-template <class Term>
-void project_rows(const LayerForward<Term>& layer, Index first_row, Index block_rows, RealOf<Term>* gates, Range rows,
+template <class Cell>
+void project_rows(const LayerForward<Cell>& layer, Index first_row, Index block_rows, RealOf<Cell>* gates, Range rows,
                   Range blocks) {
-  using Real = RealOf<Term>;
+  using Real = RealOf<Cell>;
   if (rows.first >= rows.last) return;
-  if constexpr (kTiled<Term>) {
+  if constexpr (kTiled<Cell>) {
     if (layer.plan.tiled) {
       project_tiles(layer, first_row, block_rows, gates, rows.first, rows.last - rows.first, nullptr, blocks);
       return;
     }
   }
-  Step<Term> step{};
+  Step<Cell> step{};
   step.panels = layer.panels;
   step.bias = layer.bias;
   step.K = layer.K();
-  const Index in = terms<Term>(layer.in);
-  step.segments[0] = {as_terms<Term>(layer.x) + (first_row + rows.first) * in, in, 0, in};
+  const Index in = terms<Cell>(layer.in);
+  step.segments[0] = {as_terms<TermOf<Cell>>(layer.x) + (first_row + rows.first) * in, in, 0, in};
   step.segment_count = 1;
   step.to_buffer = true;
   step.gates = gates + rows.first * kPanel<Real>;
@@ -34,26 +34,26 @@ void project_rows(const LayerForward<Term>& layer, Index first_row, Index block_
 }
 
 // Each of a member's panels of the input's weights packed when its turn comes.
-template <class Term>
-void pack_and_project(const LayerForward<Term>& layer, Index first_row, Index rows, RealOf<Term>* gates, Range blocks) {
-  using Real = RealOf<Term>;
-  LayerForward<Term> here = layer;
+template <class Cell>
+void pack_and_project(const LayerForward<Cell>& layer, Index first_row, Index rows, RealOf<Cell>* gates, Range blocks) {
+  using Real = RealOf<Cell>;
+  LayerForward<Cell> here = layer;
   here.panels = layer.panels_of(blocks.first);
   for (Index u = blocks.first; u < blocks.last; ++u) {
-    pack_gates(layer.weights.w_ih, layer.problem->H, layer.in, here.panels, 0, layer.K(), u, u + 1);
-    here.bias = layer.bias + u * 4 * kLanes<Real>;
-    project_rows(here, first_row, rows, gates + u * kBlockPanels * rows * kPanel<Real>, {0, rows}, {0, 1});
+    pack_gates<typename Cell::Input>(layer.weights.w_ih, layer.problem->H, layer.in, here.panels, 0, layer.K(), u, u + 1);
+    here.bias = layer.bias + u * Cell::kSums * kLanes<Real>;
+    project_rows(here, first_row, rows, gates + u * kBlockPanels<typename Cell::Input> * rows * kPanel<Real>, {0, rows}, {0, 1});
   }
 }
 
 // The input projection of a block of steps: of a member's units, or, for all units, of its rows.
-template <class Term>
-void project_block(const LayerForward<Term>& layer, Index t0, Index t1, RealOf<Term>* gates, Range rows, Range blocks,
+template <class Cell>
+void project_block(const LayerForward<Cell>& layer, Index t0, Index t1, RealOf<Cell>* gates, Range rows, Range blocks,
                    const Group& group, bool together) {
   const Problem& problem = *layer.problem;
   const Index first_row = problem.row(t0);
   const Range all{0, problem.row(t1) - first_row};
-  if constexpr (kTiled<Term>) {
+  if constexpr (kTiled<Cell>) {
     if (layer.plan.tiled) {
       if (!layer.plan.by_unit && group.size > 1) {
         project_own_rows(layer, t0, t1, gates, rows);

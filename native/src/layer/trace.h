@@ -16,9 +16,10 @@ inline Element* row_of(const Target<Real>& array, Index k, Index width) {
   return static_cast<Element*>(array.data) + (array.rows == nullptr ? k : array.rows[k]) * width;
 }
 
-template <class Real>
-void read_steps(const Problem& problem, const Saved<Real>& saved, Index layer, Index direction, const Steps<Target<Real>>& to,
-                Range rows) {
+template <class Cell>
+void read_steps(const Problem& problem, const Saved<Cell>& saved, Index layer, Index direction,
+                const Steps<Target<RealOf<Cell>>>& to, Range rows) {
+  using Real = RealOf<Cell>;
   const Index H = problem.H;
   const Index Hp = saved.Hp();
   visit(to.c, [&](auto* c_data) {
@@ -27,33 +28,33 @@ void read_steps(const Problem& problem, const Saved<Real>& saved, Index layer, I
       const Index first = problem.row(problem.block(b));
       const Index end = problem.row(problem.block(b + 1));
       const Index stride = (end - first) * kPanel<Real>;
-      const Real* const gates = saved.gates(layer, direction) + first * 4 * Hp;
+      const Real* const gates = saved.gates(layer, direction) + first * Cell::kSums * Hp;
       for (Index k = first > rows.first ? first : rows.first; k < end && k < rows.last; ++k) {
         Element* const c = row_of<Element>(to.c, k, H);
-        Element* const i = row_of<Element>(to.i, k, H);
-        Element* const f = row_of<Element>(to.f, k, H);
-        Element* const g = row_of<Element>(to.g, k, H);
-        Element* const o = row_of<Element>(to.o, k, H);
+        Element* gate_rows[Cell::kSums];
+        for (Index sum = 0; sum < Cell::kSums; ++sum)
+          gate_rows[sum] = row_of<Element>(to.*Cell::template kSteps<Target<Real>>[sum], k, H);
         const Real* const kept_c = saved.c(layer, direction) + k * Hp;
         for (Index unit = 0; unit < H; unit += kLanes<Real>) {
           const Index u = unit / kLanes<Real>;
-          const Gates<Real> kept = load_gates(gates + u * kBlockPanels * stride + (k - first) * kPanel<Real>, stride);
+          const Real* const at = gates + u * kBlockPanels<typename Cell::Input> * stride + (k - first) * kPanel<Real>;
           const Index columns = H - unit;
           if (c != nullptr) store_columns(c + unit, load(kept_c + unit), columns);
-          if (i != nullptr) store_columns(i + unit, kept.i, columns);
-          if (f != nullptr) store_columns(f + unit, kept.f, columns);
-          if (g != nullptr) store_columns(g + unit, kept.g, columns);
-          if (o != nullptr) store_columns(o + unit, kept.o, columns);
+          const typename Cell::Gates kept = load_gates<Cell>(at, stride);
+          Cell::each(kept, [&](Index sum, const auto& gate) {
+            if (gate_rows[sum] != nullptr) store_columns(gate_rows[sum] + unit, gate, columns);
+          });
         }
       }
     }
   });
 }
 
-template <class Real>
-void trace_layers(const TraceCall<Real>& call, const Member& member) {
+template <class Cell>
+void trace_layers(const TraceCall<RealOf<Cell>>& call, const Member& member) {
+  using Real = RealOf<Cell>;
   const Problem& problem = call.problem;
-  const Saved<Real> saved{problem, const_cast<Real*>(call.saved)};  // only read
+  const Saved<Cell> saved{problem, const_cast<Real*>(call.saved)};  // only read
   const Ends ends(problem);
   for (Index k = 0; k < problem.layers; ++k) {
     for (Index d = 0; d < problem.D; ++d)

@@ -4,76 +4,15 @@
 #include "layer/halves.h"
 #include "layer/hidden.h"
 #include "layer/transfer.h"
+#include "product/feature_product.h"
 #include "product/pairs.h"
 #include "product/product.h"
 
 namespace fastlstm::FASTLSTM_ISA {
 
-// Which rows of a block, in terms, that stand one after the other among its gate gradients.
-struct Strip {
-  Index first;
-  Index count;
-};
-struct Strips {
-  Strip at[Problem::kBlockRows];
-  int count = 0;
-
-  void append(Index first, Index rows) {
-    if (rows > 0) at[count++] = {first, rows};
-  }
-};
-
-// A sum over rows is cut more finely than one over k: features of h_0 may be ten times as large as those of every later h_t.
-// Those that torch adds up lane by lane (biases) or step by step (W_hr) are a small share of the work: there, more finely still.
-inline constexpr Index kRowsPart = kPart / 2;
-inline constexpr Index kFewPart = kPart / 4;
-
-// sums[feature][gate order] += features^T dgates over strips of a block, for the panels of one tile of features.
-template <class Term>
-struct FeatureTile {
-  using Real = RealOf<Term>;
-  const Term* features;  // [rows of all strips][kTileRows]
-  const Term* right;     // panels: [rows of the block][kPanel]
-  Real* sums;            // at the tile's first feature
-  Index ld;
-  const Strips& strips;
-  bool add;    // else there is nothing yet to add to
-  Index part;  // of a sum over rows
-
-  template <int R>
-  inline void run(Index /*first row: a tile is one by itself*/) const {
-    // A block is added up by itself: in one chain over 365 steps of 64 rows the gradients were off by 1.1e-6 to 2.8e-6 of their
-    // norm, now by 1.4e-7 to 3.9e-7. So is each part of one, in registers and on the stack: sums may be in no cache.
-    Sums<Real, R, 1> block;
-    clear(block);
-    const Term* left = features;
-    alignas(64) Real total[R][kPanel<Real>];
-    bool first = true;
-    Index summed = 0;
-    for (int k = 0; k < strips.count; ++k) {
-      const Strip& strip = strips.at[k];
-      for (Index i = 0, end = 0; i < strip.count; i = end) {
-        end = i + part < strip.count ? i + part : strip.count;
-        accumulate<kTileRows>(block, left, 1, right + (strip.first + i) * kPanel<Real>, 0, end - i);
-        left += (end - i) * kTileRows;
-        summed += end - i;
-        if (summed < part && (end < strip.count || k < strips.count - 1)) continue;
-        if (!first) add_parked(block, &total[0][0], kPanel<Real>);
-        first = false;
-        if (end == strip.count && k == strips.count - 1) break;
-        park(block, &total[0][0], kPanel<Real>);
-        clear(block);
-        summed = 0;
-      }
-    }
-    if (add) add_parked(block, sums, ld);
-    park(block, sums, ld);
-  }
-};
-
 // Adds the rows `of` the batch in a block to the gradients of the weights, for the tiles of features [mine).
-template <class Term>
-void weight_gradients(const LayerBackward<Term>& layer, Index t0, Index t1, Range mine, Range of, bool add) {
+template <class Cell>
+void weight_gradients(const LayerBackward<Cell>& layer, Index t0, Index t1, Range mine, Range of, bool add) {
   const Problem& problem = *layer.problem;
   const Index first_row = problem.row(t0);
   const Index rows = problem.row(t1) - first_row;
@@ -81,17 +20,17 @@ void weight_gradients(const LayerBackward<Term>& layer, Index t0, Index t1, Rang
   const auto clipped = [&](Index t) { return Range{of.first, of.last < problem.batch(t) ? of.last : problem.batch(t)}; };
   Strips strips;
   if (is_whole(problem, of)) {
-    strips.append(0, terms<Term>(rows));
+    strips.append(0, terms<Cell>(rows));
   } else {  // of numbers, then
     for (Index t = t0; t < t1; ++t) {
       const Range here = clipped(t);
       strips.append(problem.row(t) - first_row + here.first, here.last - here.first);
     }
   }
-  const Index tile_size = feature_tile_size<Term>(rows);
+  const Index tile_size = feature_tile_size<TermOf<Cell>>(rows);
   const Index ones = layer.x_tiles() + layer.h_tiles();
   // A member's share of a source's tiles, [first, last), and which of the source's features is the first of them.
-  const auto tiles = [&](Index first, Index last, Index& feature) -> FeatureTiles<Term> {
+  const auto tiles = [&](Index first, Index last, Index& feature) -> FeatureTiles<TermOf<Cell>> {
     const Index from = first > mine.first ? first : mine.first;
     const Index to = last < mine.last ? last : mine.last;
     feature = (from - first) * kTileRows;
@@ -122,7 +61,7 @@ void weight_gradients(const LayerBackward<Term>& layer, Index t0, Index t1, Rang
     }
   }
   if (const auto to = tiles(ones, layer.tile_count(), j); to.count > 0) pack_ones(to.first, rows);
-  const Index ld = 4 * layer.Hp();
+  const Index ld = layer.gate_columns();
   const auto add_tile = [&](Index p, Index m) {
     Index feature;
     Index count;
@@ -137,30 +76,30 @@ void weight_gradients(const LayerBackward<Term>& layer, Index t0, Index t1, Rang
       feature = layer.in + out;
       count = 1;
     }
-    const FeatureTile<Term> tile{layer.features + m * tile_size,
-                                 layer.dgate_panels() + p * terms<Term>(rows) * kPanel<Term>,
-                                 layer.dsums + feature * ld + p * kPanel<Term>,
-                                 ld,
-                                 strips,
-                                 add,
-                                 m < ones ? kRowsPart : kFewPart};
+    const FeatureTile<TermOf<Cell>> tile{layer.features + m * tile_size,
+                                         layer.dgate_panels() + p * terms<Cell>(rows) * kPanel<TermOf<Cell>>,
+                                         layer.dsums + feature * ld + p * kPanel<TermOf<Cell>>,
+                                         ld,
+                                         strips,
+                                         add,
+                                         m < ones ? kRowsPart : kFewPart};
     for_tiles(count < kTileRows ? count : kTileRows, tile);
   };
   // As many tiles of features as half an L2 of 512 KiB holds meet every panel of gate gradients before the next ones come.
-  const Index tile_bytes = tile_size * static_cast<Index>(sizeof(Term));
+  const Index tile_bytes = tile_size * static_cast<Index>(sizeof(TermOf<Cell>));
   const Index half_l2 = Index{256} << 10;
   const Index at_once = tile_bytes > 0 && tile_bytes < half_l2 ? half_l2 / tile_bytes : 1;
   for (Index m0 = mine.first; m0 < mine.last; m0 += at_once) {
     const Index m1 = m0 + at_once < mine.last ? m0 + at_once : mine.last;
-    for (Index p = 0; p < ld / kPanel<Term>; ++p)
+    for (Index p = 0; p < ld / kPanel<TermOf<Cell>>; ++p)
       for (Index m = m0; m < m1; ++m) add_tile(p, m);
   }
 }
 
 // dW_hr += dh_projected^T h_full over a block, for the tiles of P [mine).
-template <class Term>
-void projection_gradients(const LayerBackward<Term>& layer, Index rows, Range mine, bool add) {
-  using Real = RealOf<Term>;
+template <class Cell>
+void projection_gradients(const LayerBackward<Cell>& layer, Index rows, Range mine, bool add) {
+  using Real = RealOf<Cell>;
   const Index P = layer.problem->P;
   Strips all;
   all.append(0, rows);
@@ -181,8 +120,8 @@ void projection_gradients(const LayerBackward<Term>& layer, Index rows, Range mi
 }
 
 // dx of a member's rows of the block, to where they stand.
-template <class Term>
-void send_dx(const LayerBackward<Term>& layer, Index first_row, const Range& mine) {
+template <class Cell>
+void send_dx(const LayerBackward<Cell>& layer, Index first_row, const Range& mine) {
   if (layer.send_dx.data == nullptr) return;
   const Shape shape{layer.problem->rows(), layer.in};
   visit(layer.send_dx, [&](auto* to) {
@@ -192,41 +131,41 @@ void send_dx(const LayerBackward<Term>& layer, Index first_row, const Range& min
 
 // What the rows `of` the batch in a block of steps, their gate gradients complete, give to dx and the weights: a thread's share
 // of it.
-template <class Term>
-void block_gradients(const LayerBackward<Term>& layer, Index t0, Index t1, const Group& group, Range of, bool add) {
+template <class Cell>
+void block_gradients(const LayerBackward<Cell>& layer, Index t0, Index t1, const Group& group, Range of, bool add) {
   const Problem& problem = *layer.problem;
   const Index first_row = problem.row(t0);
   const Index rows = problem.row(t1) - first_row;
   bool tiled = false;
-  if constexpr (kTiled<Term>) {
+  if constexpr (kTiled<Cell>) {
     tiled = layer.plan.tiled;
     if (tiled) {
-      pair_gates(layer, rows, share(unit_blocks<RealOf<Term>>(problem.H), group.rank, group.size));
+      pair_gates(layer, rows, share(unit_blocks<RealOf<Cell>>(problem.H), group.rank, group.size));
       if (layer.dx != nullptr) {
         const Range mine = share(rows, group.rank, group.size);
         gates_times(layer, mine.first, layer.tiles.ih_panels, layer.weights.w_ih.element,
                     layer.dx + (first_row + mine.first) * layer.in, layer.in, layer.in, layer.add_dx)
-            .run(mine.last - mine.first, 0, (layer.in + kPanel<Term> - 1) / kPanel<Term>);
+            .run(mine.last - mine.first, 0, (layer.in + kPanel<TermOf<Cell>> - 1) / kPanel<TermOf<Cell>>);
         send_dx(layer, first_row, mine);
       }
       group.barrier->wait();
       weight_gradients_by_tiles(layer, t0, t1, group, add);
     }
   }
-  const bool paired = kNumbers<Term> > 1 && layer.tile_count() > 0;
-  if constexpr (kNumbers<Term> > 1) {
-    const Range mine = paired ? share(4 * layer.Hp() / kPanel<Term>, group.rank, group.size) : Range{0, 0};
+  const bool paired = kNumbers<Cell> > 1 && layer.tile_count() > 0;
+  if constexpr (kNumbers<Cell> > 1) {
+    const Range mine = paired ? share(layer.gate_columns() / kPanel<TermOf<Cell>>, group.rank, group.size) : Range{0, 0};
     pair_rows(layer.dgates, rows, layer.dgate_pairs, mine.first, mine.last);
   }
   if (!tiled && layer.dx != nullptr) {
     const auto to_dx = [&](const Range& mine) {
-      const Product<Term> product{gate_rows(layer, mine.first, rows),
-                                  layer.ih_panels,
-                                  layer.dx + (first_row + mine.first) * layer.in,
-                                  layer.in,
-                                  layer.in,
-                                  layer.add_dx};
-      product.run(mine.last - mine.first, 0, (layer.in + kPanel<Term> - 1) / kPanel<Term>);
+      const Product<TermOf<Cell>> product{gate_rows(layer, mine.first, rows),
+                                          layer.ih_panels,
+                                          layer.dx + (first_row + mine.first) * layer.in,
+                                          layer.in,
+                                          layer.in,
+                                          layer.add_dx};
+      product.run(mine.last - mine.first, 0, (layer.in + kPanel<TermOf<Cell>> - 1) / kPanel<TermOf<Cell>>);
       send_dx(layer, first_row, mine);
     };
     if (is_whole(problem, of)) {
@@ -245,7 +184,7 @@ void block_gradients(const LayerBackward<Term>& layer, Index t0, Index t1, const
     const Range mine = share(layer.tile_count(), group.rank, group.size);
     if (layer.plan.halves && is_whole(problem, of)) {
       weight_gradients(layer, t0, t1, mine, half_of(problem, 0), add);
-      LayerBackward<Term> second = layer;
+      LayerBackward<Cell> second = layer;
       second.dsums = layer.second.dsums;
       weight_gradients(second, t0, t1, mine, half_of(problem, 1), add);
     } else {
@@ -257,20 +196,21 @@ void block_gradients(const LayerBackward<Term>& layer, Index t0, Index t1, const
 }
 
 // The summed gradients into the caller's arrays, and the states' gradients.
-template <class Term>
-void write_gradients(const LayerBackward<Term>& layer, const Group& group) {
-  using Real = RealOf<Term>;
+template <class Cell>
+void write_gradients(const LayerBackward<Cell>& layer, const Group& group) {
+  using Real = RealOf<Cell>;
   const Problem& problem = *layer.problem;
   const Index H = problem.H;
   const Index out = problem.out();
-  const Index ld = 4 * layer.Hp();
+  const Index ld = layer.gate_columns();
   const WeightGradients<Real>& d = layer.dweights;
   const Range units = share(unit_blocks<Real>(H), group.rank, group.size);
-  if (d.w_ih != nullptr) unpack_gates(layer.dsums, H, layer.in, d.w_ih, units.first, units.last);
-  if (d.w_hh != nullptr) unpack_gates(layer.dsums + layer.in * ld, H, out, d.w_hh, units.first, units.last);
+  if (d.w_ih != nullptr) unpack_gates<typename Cell::Input>(layer.dsums, H, layer.in, d.w_ih, units.first, units.last);
+  if (d.w_hh != nullptr)
+    unpack_gates<typename Cell::Hidden>(layer.dsums + layer.in * ld, H, out, d.w_hh, units.first, units.last);
   const Real* const db = layer.dsums + (layer.in + out) * ld;
-  if (d.b_ih != nullptr) unpack_gates(db, H, 1, d.b_ih, units.first, units.last);
-  if (d.b_hh != nullptr) unpack_gates(db, H, 1, d.b_hh, units.first, units.last);
+  if (d.b_ih != nullptr) unpack_gates<typename Cell::Input>(db, H, 1, d.b_ih, units.first, units.last);
+  if (d.b_hh != nullptr) unpack_gates<typename Cell::Hidden>(db, H, 1, d.b_hh, units.first, units.last);
   if (d.w_hr != nullptr) {
     const Range mine = share(problem.P, group.rank, group.size);
     visit(d.w_hr, [&](auto* dw) {

@@ -2,6 +2,7 @@
 
 #include "plan/forward.h"
 #include "plan/split.h"
+#include "product/parts.h"
 
 namespace fastlstm {
 namespace {
@@ -28,7 +29,7 @@ constexpr Index kFewestHalved = 2 * Problem::kBlockRows;
 bool in_halves(const Problem& problem, const Machine& machine) {
   if (machine.products > 1 || problem.P > 0 || problem.N < 16 || problem.rows() < kFewestHalved) return false;
   if (uses_tiles(problem, machine)) return false;
-  const Index sums = (widest_input(problem) + problem.out() + 1) * 4 * machine.padded(problem.H);
+  const Index sums = (widest_input(problem) + problem.out() + 1) * machine.sums * machine.padded(problem.H);
   return sums * machine.real_bytes() <= kMostHalved;
 }
 
@@ -36,7 +37,7 @@ bool in_halves(const Problem& problem, const Machine& machine) {
 
 BackwardPlan plan_backward(const Problem& problem, int threads, const Machine& machine, const BackwardFacts& facts) {
   BackwardPlan plan{};
-  plan.one_step = problem.T == 1 && problem.N <= kOneStepRows && !facts.step_gradients;
+  plan.one_step = problem.T == 1 && problem.N <= kFewRows && !facts.step_gradients;
   plan.tiled = uses_tiles(problem, machine);
   plan.tiled_steps = plan.tiled && fills_tiles(problem);
   plan.halves = in_halves(problem, machine);

@@ -28,8 +28,6 @@ struct BackwardFacts {
 
 BackwardPlan plan_backward(const Problem& problem, int threads, const Machine& machine, const BackwardFacts& facts = {});
 
-inline constexpr std::int64_t kTiledRows = 16;   // of a matrix tile: as many cost what one does
-inline constexpr std::int64_t kOneStepRows = 8;  // at most: more of them repay packed weights
-static_assert(kOneStepRows <= 8, "an outer product keeps a register for each");
+inline constexpr std::int64_t kTiledRows = 16;  // of a matrix tile: as many cost what one does
 
 }  // namespace fastlstm

@@ -16,7 +16,7 @@ constexpr Index kStreamedBytes = Index{16} << 20;
 bool streams(const Problem& problem, Index in, const Machine& machine) {
   const Index terms = machine.terms(in) + machine.terms(problem.out());
   if (is_cut(terms)) return false;  // a step reads what its sums were after the cut before
-  return problem.rows() * 4 * machine.padded(problem.H) * machine.real_bytes() >= kStreamedBytes;
+  return problem.rows() * machine.sums * machine.padded(problem.H) * machine.real_bytes() >= kStreamedBytes;
 }
 
 }  // namespace

@@ -10,7 +10,9 @@ struct Machine {
   double products;            // that a processor adds up in the time of a fused multiply-add, lane by lane: the numbers of a term
   bool has_tiles;             // matrix tiles, for this Real
   std::int64_t l2_bytes;      // of a core
-  std::int64_t lanes = 8;     // Reals in a vector
+  std::int64_t lanes;         // Reals in a vector
+  std::int64_t gates;         // of the cell: blocks of H rows in the weights
+  std::int64_t sums;          // of a unit, side by side in its panels
 
   std::int64_t real_bytes() const { return weight_bytes * static_cast<std::int64_t>(products); }
   std::int64_t terms(std::int64_t numbers) const {

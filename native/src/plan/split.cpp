@@ -31,7 +31,7 @@ Split split_steps(const Problem& problem, std::int64_t in, int threads, const Ma
   split.by_direction = problem.D == 2 && threads >= 2 && threads % 2 == 0;
   split.team = split.by_direction ? threads / 2 : threads;
   split.rows = static_cast<double>(problem.rows()) / static_cast<double>(problem.T);
-  const double weights = 4 * static_cast<double>(problem.H) * static_cast<double>(problem.out() + in);
+  const double weights = static_cast<double>(machine.gates * problem.H) * static_cast<double>(problem.out() + in);
   split.far = weights * (split.by_direction ? 2 : 1) * static_cast<double>(machine.weight_bytes) > kFarBytes;
   if (split.team == 1) return split;
   const double rows = std::max(1.0, std::ceil(split.rows / split.team));

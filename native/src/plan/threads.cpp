@@ -20,7 +20,7 @@ int worth(double microseconds, int threads) {
 }  // namespace
 
 double work_microseconds(const Problem& problem, bool training, const Machine& machine) {
-  const double weights = 4 * static_cast<double>(problem.H) *
+  const double weights = static_cast<double>(machine.gates * problem.H) *
                          static_cast<double>(problem.layer_input(0) + problem.out() +
                                              (problem.layers - 1) * (problem.layer_input(1) + problem.out())) *
                          static_cast<double>(problem.D);

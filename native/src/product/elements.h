@@ -26,6 +26,14 @@ inline __attribute__((always_inline)) auto visit(const Target<Real>& array, cons
   return use(static_cast<Real*>(array.data));
 }
 
+// The same array from element `first` on.
+template <class Array>
+inline Array rows_from(const Array& array, Index first) {
+  Array rest = array;
+  visit(array, [&](auto* elements) { rest.data = elements + first; });
+  return rest;
+}
+
 template <class Narrow>
 inline void widen(const Narrow* from, float* to, Index count) {
   for (Index k = 0; k < count; k += kLanes<float>) store_columns(to + k, load_columns(from + k, count - k), count - k);

@@ -12,8 +12,8 @@ namespace fastlstm::FASTLSTM_ISA {
 
 #ifdef FASTLSTM_TILES
 
-template <class Real>
-inline constexpr bool kTiled = sizeof(Real) == 4;
+template <class Term>
+inline constexpr bool kTiled = sizeof(RealOf<Term>) == sizeof(float);
 
 inline constexpr Index kPanelTiles = 4;
 static_assert(kPanelTiles * kTile == kPanel<float> && kTile == kLanes<float>);
@@ -69,42 +69,47 @@ inline bool pack_tile_columns(const Element* x, Index ld, Index columns, Index K
   return large;
 }
 
-// Panels whose columns are the gates of a block of units, its terms the columns of w, which is (4H, K): those of the blocks [u0,
-// u1). True: a weight is too large for tiles.
-inline bool pack_tile_gates(const Source<float>& weights, Index H, Index K, Bfloat16* panels, Index u0, Index u1) {
+// Panels whose columns are the gates of a block of units, its terms the columns of w, which is (gates * H, K): those of the
+// blocks [u0, u1). True: a weight is too large for tiles.
+template <class Order>
+bool pack_tile_gates(const Source<float>& weights, Index H, Index K, Bfloat16* panels, Index u0, Index u1) {
   bool large = false;
   const Index blocks = tile_blocks(K);
   const int parts = parts_of(weights.element);
   for (Index u = u0; u < u1; ++u)
     for (Index b = 0; b < blocks; ++b)
-      for (Index gate = 0; gate < 4; ++gate)
+      for (Index sum = 0; sum < Order::kSums; ++sum)
         visit(weights, [&](const auto* w) {
-          large |= pack_tile_columns(w + (gate * H + u * kTile) * K + b * kTileDepth, K, H - u * kTile, K - b * kTileDepth, parts,
-                                     panels + u * panel_size(blocks) + panel_size(b), gate);
+          const Index gate = Order::gates[sum];
+          large |=
+              pack_tile_columns(w + (gate < 0 ? 0 : gate * H + u * kTile) * K + b * kTileDepth, K, gate < 0 ? 0 : H - u * kTile,
+                                K - b * kTileDepth, parts, panels + u * panel_size(blocks) + panel_size(b), sum);
         });
   return large;
 }
 
-// Panels whose terms are gates, in gate order, and whose columns are those of w, which is (4H, columns): the panels [p0, p1). A
-// block of terms is two gates of kTile units. True: a weight is too large for tiles.
-inline bool pack_tile_gate_rows(const Source<float>& weights, Index H, Index columns, Bfloat16* panels, Index p0, Index p1) {
+// Panels whose terms are gates, in gate order, and whose columns are those of w, which is (gates * H, columns): the panels [p0,
+// p1). A block of terms is two gates of kTile units. True: a weight is too large for tiles.
+template <class Order>
+bool pack_tile_gate_rows(const Source<float>& weights, Index H, Index columns, Bfloat16* panels, Index p0, Index p1) {
   bool large = false;
-  const Index blocks = 2 * unit_blocks<float>(H);
+  constexpr Index pairs = Order::kSums / 2;  // of gates, of a unit
+  const Index blocks = pairs * unit_blocks<float>(H);
   for (Index p = p0; p < p1; ++p)
     for (Index b = 0; b < blocks; ++b)
       for (Index tile = 0; tile < kPanelTiles; ++tile) {
-        const Index unit = b / 2 * kTile;
-        const Index gate = b % 2 * 2;
+        const Index unit = b / pairs * kTile;
+        const Index sum = b % pairs * 2;
         const Index j = p * kPanel<float> + tile * kTile;
         Bfloat16* const to = panels + p * panel_size(blocks) + panel_size(b) + tile * kTileSize;
         for (Index lane = 0; lane < kTile; ++lane) {  // a pair: the two gates of a unit
           const auto row = [&](Index g) {
-            if (unit + lane >= H) return broadcast(0.0F);
+            if (g < 0 || unit + lane >= H) return broadcast(0.0F);
             return visit(weights,
                          [&](const auto* w) { return load_columns(w + (g * H + unit + lane) * columns + j, columns - j); });
           };
-          const Vec<float> first = row(gate);
-          const Vec<float> second = row(gate + 1);
+          const Vec<float> first = row(Order::gates[sum]);
+          const Vec<float> second = row(Order::gates[sum + 1]);
           large |= any_large(first) || any_large(second);
           store_parts(first, second, to + lane * 2 * kTile, kPanelTiles * kTileSize);
         }

@@ -2,7 +2,6 @@
 // of a dot product lie along k, so vectors run along k, too.
 #pragma once
 #include "batch/share.h"
-#include "plan/backward.h"
 #include "product/elements.h"
 #include "product/parts.h"
 
@@ -108,7 +107,7 @@ void outer_product(Index N, const Real* a, Index lda, const Real* x, Index ldx, 
                    const Target<Real>& gradient) {
   visit(gradient, [&](auto* dw) {
     for (Index m = mine.first; m < mine.last; ++m) {
-      Vec<Real> a_m[kOneStepRows];
+      Vec<Real> a_m[kFewRows];
       for (Index n = 0; n < N; ++n) a_m[n] = broadcast(a[n * lda + m]);
       for (Index j = 0; j < columns; j += kLanes<Real>) {
         Vec<Real> sum = broadcast(Real(0));

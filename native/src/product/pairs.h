@@ -29,31 +29,34 @@ inline void pack_rows(const BFloat16* w, Index rows, Index K, Pair* to, Index wi
 }
 
 // pack_gates, whose k0 and K_all are terms.
-inline void pack_gates(const Source<float>& weights, Index H, Index K, Pair* panels, Index k0, Index K_all, Index u0, Index u1) {
+template <class Order>
+void pack_gates(const Source<float>& weights, Index H, Index K, Pair* panels, Index k0, Index K_all, Index u0, Index u1) {
   constexpr Index lanes = kLanes<Pair>;
   const auto* const w = static_cast<const BFloat16*>(weights.data);
   for (Index u = u0; u < u1; ++u)
-    for (Index gate = 0; gate < 4; ++gate) {
-      Pair* const panel =
-          panels + (((u - u0) * kBlockPanels + gate / kVectors) * K_all + k0) * kPanel<Pair> + gate % kVectors * lanes;
-      const Index units = H - u * lanes < lanes ? H - u * lanes : lanes;
-      pack_rows(w + (gate * H + u * lanes) * K, units, K, panel, lanes);
+    for (Index sum = 0; sum < Order::kSums; ++sum) {
+      const Index gate = Order::gates[sum];
+      const Index panel = (u - u0) * kBlockPanels<Order> + sum / kVectors;
+      Pair* const to = panels + (panel * K_all + k0) * kPanel<Pair> + sum % kVectors * lanes;
+      const Index units = gate < 0 ? 0 : H - u * lanes < lanes ? H - u * lanes : lanes;
+      pack_rows(w + (gate < 0 ? 0 : gate * H + u * lanes) * K, units, K, to, lanes);
     }
 }
 
 // pack_gate_rows: a pair is a gate of two neighbouring units.
-inline void pack_gate_rows(const Source<float>& weights, Index H, Index columns, Pair* panels, Index p0, Index p1) {
+template <class Order>
+void pack_gate_rows(const Source<float>& weights, Index H, Index columns, Pair* panels, Index p0, Index p1) {
   constexpr Index lanes = kLanes<Pair>;
   const auto* const w = static_cast<const BFloat16*>(weights.data);
   const Index blocks = unit_blocks<float>(H);
   for (Index p = p0; p < p1; ++p) {
-    Pair* out = panels + p * blocks * 2 * lanes * kPanel<Pair>;
+    Pair* out = panels + p * blocks * terms<Pair>(Order::kSums * lanes) * kPanel<Pair>;
     for (Index u = 0; u < blocks; ++u)
-      for (Index gate = 0; gate < 4; ++gate)
+      for (const Index gate : Order::gates)
         for (Index unit = u * lanes; unit < (u + 1) * lanes; unit += 2, out += kPanel<Pair>)
           for (Index v = 0; v < kVectors; ++v) {
             const Index j = p * kPanel<Pair> + v * lanes;
-            const auto row = [&](Index r) { return r < H ? w + (gate * H + r) * columns + j : nullptr; };
+            const auto row = [&](Index r) { return gate >= 0 && r < H ? w + (gate * H + r) * columns + j : nullptr; };
             store(out + v * lanes, zip(row(unit), row(unit + 1), columns - j));
           }
   }

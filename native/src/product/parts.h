@@ -20,4 +20,8 @@ inline constexpr std::int64_t kCut = 512;
 static_assert(kCut % kPart == 0, "a cut ends where a part does");
 inline constexpr bool is_cut(std::int64_t K) { return end_of(0, kCut, K) < K; }
 
+// Rows at most of products with weights that stand as they are: an outer product keeps a register for each. More rows repay
+// packed weights.
+inline constexpr std::int64_t kFewRows = 8;
+
 }  // namespace fastlstm
