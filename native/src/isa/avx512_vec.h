@@ -61,18 +61,18 @@ inline __m256i rounded(BFloat16, F a) {
 }
 inline __m256i rounded(Float16, F a) { return _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 
-template <class Narrow>
-inline F load_narrow(const Narrow* p) {
-  return widened(Narrow{}, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+template <class Bits16>
+inline F load_16(const Bits16* p) {
+  return widened(Bits16{}, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
-template <class Narrow>
-inline F load_first_narrow(const Narrow* p, int count) {
-  return widened(Narrow{}, _mm256_maskz_loadu_epi16(first(0.0F, count), p));
+template <class Bits16>
+inline F load_first_16(const Bits16* p, int count) {
+  return widened(Bits16{}, _mm256_maskz_loadu_epi16(first(0.0F, count), p));
 }
-inline F load(const BFloat16* p) { return load_narrow(p); }
-inline F load(const Float16* p) { return load_narrow(p); }
-inline F load_first(const BFloat16* p, int count) { return load_first_narrow(p, count); }
-inline F load_first(const Float16* p, int count) { return load_first_narrow(p, count); }
+inline F load(const BFloat16* p) { return load_16(p); }
+inline F load(const Float16* p) { return load_16(p); }
+inline F load_first(const BFloat16* p, int count) { return load_first_16(p, count); }
+inline F load_first(const Float16* p, int count) { return load_first_16(p, count); }
 inline void store(BFloat16* p, F a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), rounded(BFloat16{}, a)); }
 inline void store(Float16* p, F a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), rounded(Float16{}, a)); }
 inline void store_first(BFloat16* p, F a, int count) { _mm256_mask_storeu_epi16(p, first(0.0F, count), rounded(BFloat16{}, a)); }

@@ -54,16 +54,16 @@ inline void store_first(Real* p, Vec<Real> a, int count) {
 }
 
 // 16-bit numbers: widened, and rounded to the nearest, ties to even; a NaN stays one.
-template <class Narrow>
-inline Vec<float> load_narrow(const Narrow* p) {
+template <class Bits16>
+inline Vec<float> load_16(const Bits16* p) {
   return {Vec<float>::Lanes{widened(p[0]), widened(p[1]), widened(p[2]), widened(p[3])}};
 }
-template <class Narrow>
-inline void store_narrow(Narrow* p, Vec<float> a) {
+template <class Bits16>
+inline void store_narrow(Bits16* p, Vec<float> a) {
   for (int k = 0; k < Vec<float>::lanes; ++k) round_to(p[k], a.v[k]);
 }
-inline Vec<float> load(const BFloat16* p) { return load_narrow(p); }
-inline Vec<float> load(const Float16* p) { return load_narrow(p); }
+inline Vec<float> load(const BFloat16* p) { return load_16(p); }
+inline Vec<float> load(const Float16* p) { return load_16(p); }
 inline void store(BFloat16* p, Vec<float> a) { store_narrow(p, a); }
 inline void store(Float16* p, Vec<float> a) { store_narrow(p, a); }
 template <class Number>

@@ -15,7 +15,7 @@ struct Pair {
 template <class Term>
 struct TermTraits {
   using Real = Term;     // what sums are
-  using Element = Term;  // what a term is made of
+  using Element = Term;  // what a term consists of
   static constexpr Index numbers = 1;
 };
 template <>

@@ -170,7 +170,7 @@ void backward_halves(const LayerBackward<Cell>& layer, const Group& group) {
   using Real = RealOf<Cell>;
   if (layer.plan.parted) {
     const int half = group.rank % 2;
-    const Group members{group.rank / 2, group.size / 2, group.halves + half, nullptr};
+    const Group members{group.rank / 2, group.size / 2, group.half_teams + half, nullptr};
     backward_blocks(half_layer(layer, half), half_of(*layer.problem, half), members);
   } else {
     backward_blocks(layer, {0, layer.problem->N}, group);

@@ -22,7 +22,7 @@ struct BackwardScratch {
   Real* doutputs[2];           // gradients of the outputs of the layers in between, in turn
   Real* masked;
   Arena arena;
-  Ends ends;
+  CallShapes shapes;
   OwnInputs<Real> inputs;
   Real* doutput;  // brought
   Real* dh_n;
@@ -39,19 +39,20 @@ struct BackwardScratch {
         doutputs{},
         masked{},
         arena(call.scratch),
-        ends(call.problem),
-        inputs(arena, call.inputs, block_or(call.problem, ends.x), ends),
-        doutput(take_own<Real>(arena, call.gradients.doutput, block_or(call.problem, ends.output))),
-        dh_n(take_own<Real>(arena, call.gradients.dh_n, ends.h)),
-        dc_n(take_own<Real>(arena, call.gradients.dc_n, ends.c)),
-        dx(take_own<Real>(arena, call.gradients.dx, block_or(call.problem, ends.x))),
-        dh_0(take_own<Real>(arena, call.gradients.dh_0, ends.h)),
-        dc_0(take_own<Real>(arena, call.gradients.dc_0, ends.c)),
+        shapes(call.problem),
+        inputs(arena, call.inputs, block_or(call.problem, shapes.x), shapes),
+        doutput(take_own<Real>(arena, call.gradients.doutput, block_or(call.problem, shapes.output))),
+        dh_n(take_own<Real>(arena, call.gradients.dh_n, shapes.h)),
+        dc_n(take_own<Real>(arena, call.gradients.dc_n, shapes.c)),
+        dx(take_own<Real>(arena, call.gradients.dx, block_or(call.problem, shapes.x))),
+        dh_0(take_own<Real>(arena, call.gradients.dh_0, shapes.h)),
+        dc_0(take_own<Real>(arena, call.gradients.dc_0, shapes.c)),
         dsteps{} {
     const Problem& problem = call.problem;
-    if (call.gradients.dsteps != nullptr && !as_it_is(call.gradients.dsteps->c))  // they are all alike
-      for (Real** const array : {&dsteps.c, &dsteps.i, &dsteps.f, &dsteps.g, &dsteps.o})
-        *array = arena.take<Real>(ends.steps.count());
+    if (call.gradients.dsteps != nullptr && !as_it_is(call.gradients.dsteps->c)) {  // they are all alike
+      dsteps.c = arena.take<Real>(shapes.steps.count());
+      for (const auto gate : Cell::template kSteps<Real*>) dsteps.*gate = arena.take<Real>(shapes.steps.count());
+    }
     const Index Hp = rounded_up(problem.H, kLanes<Real>);
     const Index out = problem.out();
     const Index out_padded = rounded_up(out, kPanel<Real>);
@@ -76,7 +77,7 @@ struct BackwardScratch {
       if (plan.restores_hidden) a.second.h = arena.take<Real>((block + problem.N) * Hp);
       if (plan.by_block) {
         a.second.brought_x = arena.take<Real>(block * problem.I);
-        a.second.brought_doutput = arena.take<Real>(block_or(call.problem, ends.output).count());
+        a.second.brought_doutput = arena.take<Real>(block_or(call.problem, shapes.output).count());
         a.second.dx = arena.take<Real>(block * problem.I);
       }
     }
@@ -90,8 +91,8 @@ struct BackwardScratch {
     }
     if constexpr (kTiled<Cell>)
       if (plan.tiled) a.tiles = backward_tile_scratch<Cell>(arena, problem, in, call.threads);
-    for (Index k = 0; k < 2 && k < problem.layers - 1; ++k) doutputs[k] = arena.take<Real>(ends.output.count());
-    if (any_mask(problem, call.inputs)) masked = arena.take<Real>(ends.output.count());
+    for (Index k = 0; k < 2 && k < problem.layers - 1; ++k) doutputs[k] = arena.take<Real>(shapes.output.count());
+    if (any_mask(problem, call.inputs)) masked = arena.take<Real>(shapes.output.count());
     bytes = arena.used();
   }
   Shape block_or(const Problem& problem, const Shape& whole) const {
@@ -121,6 +122,61 @@ inline bool wanted_below(const BackwardCall<Real>& call, Index k) {
   return false;
 }
 
+// Of all layers and directions.
+template <class Real>
+struct BackwardStates {
+  const Real* h_0;
+  const Real* c_0;
+  const Real* dh_n;
+  const Real* dc_n;
+  Real* dh_0;
+  Real* dc_0;
+};
+
+// Direction d of layer k: the arrays that it has whatever the layer behind.
+template <class Cell>
+LayerBackward<Cell> direction_of(const BackwardCall<RealOf<Cell>>& call, const BackwardScratch<Cell>& scratch,
+                                 const BackwardStates<RealOf<Cell>>& states, Index k, Index d) {
+  using Real = RealOf<Cell>;
+  const Problem& problem = call.problem;
+  const Saved<Cell> saved{problem, const_cast<Real*>(call.saved)};  // only read
+  const Index l = k * problem.D + d;
+  const auto of_layer = [&](auto* array, Index width) { return array == nullptr ? nullptr : array + l * problem.N * width; };
+  LayerBackward<Cell> layer = scratch.arrays;
+  layer.problem = &problem;
+  layer.direction = static_cast<int>(d);
+  layer.in = problem.layer_input(k);
+  layer.h_0 = of_layer(states.h_0, problem.out());
+  layer.c_0 = of_layer(states.c_0, problem.H);
+  layer.weights = call.inputs.weights[l];
+  if (problem.P > 0) layer.output = saved.output(k) + d * problem.out();
+  layer.gates = saved.gates(k, d);
+  layer.c = saved.c(k, d);
+  layer.dh_n = of_layer(states.dh_n, problem.out());
+  layer.dc_n = of_layer(states.dc_n, problem.H);
+  if constexpr (kTiled<Cell>) layer.tiles.x_parts = parts_of(k == 0 ? call.inputs.x.element : Element::real);
+  layer.dh_0 = of_layer(states.dh_0, problem.out());
+  layer.dc_0 = of_layer(states.dc_0, problem.H);
+  layer.dweights = call.gradients.dweights[l];
+  return layer;
+}
+
+// The gradients of a direction's gates and states: a member's share brought, complete after a barrier.
+template <class Cell>
+Steps<const RealOf<Cell>*> brought_steps(const Steps<Source<RealOf<Cell>>>& from, const Steps<RealOf<Cell>*>& own,
+                                         const Shape& shape, const Member& member) {
+  using Real = RealOf<Cell>;
+  const auto bring = [&](const Source<Real>& array, Real* to) {
+    return array == nullptr ? nullptr : brought(array, to, shape, member);
+  };
+  Steps<const Real*> steps{};
+  steps.c = bring(from.c, own.c);
+  for (Index sum = 0; sum < Cell::kSums; ++sum)
+    steps.*Cell::template kSteps<const Real*>[sum] =
+        bring(from.*Cell::template kSteps<Source<Real>>[sum], own.*Cell::template kSteps<Real*>[sum]);
+  return steps;
+}
+
 template <class Cell>
 void backward_layers(const BackwardCall<RealOf<Cell>>& call, const Member& member) {
   using Real = RealOf<Cell>;
@@ -131,45 +187,33 @@ void backward_layers(const BackwardCall<RealOf<Cell>>& call, const Member& membe
   [[maybe_unused]] const Tiles registers(plan.tiled);
   const Saved<Cell> saved{problem, const_cast<Real*>(call.saved)};  // only read
   const Index out = problem.out();
-  const Ends& ends = scratch.ends;
+  const CallShapes& shapes = scratch.shapes;
   const bool by_block = plan.by_block;
-  const Real* const input = by_block ? nullptr : brought(call.inputs.x, scratch.inputs.x, ends.x, member);
-  const Real* const h_0 = brought(call.inputs.h_0, scratch.inputs.h_0, ends.h, member);
-  const Real* const c_0 = brought(call.inputs.c_0, scratch.inputs.c_0, ends.c, member);
-  const Real* doutput = by_block ? nullptr : brought(g.doutput, scratch.doutput, ends.output, member);
-  const Real* const dh_n = brought(g.dh_n, scratch.dh_n, ends.h, member);
-  const Real* const dc_n = brought(g.dc_n, scratch.dc_n, ends.c, member);
-  Real* const dh_0 = own_or_there(g.dh_0, scratch.dh_0);
-  Real* const dc_0 = own_or_there(g.dc_0, scratch.dc_0);
+  const Real* const input = by_block ? nullptr : brought(call.inputs.x, scratch.inputs.x, shapes.x, member);
+  const BackwardStates<Real> states{brought(call.inputs.h_0, scratch.inputs.h_0, shapes.h, member),
+                                    brought(call.inputs.c_0, scratch.inputs.c_0, shapes.c, member),
+                                    brought(g.dh_n, scratch.dh_n, shapes.h, member),
+                                    brought(g.dc_n, scratch.dc_n, shapes.c, member),
+                                    own_or_there(g.dh_0, scratch.dh_0),
+                                    own_or_there(g.dc_0, scratch.dc_0)};
+  const Real* doutput = by_block ? nullptr : brought(g.doutput, scratch.doutput, shapes.output, member);
   if (scratch.any_brought()) member.barrier->wait();
   for (Index k = problem.layers - 1; k >= 0; --k) {
-    const Index in = problem.layer_input(k);
     const Real* x = k == 0 ? input : saved.output(k - 1);
     const Source<Real> mask = k == 0 ? Source<Real>{} : mask_of(call.inputs, k - 1);
     if (mask != nullptr) {
-      apply_mask(x, mask, scratch.masked, ends.output.count(), member);
+      apply_mask(x, mask, scratch.masked, shapes.output.count(), member);
       x = scratch.masked;
     }
     const bool goes_on = wanted_below(call, k);
     Real* const dx = !goes_on ? nullptr : k == 0 ? own_or_there(g.dx, scratch.dx) : scratch.doutputs[(k - 1) % 2];
     for (Index d = 0; d < problem.D; ++d) {
-      const Index l = k * problem.D + d;
-      LayerBackward<Cell> layer = scratch.arrays;
-      layer.problem = &problem;
+      LayerBackward<Cell> layer = direction_of(call, scratch, states, k, d);
       layer.plan = plan;
-      layer.direction = static_cast<int>(d);
-      layer.in = in;
       layer.x = x;
-      if (h_0 != nullptr) layer.h_0 = h_0 + l * problem.N * out;
-      if (c_0 != nullptr) layer.c_0 = c_0 + l * problem.N * problem.H;
-      layer.weights = call.inputs.weights[l];
-      if (problem.P > 0) layer.output = saved.output(k) + d * out;
-      layer.gates = saved.gates(k, d);
-      layer.c = saved.c(k, d);
       if (doutput != nullptr) layer.doutput = doutput + d * out;
-      if (dh_n != nullptr) layer.dh_n = dh_n + l * problem.N * out;
-      if (dc_n != nullptr) layer.dc_n = dc_n + l * problem.N * problem.H;
       layer.dx = dx;
+      layer.add_dx = d > 0;
       if (by_block && k == 0) {
         layer.bring_x = call.inputs.x;
         layer.brought_x = scratch.inputs.x;
@@ -179,18 +223,8 @@ void backward_layers(const BackwardCall<RealOf<Cell>>& call, const Member& membe
         layer.bring_doutput = g.doutput;
         layer.brought_doutput = scratch.doutput;
       }
-      layer.add_dx = d > 0;
-      if constexpr (kTiled<Cell>) layer.tiles.x_parts = parts_of(k == 0 ? call.inputs.x.element : Element::real);
-      if (dh_0 != nullptr) layer.dh_0 = dh_0 + l * problem.N * out;
-      if (dc_0 != nullptr) layer.dc_0 = dc_0 + l * problem.N * problem.H;
-      layer.dweights = g.dweights[l];
       if (g.dsteps != nullptr) {
-        const Steps<Source<Real>>& d_l = g.dsteps[l];
-        const auto bring = [&](const Source<Real>& array, Real* own) {
-          return array == nullptr ? nullptr : brought(array, own, ends.steps, member);
-        };
-        layer.dsteps = {bring(d_l.c, scratch.dsteps.c), bring(d_l.i, scratch.dsteps.i), bring(d_l.f, scratch.dsteps.f),
-                        bring(d_l.g, scratch.dsteps.g), bring(d_l.o, scratch.dsteps.o)};
+        layer.dsteps = brought_steps<Cell>(g.dsteps[k * problem.D + d], scratch.dsteps, shapes.steps, member);
         layer.any_dsteps = true;
         member.barrier->wait();
       }
@@ -204,18 +238,18 @@ void backward_layers(const BackwardCall<RealOf<Cell>>& call, const Member& membe
     }
     if (!goes_on) break;
     if (mask != nullptr) {
-      apply_mask<Real>(dx, mask, dx, ends.output.count(), member);
+      apply_mask<Real>(dx, mask, dx, shapes.output.count(), member);
       member.barrier->wait();
     }
     if (g.dhidden != nullptr && k > 0) {
-      add_share(g.dhidden[k - 1], dx, ends.output, member);
+      add_share(g.dhidden[k - 1], dx, shapes.output, member);
       member.barrier->wait();
     }
     doutput = dx;
   }
-  if (!by_block) send_share(scratch.dx, g.dx, ends.x, member);  // every direction ended with a barrier
-  send_share(scratch.dh_0, g.dh_0, ends.h, member);
-  send_share(scratch.dc_0, g.dc_0, ends.c, member);
+  if (!by_block) send_share(scratch.dx, g.dx, shapes.x, member);  // every direction ended with a barrier
+  send_share(scratch.dh_0, g.dh_0, shapes.h, member);
+  send_share(scratch.dc_0, g.dc_0, shapes.c, member);
 }
 
 }  // namespace fastlstm::FASTLSTM_ISA

@@ -80,29 +80,29 @@ void final_state(const LayerForward<Cell>& layer, Range rows) {
   }
 }
 
-// All steps, by the members of a group together.
+// Packed weights and the initial state, by the members of a group together. Returns the layer, its projection not on tiles where
+// they can't hold the weights.
 template <class Cell>
-void forward_direction(LayerForward<Cell> layer, const Group& group) {
+LayerForward<Cell> prepare_forward(LayerForward<Cell> layer, const Group& group) {
   using Real = RealOf<Cell>;
   const Problem& problem = *layer.problem;
   const Index H = problem.H;
   const Index Hp = layer.Hp();
   const Index out = problem.out();
-  const Index in = terms<Cell>(layer.in);
-  const Index unit_groups = unit_blocks<Real>(H);
-  const Range packed = share(unit_groups, group.rank, group.size);
+  const Range packed = share(unit_blocks<Real>(H), group.rank, group.size);
+  const auto pack_input = [&] {
+    pack_gates<typename Cell::Input>(layer.weights.w_ih, H, layer.in, layer.panels_of(packed.first), 0, layer.K(), packed.first,
+                                     packed.last);
+  };
   if constexpr (kTiled<Cell>) {
     if (layer.plan.tiled) pack_input_tiles(layer, group);
   }
-  if (!layer.plan.tiled && !layer.plan.pack_late)
-    pack_gates<typename Cell::Input>(layer.weights.w_ih, H, layer.in, layer.panels_of(packed.first), 0, layer.K(), packed.first,
-                                     packed.last);
-  pack_gates<typename Cell::Hidden>(layer.weights.w_hh, H, out, layer.panels_of(packed.first), in, layer.K(), packed.first,
-                                    packed.last);
+  if (!layer.plan.tiled && !layer.plan.pack_late) pack_input();
+  pack_gates<typename Cell::Hidden>(layer.weights.w_hh, H, out, layer.panels_of(packed.first), terms<Cell>(layer.in), layer.K(),
+                                    packed.first, packed.last);
   pack_bias<typename Cell::Input, typename Cell::Hidden>(layer.weights, H, layer.bias, packed.first, packed.last);
-  const Index out_panels = (out + kPanel<Real> - 1) / kPanel<Real>;
   if (problem.P > 0) {
-    const Range columns = share(out_panels, group.rank, group.size);
+    const Range columns = share((out + kPanel<Real> - 1) / kPanel<Real>, group.rank, group.size);
     pack_transposed(layer.weights.w_hr, out, H, layer.hr_panels, columns.first, columns.last);
   }
   if (layer.c_0 != nullptr) {
@@ -114,16 +114,42 @@ void forward_direction(LayerForward<Cell> layer, const Group& group) {
   if constexpr (kTiled<Cell>) {
     if (layer.plan.tiled && !tiles_hold_weights(layer, group)) {
       layer.plan.tiled = false;
-      pack_gates<typename Cell::Input>(layer.weights.w_ih, H, layer.in, layer.panels_of(packed.first), 0, layer.K(), packed.first,
-                                       packed.last);
+      pack_input();
       group.barrier->wait();
     }
   }
+  return layer;
+}
 
+// h_t of a step's rows from what stands before the projection, for the panels [columns) of it.
+template <class Cell>
+void project_hidden(const LayerForward<Cell>& layer, Index t, Range rows, Range columns) {
+  using Real = RealOf<Cell>;
+  const Problem& problem = *layer.problem;
+  const Index Hp = layer.Hp();
+  const Index ld = problem.D * problem.out();
+  const Index last = rows.last < problem.batch(t) ? rows.last : problem.batch(t);
+  if constexpr (kNumbers<Cell> == 1) {
+    const Left<Real> left{layer.h_full + rows.first * Hp, Hp, kProjectedPart, kProjectedPart, problem.H, kProjectedPart};
+    const Product<Real> projection{left, layer.hr_panels, layer.output + (problem.row(t) + rows.first) * ld,
+                                   ld,   problem.out(),   false};
+    projection.run(last - rows.first, columns.first, columns.last);
+  }
+}
+
+// All steps, by the members of a group together.
+template <class Cell>
+void forward_direction(const LayerForward<Cell>& unprepared, const Group& group) {
+  using Real = RealOf<Cell>;
+  LayerForward<Cell> layer = prepare_forward(unprepared, group);
+  const Problem& problem = *layer.problem;
+  const Index out = problem.out();
+  const Index out_panels = (out + kPanel<Real> - 1) / kPanel<Real>;
+  const Index unit_groups = unit_blocks<Real>(problem.H);
   const bool by_unit = layer.plan.by_unit;
   Range rows = by_unit ? Range{0, problem.N} : share_rows(problem, 0, problem.T, group.rank, group.size);
   const Range whole{0, unit_groups};
-  Range blocks = by_unit ? packed : whole;
+  Range blocks = by_unit ? share(unit_groups, group.rank, group.size) : whole;
   Range columns = by_unit ? share(out_panels, group.rank, group.size) : Range{0, out_panels};
   PeerWatch peers(*group.barrier);
   bool alone = false;
@@ -142,7 +168,7 @@ void forward_direction(LayerForward<Cell> layer, const Group& group) {
     const Index t1 = problem.block(block + 1);
     const Index first_row = problem.row(t0);
     const Index block_rows = problem.row(t1) - first_row;
-    Real* const gates = layer.gates != nullptr ? layer.gates + first_row * Cell::kSums * Hp : layer.preactivation;
+    Real* const gates = layer.gates != nullptr ? layer.gates + first_row * layer.gate_columns() : layer.preactivation;
     // Everyone's rows stand where they stood in the block before, unless that one had another shape. Where all must wait for
     // that, rows of unequal lengths are shared anew: equal work in the whole is not equal work in each block.
     if (layer.plan.project && !by_unit && (b == 0 || !same_shape(problem, t0, t1, layer.direction))) {
@@ -172,16 +198,7 @@ void forward_direction(LayerForward<Cell> layer, const Group& group) {
       if (problem.P > 0) {
         goes_on = in_step();
         if (!goes_on) break;
-        const Index last = rows.last < problem.batch(t) ? rows.last : problem.batch(t);
-        if constexpr (kNumbers<Cell> == 1) {
-          const Product<Real> projection{{layer.h_full + rows.first * Hp, Hp, kProjectedPart, kProjectedPart, H, kProjectedPart},
-                                         layer.hr_panels,
-                                         layer.output + (problem.row(t) + rows.first) * problem.D * out,
-                                         problem.D * out,
-                                         out,
-                                         false};
-          projection.run(last - rows.first, columns.first, columns.last);
-        }
+        project_hidden(layer, t, rows, columns);
       }
       goes_on = in_step();
     }

@@ -11,7 +11,7 @@ struct ForwardTiles {
   std::uint16_t* x;        // the rows of a block
   unsigned char* x_large;  // whether such a row has a number too large for tiles
   Index x_rows;            // of the largest block
-  Index* places;           // where rows of tiles stand in the block
+  Index* block_row;        // where rows of tiles stand in the block
   int x_parts;             // how many parts its numbers have
   Index* weights_large;    // for each member: whether there was one in its share of the weights
 };

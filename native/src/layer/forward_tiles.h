@@ -24,7 +24,7 @@ inline ForwardTiles forward_tile_scratch(Arena& arena, const Problem& problem, I
   tiles.panels = arena.take<Bfloat16>(unit_blocks<float>(problem.H) * panel_size(tile_blocks(in)));
   tiles.x = arena.take<Bfloat16>(TileRows::size(tile_blocks(in), tiles.x_rows));
   tiles.x_large = arena.take<unsigned char>(tiles.x_rows);
-  tiles.places = arena.take<Index>(tiles.x_rows);
+  tiles.block_row = arena.take<Index>(tiles.x_rows);
   tiles.weights_large = arena.take<Index>(threads);
   return tiles;
 }
@@ -117,7 +117,7 @@ inline void project_own_rows(const LayerForward<Cell>& layer, Index t0, Index t1
   const Index first_row = problem.row(t0);
   Index at = 0;  // after the rows of the members before
   for (Index t = t0; t < t1; ++t) at += rows.first < problem.batch(t) ? rows.first : problem.batch(t);
-  Index* const place = layer.tiles.places + at;
+  Index* const place = layer.tiles.block_row + at;
   Index count = 0;
   for (Index t = t0; t < t1; ++t)
     for (Index n = rows.first; n < rows.last && n < problem.batch(t); ++n, ++count) {

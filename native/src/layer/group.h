@@ -11,13 +11,13 @@ struct Group {
   int rank;
   int size;
   Barrier* barrier;
-  Barrier* halves;  // two, of its even and its odd ranks, where it is the whole team
+  Barrier* half_teams;  // two, of its even and its odd ranks, where it is the whole team
 };
 
 // Who works at a direction together, where the plan gives each direction half of the team.
 inline Group group_of(bool by_direction, const Member& member) {
-  if (by_direction) return {member.rank / 2, member.size / 2, member.halves + member.rank % 2, nullptr};
-  return {member.rank, member.size, member.barrier, member.halves};
+  if (by_direction) return {member.rank / 2, member.size / 2, member.half_teams + member.rank % 2, nullptr};
+  return {member.rank, member.size, member.barrier, member.half_teams};
 }
 
 }  // namespace fastlstm::FASTLSTM_ISA

@@ -1,5 +1,5 @@
-// The hidden states that the gradients of w_hh read: h_{t-1} of every row of a block. Without a projection they are made again
-// from o and c, of the same bits, as the caller's output may have been changed since.
+// The hidden states that the gradients of w_hh read: h_{t-1} of every row of a block. Without a projection they are computed
+// again from o and c, of the same bits, as the caller's output may have been changed since.
 #pragma once
 #include "cell/gate_buffer.h"
 #include "layer/backward_arrays.h"

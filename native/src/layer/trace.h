@@ -55,11 +55,11 @@ void trace_layers(const TraceCall<RealOf<Cell>>& call, const Member& member) {
   using Real = RealOf<Cell>;
   const Problem& problem = call.problem;
   const Saved<Cell> saved{problem, const_cast<Real*>(call.saved)};  // only read
-  const Ends ends(problem);
+  const CallShapes shapes(problem);
   for (Index k = 0; k < problem.layers; ++k) {
     for (Index d = 0; d < problem.D; ++d)
       read_steps(problem, saved, k, d, call.steps[k * problem.D + d], share(problem.rows(), member.rank, member.size));
-    if (k + 1 < problem.layers) send_share<Real>(saved.output(k), call.hidden[k], ends.output, member);
+    if (k + 1 < problem.layers) send_share<Real>(saved.output(k), call.hidden[k], shapes.output, member);
   }
 }
 

@@ -14,14 +14,14 @@ struct Shape {
   Index count() const { return rows * width; }
 };
 
-struct Ends {
+struct CallShapes {
   Shape x;
   Shape output;
   Shape h;
   Shape c;
   Shape steps;
 
-  explicit Ends(const Problem& problem)
+  explicit CallShapes(const Problem& problem)
       : x{problem.rows(), problem.I},
         output{problem.rows(), problem.D * problem.out()},
         h{problem.layers * problem.D * problem.N, problem.out()},
@@ -172,10 +172,10 @@ struct OwnInputs {
   ElementOf<Term>* h_0;
   Real* c_0;
 
-  OwnInputs(Arena& arena, const Inputs<Real>& inputs, const Shape& x, const Ends& ends)
+  OwnInputs(Arena& arena, const Inputs<Real>& inputs, const Shape& x, const CallShapes& shapes)
       : x(take_own_as<Term>(arena, inputs.x, x)),
-        h_0(take_own_as<Term>(arena, inputs.h_0, ends.h)),
-        c_0(take_own<Real>(arena, inputs.c_0, ends.c)) {}
+        h_0(take_own_as<Term>(arena, inputs.h_0, shapes.h)),
+        c_0(take_own<Real>(arena, inputs.c_0, shapes.c)) {}
   bool any() const { return x != nullptr || h_0 != nullptr || c_0 != nullptr; }
 };
 

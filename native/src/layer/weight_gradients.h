@@ -10,23 +10,13 @@
 
 namespace fastlstm::FASTLSTM_ISA {
 
-// Adds the rows `of` the batch in a block to the gradients of the weights, for the tiles of features [mine).
+// The features of the rows `of` the batch in a block, [x; h_{t-1}; 1], into the tiles [mine).
 template <class Cell>
-void weight_gradients(const LayerBackward<Cell>& layer, Index t0, Index t1, Range mine, Range of, bool add) {
+void pack_block_features(const LayerBackward<Cell>& layer, Index t0, Index t1, Range mine, Range of) {
   const Problem& problem = *layer.problem;
   const Index first_row = problem.row(t0);
   const Index rows = problem.row(t1) - first_row;
   const Index out = problem.out();
-  const auto clipped = [&](Index t) { return Range{of.first, of.last < problem.batch(t) ? of.last : problem.batch(t)}; };
-  Strips strips;
-  if (is_whole(problem, of)) {
-    strips.append(0, terms<Cell>(rows));
-  } else {  // of numbers, then
-    for (Index t = t0; t < t1; ++t) {
-      const Range here = clipped(t);
-      strips.append(problem.row(t) - first_row + here.first, here.last - here.first);
-    }
-  }
   const Index tile_size = feature_tile_size<TermOf<Cell>>(rows);
   const Index ones = layer.x_tiles() + layer.h_tiles();
   // A member's share of a source's tiles, [first, last), and which of the source's features is the first of them.
@@ -40,7 +30,7 @@ void weight_gradients(const LayerBackward<Cell>& layer, Index t0, Index t1, Rang
   if (const auto to = tiles(0, layer.x_tiles(), j); to.count > 0) {
     Index packed = 0;
     for (Index t = t0; t < t1; ++t) {
-      const Range here = clipped(t);
+      const Range here{of.first, of.last < problem.batch(t) ? of.last : problem.batch(t)};
       if (here.first >= here.last) continue;
       const Index count = here.last - here.first;
       pack_features(layer.x + (problem.row(t) + here.first) * layer.in + j, layer.in, packed, count, layer.in - j, to);
@@ -61,6 +51,27 @@ void weight_gradients(const LayerBackward<Cell>& layer, Index t0, Index t1, Rang
     }
   }
   if (const auto to = tiles(ones, layer.tile_count(), j); to.count > 0) pack_ones(to.first, rows);
+}
+
+// Adds the rows `of` the batch in a block to the gradients of the weights, for the tiles of features [mine).
+template <class Cell>
+void weight_gradients(const LayerBackward<Cell>& layer, Index t0, Index t1, Range mine, Range of, bool add) {
+  const Problem& problem = *layer.problem;
+  const Index first_row = problem.row(t0);
+  const Index rows = problem.row(t1) - first_row;
+  const Index out = problem.out();
+  Strips strips;
+  if (is_whole(problem, of)) {
+    strips.append(0, terms<Cell>(rows));
+  } else {  // of numbers, then
+    for (Index t = t0; t < t1; ++t) {
+      const Range here{of.first, of.last < problem.batch(t) ? of.last : problem.batch(t)};
+      strips.append(problem.row(t) - first_row + here.first, here.last - here.first);
+    }
+  }
+  pack_block_features(layer, t0, t1, mine, of);
+  const Index tile_size = feature_tile_size<TermOf<Cell>>(rows);
+  const Index ones = layer.x_tiles() + layer.h_tiles();
   const Index ld = layer.gate_columns();
   const auto add_tile = [&](Index p, Index m) {
     Index feature;

@@ -34,12 +34,12 @@ inline Array rows_from(const Array& array, Index first) {
   return rest;
 }
 
-template <class Narrow>
-inline void widen(const Narrow* from, float* to, Index count) {
+template <class Bits16>
+inline void widen(const Bits16* from, float* to, Index count) {
   for (Index k = 0; k < count; k += kLanes<float>) store_columns(to + k, load_columns(from + k, count - k), count - k);
 }
-template <class Narrow>
-inline void narrow(const float* from, Narrow* to, Index count) {
+template <class Bits16>
+inline void round_to_16(const float* from, Bits16* to, Index count) {
   for (Index k = 0; k < count; k += kLanes<float>) store_columns(to + k, load_columns(from + k, count - k), count - k);
 }
 
@@ -49,13 +49,13 @@ inline void convert(const float* from, float* to, Index count) {
 inline void convert(const double* from, double* to, Index count) {
   std::memcpy(to, from, static_cast<std::size_t>(count) * sizeof(double));
 }
-template <class Narrow>
-inline void convert(const Narrow* from, float* to, Index count) {
+template <class Bits16>
+inline void convert(const Bits16* from, float* to, Index count) {
   widen(from, to, count);
 }
-template <class Narrow>
-inline void convert(const float* from, Narrow* to, Index count) {
-  narrow(from, to, count);
+template <class Bits16>
+inline void convert(const float* from, Bits16* to, Index count) {
+  round_to_16(from, to, count);
 }
 
 template <class From, class To>

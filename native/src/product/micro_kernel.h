@@ -57,7 +57,7 @@ inline __attribute__((always_inline)) void add_parked(Sums<Real, R, P, V>& sums,
 template <int STEP, class Term, class Real, int R, int P, int V>
 inline __attribute__((always_inline)) void accumulate(Sums<Real, R, P, V>& sums, const Term* a, Index lda, const Term* b,
                                                       Index panel_stride, Index K) {
-#pragma GCC unroll 2  // 1.08x sooner at K = 64 to 256: half the loop, and its end is foreseen
+#pragma GCC unroll 2  // 1.08x faster at K = 64 to 256: half the loop, and its end is foreseen
   for (Index k = 0; k < K; ++k) {
     Vec<Term> w[P * V];
 #pragma GCC unroll 8
@@ -75,7 +75,7 @@ inline __attribute__((always_inline)) void accumulate(Sums<Real, R, P, V>& sums,
 }
 
 // The same for one vector of a panel, the terms dealt out among the sums of kApart tiles: rows alone are too few sums in flight,
-// and shorter chains are the more exact. nn.LSTM's gradient of one feature is a dot product, made lane by lane.
+// and shorter chains are the more exact. nn.LSTM's gradient of one feature is a dot product, computed lane by lane.
 inline constexpr int kApart = kRegisters >= 32 ? 4 : 2;
 template <class Term, class Real, int R>
 inline __attribute__((always_inline)) void accumulate_apart(Sums<Real, R, kApart, 1>& sums, const Term* a, Index lda,

@@ -105,7 +105,7 @@ struct Product {
     const Index segments = a.segments();
     const Index cut = a.segments_in(kCut);
     for (Index p = p0; p < p1;) {
-      // A panel of one vector has sums of its own making, whoever's it is: never among others.
+      // A panel of one vector has sums of its own, whoever's it is: never among others.
       const auto all_wide = [&](Index count) {
         return p + count <= p1 && columns - (p + count - 1) * kPanel<Real> > kLanes<Real>;
       };

@@ -20,9 +20,9 @@ void transpose(const Real* from, Index ld_from, Index rows, Index columns, Real*
 }
 
 // The same for 16-bit numbers: pieces that stay in L1 are widened first.
-template <class Narrow>
-  requires(sizeof(Narrow) == 2)
-void transpose(const Narrow* from, Index ld_from, Index rows, Index columns, float* to, Index ld_to) {
+template <class Bits16>
+  requires(sizeof(Bits16) == 2)
+void transpose(const Bits16* from, Index ld_from, Index rows, Index columns, float* to, Index ld_to) {
   constexpr Index height = 16;
   constexpr Index width = 128;
   float piece[height * width];
@@ -35,9 +35,9 @@ void transpose(const Narrow* from, Index ld_from, Index rows, Index columns, flo
     }
 }
 // And from numbers into 16 bits: for few columns, of any height.
-template <class Narrow>
-  requires(sizeof(Narrow) == 2)
-void transpose(const float* from, Index ld_from, Index rows, Index columns, Narrow* to, Index ld_to) {
+template <class Bits16>
+  requires(sizeof(Bits16) == 2)
+void transpose(const float* from, Index ld_from, Index rows, Index columns, Bits16* to, Index ld_to) {
   constexpr Index height = 128;
   constexpr Index width = 16;
   float piece[width * height];
@@ -46,7 +46,7 @@ void transpose(const float* from, Index ld_from, Index rows, Index columns, Narr
       const Index high = rows - r < height ? rows - r : height;
       const Index wide = columns - c < width ? columns - c : width;
       transpose(from + r * ld_from + c, ld_from, high, wide, piece, height);
-      for (Index k = 0; k < wide; ++k) narrow(piece + k * height, to + (c + k) * ld_to + r, high);
+      for (Index k = 0; k < wide; ++k) round_to_16(piece + k * height, to + (c + k) * ld_to + r, high);
     }
 }
 

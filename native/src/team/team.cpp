@@ -27,7 +27,7 @@ struct Team {
   void (*body)(void*, const Member&);
   void* data;
   Barrier barrier;
-  Barrier halves[2];
+  Barrier half_teams[2];
   std::atomic<int> ready{0};
   const int caller_processor = processor();
   const std::int64_t start = wall_time();
@@ -38,7 +38,7 @@ struct Team {
 
   void prepare(int size) {
     barrier.reset(size);
-    for (Barrier& half : halves) half.reset(size / 2);
+    for (Barrier& half : half_teams) half.reset(size / 2);
   }
   // In a team whose size nobody knows before it runs.
   void run_with_first(int rank, int size) {
@@ -52,11 +52,11 @@ struct Team {
     run(rank, size);
   }
   void run(int rank, int size) {
-    if (size == 1) return body(data, Member{0, 1, &barrier, halves});
+    if (size == 1) return body(data, Member{0, 1, &barrier, half_teams});
     if (rank > 0) part_from(caller_processor);
     long_waits() = {};
     const Times from{wall_time(), processor_time()};
-    body(data, Member{rank, size, &barrier, halves});
+    body(data, Member{rank, size, &barrier, half_teams});
     const std::int64_t mine = processor_time() - from.processor - long_waits().processor;
     work.fetch_add(mine, std::memory_order_relaxed);
     if (rank == 0) caller = {wall_time() - from.wall - long_waits().wall, mine};

@@ -5,10 +5,10 @@
 namespace fastlstm {
 
 struct Member {
-  int rank;          // 0 .. size - 1
-  int size;          // of the whole team
-  Barrier* barrier;  // of the whole team
-  Barrier* halves;   // two, of the even and the odd ranks, where size is even
+  int rank;             // 0 .. size - 1
+  int size;             // of the whole team
+  Barrier* barrier;     // of the whole team
+  Barrier* half_teams;  // two, of the even and the odd ranks, where size is even
 };
 
 // body(data, member) on up to `threads` threads at once, all of them truly concurrent; returns when all have ended.
