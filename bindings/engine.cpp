@@ -4,11 +4,14 @@
 
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
 #include <optional>
 #include <stdexcept>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "dense.h"
@@ -153,6 +156,14 @@ void warm_up() {
                            {results.data(), results.data() + 2 * H, results.data() + 3 * H}, nullptr, 1);
 }
 
+std::vector<std::pair<std::string, std::string>> decisions(const PyProblem& problem, bool training, int threads) {
+  const auto decide = problem.is_double() ? fastlstm::decisions<double> : fastlstm::decisions<float>;
+  std::vector<std::pair<std::string, std::string>> all;
+  for (const auto& [what, how] : decide(problem, problem.dtype.element, training, !problem.places.empty(), threads))
+    all.emplace_back(what, how);
+  return all;
+}
+
 template <class Function>
 Function function_at(Address address) {
   return reinterpret_cast<Function>(address);
@@ -192,6 +203,7 @@ NB_MODULE(_engine, m) {
   m.def("backward", backward, "problem"_a, "x"_a, "h_0"_a, "c_0"_a, "weights"_a, "masks"_a, "saved"_a, "doutput"_a, "dh_n"_a,
         "dc_n"_a, "dx"_a, "dh_0"_a, "dc_0"_a, "dweights"_a, "threads"_a, "dsteps"_a = Addresses{}, "dhidden"_a = Addresses{});
   m.def("trace", trace, "problem"_a, "saved"_a, "steps"_a, "hidden"_a, "threads"_a);
+  m.def("decisions", decisions, "problem"_a, "training"_a, "threads"_a);
   m.def("let_teams_run", fastlstm::let_teams_run);
   m.def("isa", fastlstm::isa);
   m.def("isas", fastlstm::isas);

@@ -2,31 +2,19 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <stdexcept>
 
-#include "denormals.h"
-#include "dispatch.h"
-#include "pages.h"
-#include "plan.h"
-#include "threads.h"
+#include "isa/dispatch.h"
+#include "memory/denormals.h"
+#include "memory/pages.h"
+#include "plan/pairs.h"
+#include "plan/threads.h"
+#include "plan/words.h"
+#include "team/sleep_watch.h"
+#include "team/team.h"
 
 namespace fastlstm {
 
 namespace {
-
-// All that an engine counts for a call, elements and bytes, is below this many times a product of its sizes: five numbers a unit
-// and step, padded to a panel of 64, of 8 bytes, for forward and backward.
-constexpr double kCountedAtMost = 64.0 * 5 * 8 * 4;
-
-// Whether no count of a call's elements or bytes can overflow.
-bool countable(const Problem& p, std::int64_t rows) {
-  const auto padded = [](std::int64_t size) { return static_cast<double>(size) + 64; };
-  const double cells = static_cast<double>(p.layers) * static_cast<double>(p.D);
-  const double features = padded(p.I) + padded(p.H) + padded(p.P);
-  const double weights = features * padded(p.H) * cells;
-  const double states = (padded(rows) + padded(p.N)) * features * cells;
-  return kCountedAtMost * (weights + states) < 9e18;
-}
 
 // What a caller allocates for a call is mostly fresh from the system where it is large: (T, N, H) = (512, 64, 64) took 10.1 ms in
 // small pages and 8.4 in memory that was there.
@@ -40,7 +28,7 @@ void expect_write(const Target<Real>& array, std::int64_t count) {
 template <class Real>
 const Kernels<Real>& kernels_for(const Problem& problem, const Inputs<Real>& inputs, Element output) {
   if constexpr (sizeof(Real) == sizeof(float)) {
-    if (multiplies_bfloat16(problem) && all_bfloat16(problem, inputs, output)) return *current_isa().pairs;
+    if (multiplies_bfloat16(problem) && all_bfloat16(problem, inputs, output)) return current_isa().pairs->lstm;
   }
   return kernels<Real>();
 }
@@ -52,37 +40,6 @@ int threads_for(const Problem& problem, int threads, bool training, const Kernel
 }
 
 }  // namespace
-
-Problem::Problem(std::int64_t T, std::int64_t N, std::int64_t I, std::int64_t H, std::int64_t P, std::int64_t layers,
-                 std::int64_t D, const std::vector<std::int64_t>& batch_sizes)
-    : T(T), N(N), I(I), H(H), P(P), layers(layers), D(D) {
-  if (T < 1 || N < 0 || I < 1 || H < 1 || P < 0 || layers < 1 || D < 1 || D > 2)
-    throw std::invalid_argument("Problem: T, I, H and layers must be at least 1, N and P at least 0, D 1 or 2");
-  if (P >= H && P > 0) throw std::invalid_argument("Problem: P must be smaller than H");
-  if (!batch_sizes.empty()) {
-    if (static_cast<std::int64_t>(batch_sizes.size()) != T || batch_sizes.front() != N)
-      throw std::invalid_argument("Problem: batch_sizes must have T numbers, the first of them N");
-    for (std::size_t t = 0; t < batch_sizes.size(); ++t)
-      if (batch_sizes[t] < 1 || (t > 0 && batch_sizes[t] > batch_sizes[t - 1]))
-        throw std::invalid_argument("Problem: batch_sizes must be positive and must not increase");
-  }
-  std::int64_t rows = 0;
-  bool counted = true;
-  if (batch_sizes.empty()) {
-    counted = !__builtin_mul_overflow(T, N, &rows);
-  } else {
-    for (const std::int64_t batch : batch_sizes) counted = counted && !__builtin_add_overflow(rows, batch, &rows);
-  }
-  if (!counted || !countable(*this, rows)) throw std::runtime_error("Problem: sizes beyond what can be counted");
-  offset_.reserve(static_cast<std::size_t>(T) + 1);
-  offset_.push_back(0);
-  for (std::int64_t t = 0; t < T; ++t)
-    offset_.push_back(offset_.back() + (batch_sizes.empty() ? N : batch_sizes[static_cast<std::size_t>(t)]));
-  block_.push_back(0);
-  for (std::int64_t t = 1; t < T; ++t)
-    if (row(t + 1) - row(block_.back()) > kBlockRows) block_.push_back(t);
-  block_.push_back(T);
-}
 
 bool multiplies_bfloat16(const Problem& problem) { return current_isa().pairs != nullptr && fits_pairs(problem); }
 
@@ -121,9 +78,10 @@ void backward(const Problem& problem, const Inputs<Real>& inputs, Element output
   const Workspace scratch(k.backward_scratch(call), Workspace::Use::scratch);
   call.scratch = scratch.data();
   expect_write(gradients.dx, problem.rows() * problem.I);
+  const std::int64_t gate_rows = k.machine().gates * problem.H;
   for (std::int64_t l = 0; l < problem.layers * problem.D; ++l) {
-    expect_write(gradients.dweights[l].w_ih, 4 * problem.H * problem.layer_input(l / problem.D));
-    expect_write(gradients.dweights[l].w_hh, 4 * problem.H * problem.out());
+    expect_write(gradients.dweights[l].w_ih, gate_rows * problem.layer_input(l / problem.D));
+    expect_write(gradients.dweights[l].w_hh, gate_rows * problem.out());
   }
   struct Data {
     const Kernels<Real>& kernels;
@@ -146,13 +104,11 @@ void trace(const Problem& problem, const Real* saved, const Steps<Target<Real>>*
     const Kernels<Real>& kernels;
     const TraceCall<Real> call;
   } data{kernels<Real>(), {problem, saved, steps, hidden}};
-  // Nothing but copies: a thread that has less to write than this, in 20 us, is not worth waking.
-  constexpr std::int64_t worth = std::int64_t{512} << 10;
-  const std::int64_t bytes =
-      problem.rows() * problem.layers * problem.D * 5 * problem.H * static_cast<std::int64_t>(sizeof(Real));
-  const double microseconds = 20.0 * static_cast<double>(bytes) / static_cast<double>(worth);
+  const double bytes =
+      static_cast<double>(problem.rows() * problem.layers * problem.D * (data.kernels.machine().sums + 1) * problem.H) *
+      sizeof(Real);
   run_team(
-      threads_awake(static_cast<int>(std::clamp<std::int64_t>(bytes / worth, 1, threads)), microseconds),
+      threads_awake(useful_threads_to_copy(bytes, threads), copy_microseconds(bytes)),
       [](void* p, const Member& member) {
         const Data& d = *static_cast<Data*>(p);
         d.kernels.trace(d.call, member);
@@ -160,11 +116,21 @@ void trace(const Problem& problem, const Real* saved, const Steps<Target<Real>>*
       &data);
 }
 
-#define FASTLSTM_INSTANTIATE(Real)                                                                              \
-  template std::int64_t saved_size<Real>(const Problem&);                                                       \
-  template void forward<Real>(const Problem&, const Inputs<Real>&, const Outputs<Real>&, Real*, int);           \
-  template void trace<Real>(const Problem&, const Real*, const Steps<Target<Real>>*, const Target<Real>*, int); \
-  template void backward<Real>(const Problem&, const Inputs<Real>&, Element, const Real*, const Gradients<Real>&, int)
+template <class Real>
+std::vector<Decision> decisions(const Problem& problem, Element element, bool training, bool rows_elsewhere, int threads) {
+  Machine machine = kernels<Real>().machine();
+  if constexpr (sizeof(Real) == sizeof(float)) {
+    if (element == Element::bfloat16 && multiplies_bfloat16(problem)) machine = current_isa().pairs->lstm.machine();
+  }
+  return plan_in_words(problem, threads, training, rows_elsewhere, machine);
+}
+
+#define FASTLSTM_INSTANTIATE(Real)                                                                                      \
+  template std::int64_t saved_size<Real>(const Problem&);                                                               \
+  template void forward<Real>(const Problem&, const Inputs<Real>&, const Outputs<Real>&, Real*, int);                   \
+  template void trace<Real>(const Problem&, const Real*, const Steps<Target<Real>>*, const Target<Real>*, int);         \
+  template void backward<Real>(const Problem&, const Inputs<Real>&, Element, const Real*, const Gradients<Real>&, int); \
+  template std::vector<Decision> decisions<Real>(const Problem&, Element, bool, bool, int)
 
 FASTLSTM_INSTANTIATE(float);
 FASTLSTM_INSTANTIATE(double);

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "fastlstm/engine.h"
-#include "threads.h"
 
 struct Sizes {
   std::int64_t T, N, I, H, P, layers, D;

@@ -1,5 +1,5 @@
 // ULP rows: the largest error of every approximation, on every instruction set the host has. The bounds are those that
-// kernels/activations.h states.
+// math/sigmoid.h and math/tanh.h state.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -8,10 +8,9 @@
 #include <cstring>
 #include <limits>
 #include <random>
-#include <string>
 #include <vector>
 
-#include "dispatch.h"
+#include "kernels_of_isa.h"
 
 namespace {
 
@@ -55,28 +54,26 @@ std::vector<Real> evaluate(void (*f)(const Real*, Real*, std::int64_t), const st
 }  // namespace
 
 TEST_CASE_TEMPLATE("sigmoid: at most 3 ULP wherever the result is normal", Real, float, double) {
-  for (const std::string& isa : fastlstm::isas()) {
-    fastlstm::use_isa(isa);
+  for (const Isa& isa : isas_here()) {
     const auto x = arguments<Real>(sizeof(Real) == 4 ? Real(87) : Real(708));
-    const auto y = evaluate(fastlstm::kernels<Real>().sigmoid, x);
+    const auto y = evaluate(kernels_of<Real>(isa).sigmoid, x);
     double worst = 0;
     for (std::size_t k = 0; k < x.size(); ++k) {
       const Precise<Real> exact = 1 / (1 + std::exp(-static_cast<Precise<Real>>(x[k])));
       worst = std::max(worst, ulps(y[k], exact));
     }
-    MESSAGE(isa, " sigmoid ", sizeof(Real) * 8, " bits: ", worst, " ULP");
+    MESSAGE(isa.name, " sigmoid ", sizeof(Real) * 8, " bits: ", worst, " ULP");
     CHECK(worst <= 3.0);
   }
 }
 
 TEST_CASE_TEMPLATE("tanh: at most 3 ULP, odd", Real, float, double) {
-  for (const std::string& isa : fastlstm::isas()) {
-    fastlstm::use_isa(isa);
+  for (const Isa& isa : isas_here()) {
     const auto x = arguments<Real>(Real(50));
     auto minus_x = x;
     for (Real& v : minus_x) v = -v;
-    const auto y = evaluate(fastlstm::kernels<Real>().tanh, x);
-    const auto minus_y = evaluate(fastlstm::kernels<Real>().tanh, minus_x);
+    const auto y = evaluate(kernels_of<Real>(isa).tanh, x);
+    const auto minus_y = evaluate(kernels_of<Real>(isa).tanh, minus_x);
     double worst = 0;
     double odd = 0;
     for (std::size_t k = 0; k < x.size(); ++k) {
@@ -84,7 +81,7 @@ TEST_CASE_TEMPLATE("tanh: at most 3 ULP, odd", Real, float, double) {
       worst = std::max(worst, ulps(y[k], exact));
       odd = std::max(odd, ulps(y[k], -static_cast<Precise<Real>>(minus_y[k])));
     }
-    MESSAGE(isa, " tanh ", sizeof(Real) * 8, " bits: ", worst, " ULP, odd to ", odd);
+    MESSAGE(isa.name, " tanh ", sizeof(Real) * 8, " bits: ", worst, " ULP, odd to ", odd);
     CHECK(worst <= 3.0);
     CHECK(odd <= 4.0);
   }
@@ -95,17 +92,16 @@ TEST_CASE_TEMPLATE("limits, infinities and NaN", Real, float, double) {
   const Real nan = std::numeric_limits<Real>::quiet_NaN();
   const Real flat = sizeof(Real) == 4 ? Real(10) : Real(20);
   const std::vector<Real> x{inf, -inf, nan, Real(0), flat, -flat, Real(1e30), Real(-1e30)};
-  for (const std::string& isa : fastlstm::isas()) {
-    CAPTURE(isa);
-    fastlstm::use_isa(isa);
-    const auto s = evaluate(fastlstm::kernels<Real>().sigmoid, x);
+  for (const Isa& isa : isas_here()) {
+    CAPTURE(isa.name);
+    const auto s = evaluate(kernels_of<Real>(isa).sigmoid, x);
     CHECK(s[0] == 1);
     CHECK(s[1] == 0);
     CHECK(std::isnan(s[2]));
     CHECK(s[3] == Real(0.5));
     CHECK(s[6] == 1);
     CHECK(s[7] == 0);
-    const auto t = evaluate(fastlstm::kernels<Real>().tanh, x);
+    const auto t = evaluate(kernels_of<Real>(isa).tanh, x);
     CHECK(t[0] == 1);
     CHECK(t[1] == -1);
     CHECK(std::isnan(t[2]));

@@ -2,11 +2,18 @@
 
 #include <cstdint>
 #include <stdexcept>
+#include <string>
 #include <vector>
 
-#include "plan.h"
+#include "batch/share.h"
+#include "plan/backward.h"
+#include "plan/forward.h"
+#include "plan/pairs.h"
+#include "plan/threads.h"
+#include "plan/words.h"
 
-using fastlstm::plan_layer;
+using fastlstm::plan_backward;
+using fastlstm::plan_forward;
 using fastlstm::Problem;
 using fastlstm::share;
 using fastlstm::share_rows;
@@ -69,30 +76,30 @@ TEST_CASE("the rows of a packed batch are shared by their work, not by their num
 }
 
 namespace {
-const fastlstm::Machine kMachine{4, 1, false, 512 << 10};
+const fastlstm::Machine kMachine{4, 1, false, 512 << 10, 8, 4, 4};
 }
 
 TEST_CASE("the plan: rows where there are many, units where there are few, directions where there are two") {
-  CHECK_FALSE(plan_layer(Problem(100, 64, 256, 256, 0, 1, 1), 256, 2, kMachine).by_unit);
-  CHECK(plan_layer(Problem(100, 1, 512, 512, 0, 1, 1), 512, 2, kMachine).by_unit);
-  CHECK_FALSE(plan_layer(Problem(100, 1, 512, 512, 0, 1, 1), 512, 1, kMachine).by_unit);
-  CHECK(plan_layer(Problem(100, 1, 64, 64, 0, 1, 2), 64, 2, kMachine).by_direction);
-  CHECK_FALSE(plan_layer(Problem(100, 1, 64, 64, 0, 1, 2), 64, 3, kMachine).by_direction);
-  CHECK(plan_layer(Problem(100, 1, 64, 64, 0, 1, 1), 64, 1, kMachine).project);
-  CHECK_FALSE(plan_layer(Problem(100, 64, 64, 64, 0, 1, 1), 64, 2, kMachine).project);
-  CHECK_FALSE(plan_layer(Problem(100, 8, 64, 64, 0, 1, 1), 64, 2, kMachine).project);  // by rows, four each
+  CHECK_FALSE(plan_forward(Problem(100, 64, 256, 256, 0, 1, 1), 256, 2, kMachine).by_unit);
+  CHECK(plan_forward(Problem(100, 1, 512, 512, 0, 1, 1), 512, 2, kMachine).by_unit);
+  CHECK_FALSE(plan_forward(Problem(100, 1, 512, 512, 0, 1, 1), 512, 1, kMachine).by_unit);
+  CHECK(plan_forward(Problem(100, 1, 64, 64, 0, 1, 2), 64, 2, kMachine).by_direction);
+  CHECK_FALSE(plan_forward(Problem(100, 1, 64, 64, 0, 1, 2), 64, 3, kMachine).by_direction);
+  CHECK(plan_forward(Problem(100, 1, 64, 64, 0, 1, 1), 64, 1, kMachine).project);
+  CHECK_FALSE(plan_forward(Problem(100, 64, 64, 64, 0, 1, 1), 64, 2, kMachine).project);
+  CHECK_FALSE(plan_forward(Problem(100, 8, 64, 64, 0, 1, 1), 64, 2, kMachine).project);  // by rows, four each
 }
 
 TEST_CASE("the plan: weights that stay in a larger L2 are no reason to split units") {
   const Problem problem(128, 16, 64, 256, 0, 1, 1);
-  CHECK(plan_layer(problem, 64, 2, {4, 1, false, 512 << 10}).by_unit);
-  CHECK_FALSE(plan_layer(problem, 64, 2, {4, 1, false, 2048 << 10}).by_unit);
+  CHECK(plan_forward(problem, 64, 2, {4, 1, false, 512 << 10, 8, 4, 4}).by_unit);
+  CHECK_FALSE(plan_forward(problem, 64, 2, {4, 1, false, 2048 << 10, 8, 4, 4}).by_unit);
 }
 
 TEST_CASE("the plan: weights that no cache holds are read by one member each, and those of the input once a block") {
-  const fastlstm::Machine large{4, 1, false, 1024 << 10};
+  const fastlstm::Machine large{4, 1, false, 1024 << 10, 8, 4, 4};
   const auto plan = [&](std::int64_t N, std::int64_t in, std::int64_t H, int threads, std::int64_t D = 1) {
-    return plan_layer(Problem(50, N, in, H, 0, 1, D), in, threads, large);
+    return plan_forward(Problem(50, N, in, H, 0, 1, D), in, threads, large);
   };
   CHECK(plan(64, 1024, 1024, 2).by_unit);
   CHECK(plan(64, 1024, 1024, 2).project);
@@ -106,9 +113,9 @@ TEST_CASE("the plan: weights that no cache holds are read by one member each, an
 
 TEST_CASE("the plan: matrix tiles where the instruction set has them, whatever the number of rows") {
   for (const std::int64_t N : {1, 3, 100}) {
-    CHECK(plan_layer(Problem(2, N, 256, 256, 0, 1, 1), 256, 2, {4, 1, true, 512 << 10}).tiled);
-    CHECK_FALSE(plan_layer(Problem(2, N, 255, 256, 0, 1, 1), 255, 2, {4, 1, true, 512 << 10}).tiled);
-    CHECK_FALSE(plan_layer(Problem(1, N, 256, 256, 0, 1, 1), 256, 2, {4, 1, true, 512 << 10}).tiled);
+    CHECK(plan_forward(Problem(2, N, 256, 256, 0, 1, 1), 256, 2, {4, 1, true, 512 << 10, 8, 4, 4}).tiled);
+    CHECK_FALSE(plan_forward(Problem(2, N, 255, 256, 0, 1, 1), 255, 2, {4, 1, true, 512 << 10, 8, 4, 4}).tiled);
+    CHECK_FALSE(plan_forward(Problem(1, N, 256, 256, 0, 1, 1), 256, 2, {4, 1, true, 512 << 10, 8, 4, 4}).tiled);
   }
 }
 
@@ -161,4 +168,118 @@ TEST_CASE("a single step takes as many threads as its weights are worth, which i
 TEST_CASE("a tiny call keeps to one thread") {
   CHECK(fastlstm::useful_threads(Problem(1, 1, 64, 64, 0, 1, 1), 8, false, kMachine) == 1);
   CHECK(fastlstm::useful_threads(Problem(100, 64, 256, 256, 0, 1, 1), 8, false, kMachine) == 8);
+}
+
+TEST_CASE("forward: rows elsewhere are fetched a block at a time, of one direction and several steps") {
+  const auto by_block = [](std::int64_t T, std::int64_t D, bool elsewhere) {
+    return plan_forward(Problem(T, 4, 8, 32, 0, 1, D), 8, 2, kMachine, {false, elsewhere}).by_block;
+  };
+  CHECK(by_block(5, 1, true));
+  CHECK_FALSE(by_block(5, 1, false));
+  CHECK_FALSE(by_block(1, 1, true));
+  CHECK_FALSE(by_block(5, 2, true));
+}
+
+TEST_CASE("forward: saved gates of 16 MiB and more go past the caches, where a step writes them once") {
+  const auto stream = [](std::int64_t T, std::int64_t N, std::int64_t in, bool saves) {
+    return plan_forward(Problem(T, N, in, 64, 0, 1, 1), in, 2, kMachine, {saves, false}).stream;
+  };
+  CHECK(stream(256, 64, 64, true));  // 256 * 64 rows of 4 * 64 floats
+  CHECK_FALSE(stream(255, 64, 64, true));
+  CHECK_FALSE(stream(256, 64, 64, false));
+  CHECK(stream(256, 64, 700, true));
+  CHECK_FALSE(stream(256, 64, 704, true));                                                               // cut: 768 terms
+  CHECK_FALSE(plan_forward(Problem(20000, 1, 64, 64, 0, 1, 1), 64, 1, kMachine, {true, false}).stream);  // projected ahead
+}
+
+TEST_CASE("forward: panels are packed late where they meet all their rows at once") {
+  const auto late = [](std::int64_t T, std::int64_t N, int threads) {
+    return plan_forward(Problem(T, N, 512, 512, 0, 1, 1), 512, threads, kMachine).pack_late;
+  };
+  CHECK(late(100, 1, 1));
+  CHECK(late(100, 1, 2));         // by units
+  CHECK_FALSE(late(1000, 1, 1));  // several blocks
+  CHECK_FALSE(late(100, 64, 2));  // no projection ahead
+  CHECK_FALSE(late(1, 1, 1));
+}
+
+TEST_CASE("one step reads the weights where they are: forward always, backward for few rows and no gradients of gates") {
+  const auto backward = [](std::int64_t T, std::int64_t N, bool step_gradients) {
+    return plan_backward(Problem(T, N, 8, 32, 0, 1, 1), 2, kMachine, {false, step_gradients}).one_step;
+  };
+  CHECK(plan_forward(Problem(1, 100, 8, 32, 0, 1, 1), 8, 2, kMachine).one_step);
+  CHECK_FALSE(plan_forward(Problem(2, 1, 8, 32, 0, 1, 1), 8, 2, kMachine).one_step);
+  CHECK(backward(1, 8, false));
+  CHECK_FALSE(backward(1, 9, false));
+  CHECK_FALSE(backward(1, 8, true));
+  CHECK_FALSE(backward(2, 8, false));
+}
+
+TEST_CASE("backward: halves of many rows of few units, whatever the number of threads; each has half of an even team") {
+  const Problem many(512, 64, 7, 64, 0, 1, 1);
+  for (int threads = 1; threads <= 4; ++threads) {
+    const auto plan = plan_backward(many, threads, kMachine);
+    CHECK(plan.halves);
+    CHECK(plan.parted == (threads % 2 == 0));
+    CHECK_FALSE(plan.by_unit);
+  }
+  const auto halves = [](std::int64_t T, std::int64_t N, std::int64_t I, std::int64_t H, std::int64_t P,
+                         const fastlstm::Machine& machine = kMachine) {
+    return plan_backward(Problem(T, N, I, H, P, 1, 1), 2, machine).halves;
+  };
+  CHECK(halves(32, 16, 7, 64, 0));
+  CHECK_FALSE(halves(31, 16, 7, 64, 0));
+  CHECK_FALSE(halves(100, 15, 7, 64, 0));
+  CHECK_FALSE(halves(512, 64, 7, 64, 8));  // a projection
+  CHECK(halves(512, 64, 255, 128, 0));     // sums of 384 * 512 floats
+  CHECK_FALSE(halves(512, 64, 256, 256, 0));
+}
+
+TEST_CASE("backward: tiles from 64 rows on; a step's product from 32 rows a step, which stay together") {
+  const fastlstm::Machine tiles{4, 1, true, 512 << 10, 16, 4, 4};
+  const auto plan = [&](std::int64_t T, std::int64_t N, std::int64_t H, int threads = 2) {
+    return plan_backward(Problem(T, N, 64, H, 0, 1, 1), threads, tiles, {true, false});
+  };
+  CHECK(plan(2, 32, 256).tiled);
+  CHECK(plan(2, 32, 256).tiled_steps);
+  CHECK(plan(2, 32, 256).by_unit);
+  CHECK_FALSE(plan(2, 32, 256, 1).by_unit);
+  CHECK_FALSE(plan(2, 32, 256).by_block);  // all of x is looked at first
+  CHECK(plan(64, 1, 256).tiled);
+  CHECK_FALSE(plan(64, 1, 256).tiled_steps);
+  CHECK_FALSE(plan(63, 1, 256).tiled);
+  CHECK_FALSE(plan(64, 1, 255).tiled);
+  CHECK_FALSE(plan(1, 64, 256).tiled);
+  CHECK(plan(64, 1, 255).by_block);
+}
+
+TEST_CASE("backward: directions one after the other; units split as forward does, but for the input's products") {
+  CHECK(plan_backward(Problem(100, 1, 512, 512, 0, 1, 1), 2, kMachine).by_unit);
+  CHECK_FALSE(plan_backward(Problem(100, 64, 64, 256, 0, 1, 1), 2, kMachine).by_unit);
+  CHECK(plan_backward(Problem(100, 1, 64, 64, 0, 1, 1), 2, kMachine).restores_hidden);
+  CHECK_FALSE(plan_backward(Problem(100, 1, 64, 64, 8, 1, 1), 2, kMachine).restores_hidden);
+  CHECK_FALSE(plan_backward(Problem(1, 1, 64, 64, 0, 1, 1), 2, kMachine).restores_hidden);
+}
+
+TEST_CASE("copies take a thread for each half MiB") {
+  CHECK(fastlstm::useful_threads_to_copy(1000, 4) == 1);
+  CHECK(fastlstm::useful_threads_to_copy(1 << 20, 4) == 2);
+  CHECK(fastlstm::useful_threads_to_copy(1e9, 4) == 4);
+}
+
+TEST_CASE("a plan in words names what is decided") {
+  const auto words = [](const Problem& problem, bool training) {
+    std::string all;
+    for (const auto& [what, how] : fastlstm::plan_in_words(problem, 2, training, true, kMachine)) all += what + ": " + how + "\n";
+    return all;
+  };
+  const auto has = [](const std::string& text, const char* part) { return text.find(part) != std::string::npos; };
+  const std::string training = words(Problem(512, 64, 7, 64, 0, 3, 1), true);
+  CHECK(has(training, "threads: 2 of 2"));
+  CHECK(has(training, "forward, layer 0: each thread its own rows"));
+  CHECK(has(training, "forward, layers 1 to 2: "));
+  CHECK(has(training, "gates stored past the caches; rows fetched and sent a block of steps at a time"));
+  CHECK(has(training, "backward: each thread its own rows, no barrier; half of the threads for each half of the batch"));
+  CHECK(has(words(Problem(1, 1, 512, 512, 0, 1, 1), false),
+            "forward: each thread its own hidden units, a barrier a step; one step"));
 }

@@ -176,6 +176,9 @@ def trace(
     hidden: Sequence[int],  # layers - 1, (rows, D * (P or H)), written: the outputs of the layers but the last
     threads: int,
 ) -> None: ...
+def decisions(problem: Problem, training: bool, threads: int) -> list[tuple[str, str]]:
+    """What the engine decides for a call of these sizes, and how, in words."""
+
 def isa() -> str:
     """The instruction set in use ('generic', 'avx2', 'avx512', 'avx512_bf16', 'amx', 'neon')."""
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 import torch
 from typer.testing import CliRunner
 
@@ -12,9 +13,9 @@ from fastlstm import _engine
 from fastlstm.cli import app
 
 
-def lines(environment: dict[str, str] | None = None) -> dict[str, str]:
+def lines(environment: dict[str, str] | None = None, arguments: str = "") -> dict[str, str]:
     """The table that `info` prints, by name."""
-    result = CliRunner().invoke(app, ["info"], env={"COLUMNS": "200", **(environment or {})})
+    result = CliRunner().invoke(app, ["info", *arguments.split()], env={"COLUMNS": "400", **(environment or {})})
     assert result.exit_code == 0, result.output
     rows = (line.strip().split("  ", 1) for line in result.stdout.splitlines())
     return {name: value.strip() for name, value in rows}
@@ -49,3 +50,56 @@ def test_a_forced_instruction_set_that_is_not_here_is_one_line():
     assert said.returncode == 1
     assert said.stderr.startswith("FASTLSTM_ISA: instruction set 'z80' is not available here; available: generic")
     assert len(said.stderr.splitlines()) == 1
+
+
+def plan(arguments: str) -> dict[str, str]:
+    """The table that `info --plan` prints: the same on every processor, as the instruction set is one that all have."""
+    before = _engine.isa()
+    _engine.use_isa("generic")
+    try:
+        return lines(arguments=f"--plan {arguments}")
+    finally:
+        _engine.use_isa(before)
+
+
+def test_the_plan_of_a_call_in_words():
+    table = plan("--T 100 --N 8 --I 128 --H 128 --threads 2")
+    assert table["instruction set"] == "generic"
+    assert table["threads"].startswith("2 of 2")
+    assert table["products"] == "fused multiply-adds of float32"
+    assert table["forward"] == "each thread its own rows, no barrier; the input's products in each step"
+    assert "backward" not in table
+
+
+def test_the_plan_of_training():
+    table = plan("--T 100 --N 64 --I 7 --H 64 --threads 2 --train")
+    assert table["backward"].startswith("each thread its own rows, no barrier; half of the threads for each half")
+
+
+def test_the_plan_follows_sizes_and_threads():
+    assert plan("--T 1 --threads 1")["forward"].startswith("one thread; one step")
+    assert "own hidden units" in plan("--T 100 --N 1 --I 512 --H 512 --threads 2")["forward"]
+    assert plan("--bidirectional --threads 2")["forward"].startswith("a thread for each direction")
+    stacked = plan("--layers 3 --P 16 --threads 1 --N 32")
+    assert (
+        stacked["forward, layer 0"]
+        == stacked["forward, layers 1 to 2"]
+        == "one thread; the input's products in each step"
+    )
+
+
+def test_the_plan_of_each_dtype():
+    assert plan("--dtype float64")["products"] == "fused multiply-adds of float64"
+    assert plan("--dtype float16")["products"] == "fused multiply-adds of float32"
+    if "avx512_bf16" in _engine.isas():
+        _engine.use_isa("avx512_bf16")  # conftest puts it back
+        assert lines(arguments="--plan --dtype bfloat16")["products"] == "pairs of bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"), [("--dtype int8", "float32"), ("--T 0", "--T"), ("--P 128", "P must be smaller")]
+)
+def test_a_plan_of_what_cannot_be_is_refused(arguments, said):
+    result = CliRunner().invoke(app, ["info", "--plan", *arguments.split()])
+    assert result.exit_code == 2
+    assert said in result.output

@@ -240,6 +240,15 @@ class Workspace {
 // the matrices of the weights are such numbers: faster than in float32.
 bool multiplies_bfloat16(const Problem& problem);
 
+// What the engine decides for a call of such sizes, and how, in words: on the instruction set in use, with `threads` at most.
+// element: of all arrays; rows_elsewhere: whether x and output have rows that stand elsewhere.
+struct Decision {
+  std::string what;
+  std::string how;
+};
+template <class Real>
+std::vector<Decision> decisions(const Problem& problem, Element element, bool training, bool rows_elsewhere, int threads);
+
 // Instruction sets: the one in use; all that this build has and this processor runs, slowest first; force one (not while a call
 // runs), as the environment variable FASTLSTM_ISA does at the start. Throws std::invalid_argument where host or build lacks it.
 std::string isa();

@@ -1,20 +1,16 @@
+#define FASTLSTM_ISA amx
+
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "kernels/kernels.h"
-
-#define FASTLSTM_ISA amx
-#include "isa/avx512.h"
-//
-#define FASTLSTM_TILES "isa/amx.h"
-#include "kernels/kernels.inl"
+#include "isa/table.h"
 
 namespace fastlstm {
 
 namespace avx512 {
 extern const Isa isa;
-extern const Kernels<double> float64;
+extern const CellKernels<double> float64;
 }  // namespace avx512
 
 namespace amx {
@@ -37,7 +33,7 @@ bool supported() {
   return permitted();
 }
 
-constexpr Kernels<float> float32 = kernels<float>();
+constexpr CellKernels<float> float32 = cells<float>();
 
 }  // namespace
 

@@ -1,11 +1,8 @@
-#include "isa/avx2.h"
+#define FASTLSTM_ISA avx2
 
 #include <cpuid.h>
 
-#include "kernels/kernels.h"
-
-#define FASTLSTM_ISA avx2
-#include "kernels/kernels.inl"
+#include "isa/table.h"
 
 namespace fastlstm::avx2 {
 
@@ -17,8 +14,8 @@ bool supported() {
          __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & kF16c) != 0;
 }
 
-constexpr Kernels<float> float32 = kernels<float>();
-constexpr Kernels<double> float64 = kernels<double>();
+constexpr CellKernels<float> float32 = cells<float>();
+constexpr CellKernels<double> float64 = cells<double>();
 
 }  // namespace
 

@@ -5,8 +5,10 @@
 #include <cstdint>
 
 #include "fastlstm/engine.h"
+#include "isa/avx2_transpose.h"
+#include "isa/through_stack.h"
 
-namespace fastlstm::avx2 {
+namespace fastlstm::FASTLSTM_ISA {
 
 inline constexpr int kRegisters = 16;
 
@@ -67,7 +69,18 @@ inline void store(BFloat16* p, F a) {
 inline void store(Float16* p, F a) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
-#include "narrow_first.h"
+template <class Number>
+inline F load_first_16(const Number* p, int count) {
+  return load_through_stack<F::lanes>(p, count, [](const Number* all) { return load(all); });
+}
+template <class Number>
+inline void store_first_16(Number* p, F a, int count) {
+  store_through_stack<F::lanes>(p, count, [&](Number* all) { store(all, a); });
+}
+inline F load_first(const BFloat16* p, int count) { return load_first_16(p, count); }
+inline F load_first(const Float16* p, int count) { return load_first_16(p, count); }
+inline void store_first(BFloat16* p, F a, int count) { store_first_16(p, a, count); }
+inline void store_first(Float16* p, F a, int count) { store_first_16(p, a, count); }
 
 inline F operator+(F a, F b) { return {_mm256_add_ps(a.v, b.v)}; }
 inline D operator+(D a, D b) { return {_mm256_add_pd(a.v, b.v)}; }
@@ -102,6 +115,4 @@ inline D pow2_of_shifted(D shifted) {
   return {_mm256_castsi256_pd(_mm256_slli_epi64(_mm256_add_epi64(n, _mm256_set1_epi64x(1023)), 52))};
 }
 
-#include "transpose.h"
-
-}  // namespace fastlstm::avx2
+}  // namespace fastlstm::FASTLSTM_ISA

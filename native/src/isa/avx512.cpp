@@ -1,10 +1,5 @@
-#include "kernels/kernels.h"
-
 #define FASTLSTM_ISA avx512
-#include "isa/avx512.h"
-//
-#define FASTLSTM_PAIRS "isa/avx512_bf16.h"
-#include "kernels/kernels.inl"
+#include "isa/table.h"
 
 namespace fastlstm::avx512 {
 
@@ -14,13 +9,13 @@ bool supported() {
          __builtin_cpu_supports("avx512bw") != 0 && __builtin_cpu_supports("avx512dq") != 0;
 }
 bool supported_with_pairs() { return supported() && __builtin_cpu_supports("avx512bf16") != 0; }
-constexpr Kernels<float> float32 = kernels<float>();
-constexpr Kernels<float> pairs = kernels<Pair>();
+constexpr CellKernels<float> float32 = cells<float>();
+constexpr CellKernels<float> pairs = cells<Pair>();
 
 }  // namespace
 
-extern const Kernels<double> float64;  // amx has the same
-const Kernels<double> float64 = kernels<double>();
+extern const CellKernels<double> float64;  // amx has the same
+const CellKernels<double> float64 = cells<double>();
 
 extern const Isa isa;
 const Isa isa{"avx512", supported, float32, float64};

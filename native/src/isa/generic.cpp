@@ -1,17 +1,13 @@
-#include "isa/generic.h"
-
-#include "kernels/kernels.h"
-
 #define FASTLSTM_ISA generic
-#include "kernels/kernels.inl"
+#include "isa/table.h"
 
 namespace fastlstm::generic {
 
 namespace {
 bool supported() { return true; }
 
-constexpr Kernels<float> float32 = kernels<float>();
-constexpr Kernels<double> float64 = kernels<double>();
+constexpr CellKernels<float> float32 = cells<float>();
+constexpr CellKernels<double> float64 = cells<double>();
 
 }  // namespace
 

@@ -4,8 +4,11 @@
 #include <cstring>
 
 #include "fastlstm/engine.h"
+#include "isa/scalar_16_bit.h"
+#include "isa/scalar_transpose.h"
+#include "isa/through_stack.h"
 
-namespace fastlstm::generic {
+namespace fastlstm::FASTLSTM_ISA {
 
 inline constexpr int kRegisters = 16;
 
@@ -41,35 +44,40 @@ inline void store(Real* p, Vec<Real> a) {
 inline Vec<float> broadcast(float a) { return {Vec<float>::Lanes{a, a, a, a}}; }
 inline Vec<double> broadcast(double a) { return {Vec<double>::Lanes{a, a}}; }
 
-// The first `count` lanes through the stack: reads and writes nothing past them.
 template <class Real>
 inline Vec<Real> load_first(const Real* p, int count) {
-  Real lane[Vec<Real>::lanes] = {};
-  for (int k = 0; k < count; ++k) lane[k] = p[k];
-  return load(lane);
+  return load_through_stack<Vec<Real>::lanes>(p, count, [](const Real* all) { return load(all); });
 }
 template <class Real>
 inline void store_first(Real* p, Vec<Real> a, int count) {
-  Real lane[Vec<Real>::lanes];
-  store(lane, a);
-  for (int k = 0; k < count; ++k) p[k] = lane[k];
+  store_through_stack<Vec<Real>::lanes>(p, count, [&](Real* all) { store(all, a); });
 }
 
 // 16-bit numbers: widened, and rounded to the nearest, ties to even; a NaN stays one.
-#include "narrow_scalar.h"
-template <class Narrow>
-inline Vec<float> load_narrow(const Narrow* p) {
+template <class Bits16>
+inline Vec<float> load_16(const Bits16* p) {
   return {Vec<float>::Lanes{widened(p[0]), widened(p[1]), widened(p[2]), widened(p[3])}};
 }
-template <class Narrow>
-inline void store_narrow(Narrow* p, Vec<float> a) {
+template <class Bits16>
+inline void store_narrow(Bits16* p, Vec<float> a) {
   for (int k = 0; k < Vec<float>::lanes; ++k) round_to(p[k], a.v[k]);
 }
-inline Vec<float> load(const BFloat16* p) { return load_narrow(p); }
-inline Vec<float> load(const Float16* p) { return load_narrow(p); }
+inline Vec<float> load(const BFloat16* p) { return load_16(p); }
+inline Vec<float> load(const Float16* p) { return load_16(p); }
 inline void store(BFloat16* p, Vec<float> a) { store_narrow(p, a); }
 inline void store(Float16* p, Vec<float> a) { store_narrow(p, a); }
-#include "narrow_first.h"
+template <class Number>
+inline Vec<float> load_first_16(const Number* p, int count) {
+  return load_through_stack<Vec<float>::lanes>(p, count, [](const Number* all) { return load(all); });
+}
+template <class Number>
+inline void store_first_16(Number* p, Vec<float> a, int count) {
+  store_through_stack<Vec<float>::lanes>(p, count, [&](Number* all) { store(all, a); });
+}
+inline Vec<float> load_first(const BFloat16* p, int count) { return load_first_16(p, count); }
+inline Vec<float> load_first(const Float16* p, int count) { return load_first_16(p, count); }
+inline void store_first(BFloat16* p, Vec<float> a, int count) { store_first_16(p, a, count); }
+inline void store_first(Float16* p, Vec<float> a, int count) { store_first_16(p, a, count); }
 
 template <class Real>
 inline Vec<Real> operator+(Vec<Real> a, Vec<Real> b) {
@@ -120,7 +128,10 @@ inline Vec<Real> pow2_of_shifted(Vec<Real> shifted) {
   return a;
 }
 
-#include "stream_scalar.h"
-#include "transpose_scalar.h"
-
-}  // namespace fastlstm::generic
+// No stores past the caches.
+template <class Real>
+inline void stream(Real* p, Vec<Real> a) {
+  store(p, a);
+}
+inline void stream_end() {}
+}  // namespace fastlstm::FASTLSTM_ISA

@@ -1,17 +1,13 @@
-#include "isa/neon.h"
-
-#include "kernels/kernels.h"
-
 #define FASTLSTM_ISA neon
-#include "kernels/kernels.inl"
+#include "isa/table.h"
 
 namespace fastlstm::neon {
 
 namespace {
 bool supported() { return true; }  // every AArch64 processor has it
 
-constexpr Kernels<float> float32 = kernels<float>();
-constexpr Kernels<double> float64 = kernels<double>();
+constexpr CellKernels<float> float32 = cells<float>();
+constexpr CellKernels<double> float64 = cells<double>();
 
 }  // namespace
 

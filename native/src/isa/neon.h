@@ -5,8 +5,10 @@
 #include <cstdint>
 
 #include "fastlstm/engine.h"
+#include "isa/scalar_transpose.h"
+#include "isa/through_stack.h"
 
-namespace fastlstm::neon {
+namespace fastlstm::FASTLSTM_ISA {
 
 inline constexpr int kRegisters = 32;
 
@@ -35,18 +37,13 @@ inline void store(double* p, D a) { vst1q_f64(p, a.v); }
 inline F broadcast(float a) { return {vdupq_n_f32(a)}; }
 inline D broadcast(double a) { return {vdupq_n_f64(a)}; }
 
-// The first `count` lanes through the stack: reads and writes nothing past them.
 template <class Real>
 inline Vec<Real> load_first(const Real* p, int count) {
-  Real lane[Vec<Real>::lanes] = {};
-  for (int k = 0; k < count; ++k) lane[k] = p[k];
-  return load(lane);
+  return load_through_stack<Vec<Real>::lanes>(p, count, [](const Real* all) { return load(all); });
 }
 template <class Real>
 inline void store_first(Real* p, Vec<Real> a, int count) {
-  Real lane[Vec<Real>::lanes];
-  store(lane, a);
-  for (int k = 0; k < count; ++k) p[k] = lane[k];
+  store_through_stack<Vec<Real>::lanes>(p, count, [&](Real* all) { store(all, a); });
 }
 
 // 16-bit numbers: widened, and rounded to the nearest, ties to even; a NaN stays one.
@@ -64,7 +61,18 @@ inline void store(BFloat16* p, F a) {
   vst1_u16(reinterpret_cast<std::uint16_t*>(p), vshrn_n_u32(vbslq_u32(is_number, rounded, vdupq_n_u32(0x7FC00000)), 16));
 }
 inline void store(Float16* p, F a) { vst1_u16(reinterpret_cast<std::uint16_t*>(p), vreinterpret_u16_f16(vcvt_f16_f32(a.v))); }
-#include "narrow_first.h"
+template <class Number>
+inline F load_first_16(const Number* p, int count) {
+  return load_through_stack<F::lanes>(p, count, [](const Number* all) { return load(all); });
+}
+template <class Number>
+inline void store_first_16(Number* p, F a, int count) {
+  store_through_stack<F::lanes>(p, count, [&](Number* all) { store(all, a); });
+}
+inline F load_first(const BFloat16* p, int count) { return load_first_16(p, count); }
+inline F load_first(const Float16* p, int count) { return load_first_16(p, count); }
+inline void store_first(BFloat16* p, F a, int count) { store_first_16(p, a, count); }
+inline void store_first(Float16* p, F a, int count) { store_first_16(p, a, count); }
 
 inline F operator+(F a, F b) { return {vaddq_f32(a.v, b.v)}; }
 inline D operator+(D a, D b) { return {vaddq_f64(a.v, b.v)}; }
@@ -95,7 +103,10 @@ inline D pow2_of_shifted(D shifted) {
   return {vreinterpretq_f64_s64(vshlq_n_s64(vaddq_s64(n, vdupq_n_s64(1023)), 52))};
 }
 
-#include "stream_scalar.h"
-#include "transpose_scalar.h"
-
-}  // namespace fastlstm::neon
+// No stores past the caches.
+template <class Real>
+inline void stream(Real* p, Vec<Real> a) {
+  store(p, a);
+}
+inline void stream_end() {}
+}  // namespace fastlstm::FASTLSTM_ISA

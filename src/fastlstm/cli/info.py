@@ -1,19 +1,55 @@
-"""`fastlstm info`: what is installed, and what a call on this machine runs on."""
+"""`fastlstm info`: what is installed, and what a call on this machine runs on; with --plan, how the engine would do one."""
 
 import os
 from importlib.util import find_spec
+from typing import Annotated, Any
 
+import typer
 from rich.table import Table
 from rich.text import Text
 
 from fastlstm import _engine
 from fastlstm.cli.output import output, show
+from fastlstm.cli.shapes import MOST, MOST_LAYERS
+
+DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 
-def info() -> None:
+def size(name: str, help: str, most: int = MOST, least: int = 1) -> Any:  # typer's own type
+    """An option that is a size of the call whose plan is asked for, under the engine's letter."""
+    return typer.Option(f"--{name}", min=least, max=most, help=f"With --plan: {help}")
+
+
+def info(
+    plan: Annotated[bool, typer.Option("--plan", help="Show how the engine does a call of these sizes.")] = False,
+    T: Annotated[int, size("T", "steps of a sequence.")] = 100,
+    N: Annotated[int, size("N", "sequences in the batch.")] = 1,
+    I: Annotated[int, size("I", "features of a step.")] = 128,
+    H: Annotated[int, size("H", "hidden units.")] = 128,
+    P: Annotated[int, size("P", "projected hidden state; 0 for none.", least=0)] = 0,
+    layers: Annotated[int, size("layers", "layers stacked on each other.", MOST_LAYERS)] = 1,
+    bidirectional: Annotated[bool, typer.Option("--bidirectional", help="With --plan: read both ways.")] = False,
+    dtype: Annotated[str, typer.Option(help=f"With --plan: {', '.join(DTYPES)}.")] = "float32",
+    train: Annotated[bool, typer.Option("--train", help="With --plan: forward for backward, and backward.")] = False,
+    threads: Annotated[int, size("threads", "threads at most.", 1024)] = os.cpu_count() or 1,
+) -> None:
     """Show versions, instruction sets, threads and engine. The engine is the one that a CPU tensor goes to."""
+    if not plan:
+        show_table({**native(), **torch_face()})
+        return
+    if dtype not in DTYPES:
+        raise typer.BadParameter(f"expected one of {', '.join(DTYPES)}, got {dtype}", param_hint="--dtype")
+    try:
+        problem = _engine.Problem(T, N, I, H, P, layers, 2 if bidirectional else 1, dtype)
+    except (ValueError, RuntimeError) as error:
+        raise typer.BadParameter(str(error)) from error
+    show_table({"instruction set": _engine.isa(), **dict(_engine.decisions(problem, train, threads))})
+
+
+def show_table(rows: dict[str, str]) -> None:
+    """Names, and what is to be said of them."""
     table = Table(show_header=False, box=None)
-    for name, value in {**native(), **torch_face()}.items():
+    for name, value in rows.items():
         table.add_row(name, Text(value))  # a Text: in plain strings rich reads "[torch]" as markup
     show(output(), table)
 

@@ -1,0 +1,12 @@
+// Which instruction set runs.
+#pragma once
+#include "isa/kernels.h"
+
+namespace fastlstm {
+
+const Isa& current_isa();
+
+template <class Real>
+const Kernels<Real>& kernels();
+
+}  // namespace fastlstm

@@ -1,0 +1,66 @@
+// What an instruction set offers: a table of functions, filled once per ISA from the same sources.
+#pragma once
+#include <cstddef>
+
+#include "batch/index.h"
+#include "fastlstm/engine.h"
+#include "plan/machine.h"
+#include "team/team.h"
+
+namespace fastlstm {
+
+template <class Real>
+struct ForwardCall {
+  const Problem& problem;
+  const Inputs<Real>& inputs;
+  const Outputs<Real>& outputs;
+  Real* saved;
+  void* scratch;
+  int threads;  // the scratch has room for this many
+};
+
+template <class Real>
+struct BackwardCall {
+  const Problem& problem;
+  const Inputs<Real>& inputs;
+  const Real* saved;
+  const Gradients<Real>& gradients;
+  void* scratch;
+  int threads;
+};
+
+template <class Real>
+struct TraceCall {
+  const Problem& problem;
+  const Real* saved;
+  const Steps<Target<Real>>* steps;
+  const Target<Real>* hidden;
+};
+
+// Each function is what one member of the team does; together the members do the call.
+template <class Real>
+struct Kernels {
+  Index (*saved_size)(const Problem&);
+  std::size_t (*forward_scratch)(const ForwardCall<Real>&);
+  void (*forward)(const ForwardCall<Real>&, const Member&);
+  std::size_t (*backward_scratch)(const BackwardCall<Real>&);
+  void (*backward)(const BackwardCall<Real>&, const Member&);
+  void (*trace)(const TraceCall<Real>&, const Member&);
+  Machine (*machine)();
+};
+
+// Of every cell.
+template <class Real>
+struct CellKernels {
+  Kernels<Real> lstm;
+};
+
+struct Isa {
+  const char* name;
+  bool (*supported)();
+  const CellKernels<float>& float32;
+  const CellKernels<double>& float64;
+  const CellKernels<float>* pairs = nullptr;  // for calls that plan.h gives them; nullptr: the processor has no such products
+};
+
+}  // namespace fastlstm

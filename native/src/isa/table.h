@@ -1,0 +1,23 @@
+// The kernels of the instruction set that a file is compiled for. The sources are the same for all; nothing here may use inline
+// functions of the standard library, which another object file could share.
+#pragma once
+#include "cell/lstm.h"
+#include "isa/kernels.h"
+#include "layer/backward_layers.h"
+#include "layer/forward_layers.h"
+#include "layer/trace.h"
+
+namespace fastlstm::FASTLSTM_ISA {
+
+template <class Cell>
+constexpr Kernels<RealOf<Cell>> kernels() {
+  return {saved_size<Cell>,      forward_scratch<Cell>, forward_layers<Cell>, backward_scratch<Cell>,
+          backward_layers<Cell>, trace_layers<Cell>,    machine<Cell>};
+}
+
+template <class Term>
+constexpr CellKernels<RealOf<Term>> cells() {
+  return {kernels<Lstm<Term>>()};
+}
+
+}  // namespace fastlstm::FASTLSTM_ISA
