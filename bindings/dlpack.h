@@ -17,6 +17,7 @@ struct DataType {
   std::uint16_t lanes;
 };
 inline constexpr std::uint8_t kInt = 0;
+inline constexpr std::uint8_t kUnknown = 255;
 inline constexpr std::uint8_t kFloat = 2;
 inline constexpr std::uint8_t kBfloat = 4;
 inline constexpr std::uint8_t kBool = 6;

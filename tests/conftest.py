@@ -187,7 +187,7 @@ def outcome(call: Callable[[], object]) -> tuple[type[BaseException] | None, str
 @pytest.fixture
 def teams(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """Every call takes the threads it asks for; how many teams of several threads there have been."""
-    for module in ("autograd", "lstm"):
+    for module in ("graph.function", "lstm"):
         monkeypatch.setattr(f"fastlstm.torch.{module}._engine", WillingEngine())
     return _engine.let_teams_run
 
@@ -221,7 +221,7 @@ def _fresh_torch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every test starts from one seed, on one thread and with no fallback announced, and leaves the process as it was."""
     monkeypatch.delenv("COLUMNS", raising=False)  # a terminal's, or that of what runs the tests
     if "fastlstm.torch" in sys.modules:  # a fallback is said once a process: an earlier test must not use that up
-        monkeypatch.setattr("fastlstm.torch.route._said", set())
+        monkeypatch.setattr("fastlstm.torch.runners.fallback._announced", set())
     threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
     torch.set_num_threads(1)
     torch.manual_seed(0)

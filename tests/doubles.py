@@ -24,12 +24,12 @@ class CountingEngine:
 
     def __getattr__(self, name: str) -> object:
         found = getattr(_engine, name)
-        if name not in ("forward", "dense", "infer", "infer_cell"):
+        if name not in ("forward", "trace"):
             return found
 
         def run(*arguments: object, **keywords: object) -> object:
             results = found(*arguments, **keywords)
-            if results is not None or name == "forward":  # the others return None where they leave a call alone
+            if results is not None:  # None: it leaves the call alone
                 self._counted.append(threading.get_ident())
             return results
 
@@ -41,7 +41,7 @@ class WillingEngine:
 
     def __getattr__(self, name: str) -> object:
         found = getattr(_engine, name)
-        if name not in ("forward", "backward", "dense", "dense_backward", "infer"):
+        if name not in ("forward", "backward", "trace"):
             return found
 
         def run(*arguments: object, **keywords: object) -> object:
@@ -52,38 +52,44 @@ class WillingEngine:
 
 
 class Spy:
-    """A list of what the engine was asked for: where to save, and which gradients it gets and is to compute."""
+    """A list of what the engine was asked for: whether to keep, and which gradients it gets and is to compute.
+
+    takes_tensors: else it refuses every other call, as it does where a tensor does not lie in order.
+    """
 
     def __init__(self, *, takes_tensors: bool) -> None:
-        self.saved: list[int] = []
+        self.kept: list[bool] = []
         self.cotangents: list[list[bool]] = []  # of output, h_n, c_n: which are there
-        self.asked: list[list[bool]] = []  # of x, h_0, c_0, the weights in the engine's or torch's order
-        self.by_address: list[str] = []  # the calls without tensors
+        self.asked: list[list[bool]] = []  # of x, h_0, c_0, the weights in torch's order
+        self.again: list[str] = []  # the calls that came again, with all in order
         self.takes_tensors = takes_tensors
-        self.Problem, self.Workspace, self.empty = _engine.Problem, _engine.Workspace, _engine.empty
+        self._refused: set[str] = set()
 
-    def dense(self, *arguments: Any, **keywords: Any) -> Any:
-        if not self.takes_tensors:
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_engine, name)
+
+    def _refuses(self, name: str) -> bool:
+        if self.takes_tensors:
+            return False
+        if name in self._refused:
+            self._refused.remove(name)
+            self.again.append(name)
+            return False
+        self._refused.add(name)
+        return True
+
+    def forward(self, *arguments: Any, **keywords: Any) -> Any:
+        if self._refuses("forward"):
             return None
-        self.saved.append(_named("dense", arguments, keywords)["saved"])
-        return _engine.dense(*arguments, **keywords)
+        self.kept.append(_named("forward", arguments, keywords).get("keep", False) is not False)
+        return _engine.forward(*arguments, **keywords)
 
-    def forward(self, *arguments: Any, **keywords: Any) -> None:
-        self.saved.append(_named("forward", arguments, keywords)["saved"])
-        self.by_address.append("forward")
-        _engine.forward(*arguments, **keywords)
-
-    def dense_backward(self, *arguments: Any, **keywords: Any) -> Any:
-        if not self.takes_tensors:
+    def backward(self, *arguments: Any, **keywords: Any) -> Any:
+        if self._refuses("backward"):
             return None
-        call = _named("dense_backward", arguments, keywords)
-        self.cotangents.append([d is not None for d in call["gradients"]])
-        self.asked.append(list(call["wanted"]))
-        return _engine.dense_backward(*arguments, **keywords)
-
-    def backward(self, *arguments: Any, **keywords: Any) -> None:
-        call = _named("backward", arguments, keywords)
-        self.by_address.append("backward")
-        self.cotangents.append([bool(call[name]) for name in ("doutput", "dh_n", "dc_n")])
-        self.asked.append([bool(d) for d in (call["dx"], call["dh_0"], call["dc_0"], *call["dweights"])])
-        _engine.backward(*arguments, **keywords)
+        found = _engine.backward(*arguments, **keywords)
+        if found is not None:
+            call = _named("backward", arguments, keywords)
+            self.cotangents.append([d is not None for d in call["gradients"]])
+            self.asked.append(list(call["wanted"]))
+        return found

@@ -197,7 +197,7 @@ def test_the_command_exits_with_1_where_a_claim_fails(tmp_path, monkeypatch):
             return output * 1.01, hx
 
     monkeypatch.setattr(fastlstm, "LSTM", Wrong)
-    monkeypatch.setattr(fastlstm, "engine", lambda lstm, x: fastlstm.torch.route.Engine("composite", "a wrong one"))
+    monkeypatch.setattr(fastlstm, "engine", lambda lstm, x: fastlstm.torch.runners.Engine("composite", "a wrong one"))
     monkeypatch.setattr(training, "Settings", lambda: SMALL)
     monkeypatch.setattr(report, "save_checkpoint", lambda *_: None)
     result = CliRunner().invoke(app, ["demo", "--output", str(tmp_path)], env={"COLUMNS": "200"})

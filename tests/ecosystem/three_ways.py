@@ -64,7 +64,7 @@ def _counting() -> Iterator[list[int]]:
     counted: list[int] = []
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("autograd", "lstm", "cell", "adopt.enabling", "adopt.keeping"):
+        for module in ("graph.function", "lstm", "cell", "adopt.enabling", "adopt.keeping"):
             patch.setattr(sys.modules[f"fastlstm.torch.{module}"], "_engine", CountingEngine(counted))
         yield counted
 

@@ -218,6 +218,8 @@ def draw(seed: int, index: int) -> Case:
         given["constructor"] = random.choice(_CONSTRUCTOR).format(**values)
     if "attribute" in at:
         given["attribute"] = random.choice(_ATTRIBUTES).format(**values)
+        if case.form in ("lengths", "nested"):  # whose masks the reference does not draw
+            given["attribute"] = given["attribute"].replace("torch.tensor(0.5)", "torch.tensor(1.0)")
     if "weights" in at or draw.often(0.25):
         picked = random.sample(names, min(len(names), random.choice([1, 1, 2, 4])))
         given["weights"] = {w: draw.odd(case.parameters[w], False, "weights" in at and w == picked[0]) for w in picked}

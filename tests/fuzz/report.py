@@ -12,6 +12,7 @@ import torch
 
 from tests.fuzz import workers
 from tests.fuzz.case import Case, Odd, draw
+from tests.fuzz.differences import left_to_torch
 from tests.fuzz.judge import Verdict, judge
 from tests.fuzz.packing import Packing
 from tests.fuzz.shrink import shrink
@@ -71,7 +72,7 @@ def collect(seed: int, count: int, seconds: float = 1e9, progress: bool = False)
     for index, result in workers.run(range(count), work, until=start + seconds):
         earlier = []
         if isinstance(result, workers.Death):
-            earlier = [draw(seed, k) for k in range(max(0, index - workers.BATCH), index)]
+            earlier = [draw(seed, k) for k in range(index - result.before, index)]
         summary.add(index, _verdict(draw(seed, index), result, earlier))
         if progress and summary.calls % 100 == 0:
             spent = time.monotonic() - start
@@ -105,12 +106,10 @@ def _verdict(case: Case, result: Verdict | workers.Death, earlier: Sequence[Case
         if case.way == "enable":  # which hands nn.LSTM what the engine does not take
             return Verdict("listed", "torch crashes")
         result = again
-    if (
-        case.way == "enable" and any(w.shape is not None for w in case.weights.values())
-    ) or ".data =" in case.attribute:
-        return Verdict("listed", "torch crashes")  # which is handed what the engine does not take
-    if earlier and not _ours_die(case, earlier):
-        return Verdict("listed", "torch damaged the heap in an earlier call")
+    if left_to_torch(case):
+        return Verdict("listed", "torch crashes")
+    if not _ours_die(case, earlier):
+        return Verdict("listed", "torch damaged the heap earlier")
     said = re.sub(r"0x\w+|\d+", "#", result.said)
     return Verdict("failed", f"{result.how} at {result.stage} {said[:90]}", result.said[:500])
 
@@ -162,7 +161,7 @@ def fuzz(seed: int, count: int, seconds: float) -> int:
     for name, number in sorted(summary.listed.items()):
         print(f"  listed: {name}: {number}")
     for name, found in sorted(summary.failures.items(), key=lambda item: -len(item[1])):
-        print(f"\n== {len(found)} times: {name}")
+        print(f"\n== {len(found)} times: {name}\n   cases {' '.join(str(index) for index, _ in found)}")
         if time.monotonic() - ended > SHRINKING:
             index, detail = found[0]
             print(f"   python -m tests.fuzz --seed {seed} --only {index}\n   # {detail[:300]!r}")

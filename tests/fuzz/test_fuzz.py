@@ -8,9 +8,15 @@ import time
 from pathlib import Path
 
 import pytest
+from torch import nn
 
+import fastlstm
 from tests.fuzz import workers
+from tests.fuzz.case import Case, draw
 from tests.fuzz.differences import LISTED
+from tests.fuzz.judge import Verdict, compare, judge
+from tests.fuzz.outcome import run
+from tests.fuzz.source import reference, script
 
 
 def test_two_thousand_random_calls_agree_with_torch() -> None:
@@ -44,3 +50,23 @@ def test_people_can_read_of_every_difference() -> None:
     page = (Path(__file__).parents[2] / "docs" / "layer.md").read_text()
     for difference in LISTED:
         assert f"| {difference.name} | {difference.reason} |" in page
+
+
+@pytest.mark.parametrize(("dtype", "wrong"), [("float32", 1e-4), ("float64", 1e-10), ("bfloat16", 0.1)])
+def test_a_wrong_number_is_found_and_one_that_is_rounded_is_not(dtype: str, wrong: float) -> None:
+    case = Case(I=3, H=5, T=4, N=2, dtype=dtype, mode="grad")
+    for name in ("c_n", "dweight_hh_l0"):
+        for error, found in ((0.0, None), (wrong, f"{'value' if name == 'c_n' else 'gradient'}s differ")):
+            ours, theirs = run(case, script(case), fastlstm), run(case, reference(case), nn)
+            entry = ours.entries[name]
+            assert entry is not None
+            entry *= 1 + error
+            said = compare(case, ours, theirs)
+            assert (said and said[0]) == found, said
+
+
+def test_slopes_that_multiply_what_is_rounded_are_no_failure() -> None:
+    """Weights of N(0, 1): a digit of an input's moves gradients by hundreds of tolerances."""
+    case = draw(0, 46735)
+    assert case.weights.keys() >= {"weight_ih_l0", "weight_hh_l0", "weight_hr_l0"}
+    assert judge(case) == Verdict("agreed")

@@ -18,11 +18,14 @@ _STAGES = 64
 
 
 class Death(NamedTuple):
-    """How a child ended in the middle of a case, and at which stage of it; the first line that says more."""
+    """How a child ended in the middle of a case, at which stage of it; the first line that says more; how many cases it had
+    done before.
+    """
 
     how: str
     stage: str
     said: str
+    before: int
 
 
 class Board:
@@ -79,7 +82,7 @@ def _child(
         how = signal.Signals(-status).name if status < 0 else f"exit {status}"
         if how == "SIGKILL":
             how = "hang (or killed)"
-        return done, Death(how, board.read()[2], said)
+        return done, Death(how, board.read()[2], said, len(done))
 
 
 def _in_child(items: Sequence[Any], work: Any, until: float, board: Board, results: Any, errors: Any) -> None:

@@ -10,7 +10,7 @@ from tests.doubles import CountingEngine
 def counting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """An entry for every time the engine runs from now on."""
     counted: list[int] = []
-    for module in ("autograd", "adopt.enabling", "adopt.keeping"):
+    for module in ("graph.function", "adopt.enabling", "adopt.keeping"):
         monkeypatch.setattr(f"fastlstm.torch.{module}._engine", CountingEngine(counted))
     return counted
 

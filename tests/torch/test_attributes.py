@@ -73,6 +73,7 @@ NONSENSE = {
     "proj_size": [("1", TypeError), (None, TypeError), (4, ValueError), (2**70, ValueError)],
     "dropout": [
         ("x", TypeError),
+        ("0.5", TypeError),
         (None, TypeError),
         (2.0, RuntimeError),
         (-1, RuntimeError),
@@ -103,6 +104,29 @@ def test_parameters_that_the_attributes_ask_for_and_the_layer_has_not(name, valu
     for x in (torch.ones(T, N, I), torch.ones(T, I)):
         with torch.set_grad_enabled(grad):
             assert outcome(lambda x=x: lstm(x))[0] is RuntimeError
+
+
+@each_grad
+def test_a_layer_that_is_no_longer_bidirectional_reads_its_forward_parameters(grad):
+    lstm, forward = build(bidirectional=True), build()
+    lstm.bidirectional = False
+    for k, inputs in enumerate((I, H)):
+        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+            own = getattr(lstm, f"{name}_l{k}")
+            own.data = own.data[:, :inputs] if name == "weight_ih" else own.data
+            getattr(forward, f"{name}_l{k}").data = own.data.clone()
+    assert torch.equal(call(lstm, grad), call(forward, grad))
+
+
+@each_grad
+def test_packed_input_does_without_batch_first(grad):
+    lstm = LSTM(I, H)
+    del lstm.batch_first
+    padded = torch.randn(T, N, I)
+    packed = torch.nn.utils.rnn.pack_padded_sequence(padded, [T, 1])
+    with torch.set_grad_enabled(grad):
+        assert lstm(packed)[0].data.shape == (T + 1, H)
+        assert outcome(lambda: lstm(padded))[0] is AttributeError
 
 
 @each_grad

@@ -11,19 +11,25 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from fastlstm import LSTM, LSTMCell
-from fastlstm.torch import autograd
-from fastlstm.torch.route import FallbackWarning
+from fastlstm.torch.graph import function
+from fastlstm.torch.runners.fallback import FallbackWarning
 from tests.doubles import Spy
 
 falls_back = pytest.mark.filterwarnings(f"ignore::{FallbackWarning.__module__}.{FallbackWarning.__name__}")
 uses_jit = pytest.mark.filterwarnings("ignore:`torch.jit")  # deprecated, and used by people and by torch itself
 
 
-@pytest.fixture(params=[True, False], ids=["tensors", "addresses"])
-def spy(request, monkeypatch):
-    watching = Spy(takes_tensors=request.param)
-    monkeypatch.setattr(autograd, "_engine", watching)
+def watch(monkeypatch: pytest.MonkeyPatch, *, takes_tensors: bool) -> Spy:
+    watching = Spy(takes_tensors=takes_tensors)
+    monkeypatch.setattr(function, "_engine", watching)
+    if not takes_tensors:
+        monkeypatch.setattr(function, "attempt", lambda *_: None)
     return watching
+
+
+@pytest.fixture(params=[True, False], ids=["as they are", "in order"])
+def spy(request, monkeypatch):
+    return watch(monkeypatch, takes_tensors=request.param)
 
 
 def double(**options: Any) -> LSTM:
@@ -68,13 +74,13 @@ def test_without_gradients_nothing_is_saved(spy):
     lstm, x = LSTM(3, 4), torch.randn(5, 2, 3)
     with torch.no_grad():
         assert not lstm(x)[0].requires_grad
-    assert spy.saved == []  # `infer` took it, which has nowhere to save to
+    assert spy.kept == []  # the module's own call took it, which keeps nothing
     lstm.requires_grad_(False)
     assert not lstm(x)[0].requires_grad
-    assert spy.saved == [0]
+    assert not any(spy.kept)
     lstm.bias_hh_l0.requires_grad_()
     assert lstm(x)[0].requires_grad
-    assert spy.saved[1] != 0
+    assert spy.kept[-1]
 
 
 def ragged(kind: str, lstm: LSTM, hx: tuple[Tensor, Tensor]) -> tuple[Tensor, Any]:
@@ -106,14 +112,13 @@ def test_a_batch_that_is_no_rectangle_crosses_once_each_way_with_the_same_bits(k
     states = [torch.randn(4, 5, n) for n in (2, 4)]
     found = []
     for takes_tensors in (True, False):
-        spy = Spy(takes_tensors=takes_tensors)
-        monkeypatch.setattr(autograd, "_engine", spy)
+        spy = watch(monkeypatch, takes_tensors=takes_tensors)
         torch.manual_seed(1)
         h_0, c_0 = (t.clone().requires_grad_() for t in states)
         x, results = ragged(kind, lstm, (h_0, c_0))
         inputs = [x, h_0, c_0, *lstm.parameters()]
         found.append([*results, *torch.autograd.grad(results, inputs, [torch.randn_like(t) for t in results])])
-        assert (spy.by_address == []) is takes_tensors
+        assert (spy.again == []) is takes_tensors
         assert len(spy.asked) == 1
     assert all(map(torch.equal, *found))
 
@@ -166,8 +171,7 @@ def test_tensors_and_addresses_give_the_same_bits(N, options, dtype, monkeypatch
     call = draw(lstm, 6, N)
     found = []
     for takes_tensors in (True, False):
-        spy = Spy(takes_tensors=takes_tensors)
-        monkeypatch.setattr(autograd, "_engine", spy)
+        spy = watch(monkeypatch, takes_tensors=takes_tensors)
         found.append(evaluate(lstm, call))
         assert len(spy.asked) == 1
         lstm.zero_grad()
@@ -244,9 +248,9 @@ def test_retain_graph_and_its_end():
     node = loss.grad_fn.next_functions[0][0].next_functions[0][0]
     found = [torch.autograd.grad(loss, lstm.weight_hh_l0, retain_graph=True)[0] for _ in range(2)]
     assert torch.equal(*found)
-    assert node.workspace is not None
+    assert node.kept is not None
     assert torch.equal(found[0], torch.autograd.grad(loss, lstm.weight_hh_l0)[0])
-    assert node.workspace is None, "the workspace is kept though nothing can use it"
+    assert node.kept is None, "the workspace is kept though nothing can use it"
     kind, words = outcome(loss.backward)
     assert kind is RuntimeError
     assert "a second time" in words

@@ -4,12 +4,14 @@ import copy
 import inspect
 import itertools
 import pickle
+from contextlib import nullcontext
 
 import pytest
 import torch
 from conftest import Evaluation, Hidden, assert_bits, assert_close, outcome
 from torch import Tensor, nn
 
+import fastlstm
 from fastlstm import LSTM, LSTMCell
 from tests.tolerances import AUTOCAST_CELL, TOLERANCE
 
@@ -121,6 +123,23 @@ def test_results_and_every_gradient_are_nn_lstm_cells(batch, I, H, bias, hx, dty
     with torch.no_grad():
         h, c = ours(x, states if hx else None)
     assert_close({"h_n": h, "c_n": c}, {"h_n": reference["h_n"], "c_n": reference["c_n"]}, dtype)
+
+
+@pytest.mark.parametrize("way", ["class", "enabled", "keep_type"])
+@pytest.mark.parametrize(("I", "H"), [(0, 3), (3, 0), (0, 0)])
+@pytest.mark.parametrize("batch", [None, 0, 2])
+def test_no_input_or_no_units(batch, I, H, way):
+    ours = LSTMCell(I, H) if way == "class" else nn.LSTMCell(I, H)
+    theirs = twin(ours)
+    if way == "keep_type":
+        fastlstm.convert(nn.ModuleList([ours]), keep_type=True)
+    x, _, dh, dc = tensors(batch, I, H, torch.float32)
+    with fastlstm.enabled() if way == "enabled" else nullcontext():
+        found = evaluate(ours, x, None, dh, dc)
+        with torch.no_grad():
+            h, c = ours(x)
+    assert_close(found, evaluate(theirs, x, None, dh, dc))
+    assert_close({"h_n": h, "c_n": c}, {"h_n": found["h_n"], "c_n": found["c_n"]})
 
 
 @each_dtype

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from fastlstm import reference
-from fastlstm.torch import composite
+from fastlstm.torch.runners import composite
 from fastlstm.weights import Sizes
 from tests.tolerances import TOLERANCE
 
@@ -41,7 +41,7 @@ class Drawn(NamedTuple):
 def draw(sizes: Sizes, packed: bool, dtype: torch.dtype = torch.float64) -> Drawn:
     T, N = len(BATCH_SIZES), len(LENGTHS)
     lead = (sum(LENGTHS),) if packed else (T, N)
-    h_shape, c_shape = (sizes.cells, N, sizes.out), (sizes.cells, N, sizes.H)
+    h_shape, c_shape = (sizes.chains, N, sizes.out), (sizes.chains, N, sizes.H)
 
     def randn(*shape: int) -> Tensor:
         # Halved: with large complex weights the gates come near the poles of sigmoid and tanh, and rounding errors
@@ -91,7 +91,7 @@ def test_every_option_is_nn_lstm(name, packed, dtype):
     sequence = PackedSequence(drawn.x, BATCH_SIZES) if packed else drawn.x
     output, states = torch.func.functional_call(theirs, parameters, (sequence, (drawn.h_0, drawn.c_0)))
     expected = named((output.data if packed else output, *states), drawn)
-    ours = named(composite.lstm(sizes, *drawn[:4], [], BATCH_SIZES if packed else None), drawn)
+    ours = named(composite.lstm(sizes, *drawn[:4], [], BATCH_SIZES.tolist() if packed else None), drawn)
     assert_close(ours, expected)
 
 
@@ -111,7 +111,7 @@ def test_masks_are_factors_between_layers():
 def test_first_and_second_derivatives(packed):
     sizes = Sizes(2, 3, P=2, layers=2, D=2)
     drawn = draw(sizes, packed)
-    batch_sizes = BATCH_SIZES if packed else None
+    batch_sizes = BATCH_SIZES.tolist() if packed else None
 
     def run(*tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, h_0, c_0, *weights = tensors
@@ -126,7 +126,7 @@ def test_padding_does_not_exist_in_a_packed_batch():
     """A row's result is that of the row alone."""
     sizes = Sizes(3, 4, layers=2, D=2)
     drawn = draw(sizes, packed=True)
-    output, h_n, c_n = composite.lstm(sizes, *drawn[:4], [], BATCH_SIZES)
+    output, h_n, c_n = composite.lstm(sizes, *drawn[:4], [], BATCH_SIZES.tolist())
     starts = torch.cat([torch.zeros(1, dtype=torch.long), BATCH_SIZES.cumsum(0)])
     for row, length in enumerate(LENGTHS):
         mine = starts[:length] + row

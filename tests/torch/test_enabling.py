@@ -32,7 +32,7 @@ def off_afterwards():
 def runs(monkeypatch):
     """How often the engine ran."""
     counted: list[int] = []
-    for module in ("autograd", "adopt.enabling"):
+    for module in ("graph.function", "adopt.enabling"):
         monkeypatch.setattr(f"fastlstm.torch.{module}._engine", CountingEngine(counted))
     return counted
 

@@ -37,7 +37,7 @@ class States(nn.Module):
 def arguments(model: States, T: int, N: int) -> tuple[Tensor, Tensor, Tensor]:
     lstm = model.lstm
     lead = (N, T) if lstm.batch_first else (T, N)
-    return torch.randn(*lead, 3), *torch.randn(2, lstm._sizes.cells, N, 4)
+    return torch.randn(*lead, 3), *torch.randn(2, lstm._sizes.chains, N, 4)
 
 
 def run_onnx(program: Any, inputs: tuple[Tensor, ...], path: Path) -> list[Tensor]:

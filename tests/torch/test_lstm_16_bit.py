@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from fastlstm import LSTM, LSTMCell, _engine
-from fastlstm.torch import functional
+from fastlstm.torch.wrap import autocast
 from tests.tolerances import PAIRS_VALUE
 
 OPTIONS = [
@@ -50,7 +50,7 @@ def _on_the_engine(monkeypatch):
     def refuse(*_args):
         raise AssertionError("this call left the engine's own conversion")
 
-    monkeypatch.setattr(functional, "_rounded", refuse)
+    monkeypatch.setattr(autocast, "_dtypes", refuse)
 
 
 def in_pairs(lstm: nn.Module, T: int, isa: str) -> bool:
@@ -172,14 +172,14 @@ def test_infer_takes_16_bits_in_one_crossing(dtype):
     """And refuses a mix of dtypes, which is an error or a promotion further up."""
     lstm, x = LSTM(3, 4, dtype=dtype), torch.randn(5, 2, 3, dtype=dtype)
     other = torch.float16 if dtype is torch.bfloat16 else torch.bfloat16
-    sizes, names, parameters = lstm._sizes.numbers, lstm._names, lstm._parameters
-    results = _engine.infer(sizes, names, parameters, x, None, False, 1)
-    assert results is not None
-    assert results[0].dtype is dtype
+    layer, parameters = lstm._sizes.layer, lstm._parameters
+    made = _engine.forward(layer, parameters, x, None, 1)
+    assert made is not None
+    assert made[0].dtype is dtype
     for wrong in (x.to(other), x.float(), x.to(torch.int16)):
-        assert _engine.infer(sizes, names, parameters, wrong, None, False, 1) is None
+        assert _engine.forward(layer, parameters, wrong, None, 1) is None
     state = torch.randn(1, 2, 4)
-    assert _engine.infer(sizes, names, parameters, x, (state.to(other), state.to(dtype)), False, 1) is None
+    assert _engine.forward(layer, parameters, x, (state.to(other), state.to(dtype)), 1) is None
 
 
 @each_dtype

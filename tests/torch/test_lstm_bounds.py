@@ -28,30 +28,31 @@ def fenced(count, dtype, at_end):
     array[:] = np.random.default_rng(count).standard_normal(count) * 0.3
     return array
 
-address = lambda array: 0 if array is None else array.ctypes.data
-
 def run(isa, dtype, at_end, T, N, I, H, P, layers, D, lengths, threads):
     _engine.use_isa(isa)
-    make = lambda *shape: fenced(int(np.prod(shape)), dtype, at_end)
-    sizes = None if lengths is None else [sum(length > t for length in lengths) for t in range(T)]
-    problem = _engine.Problem(T, N, I, H, P, layers, D, np.dtype(dtype).name, sizes)
-    rows, out = problem.rows, P or H
-    weights, dweights = [], []
+    make = lambda *shape: fenced(int(np.prod(shape)), dtype, at_end).reshape(shape)
+    layer, out, real = _engine.Layer(I, H, P, layers, D), P or H, np.float64 if dtype == np.float64 else np.float32
+    lead, batch_sizes = (T, N), None
+    if lengths is not None:
+        batch_sizes = fenced(T, np.int64, at_end)
+        batch_sizes[:] = [sum(length > t for length in lengths) for t in range(T)]
+        lead = (int(batch_sizes.sum()),)
+    weights = []
     for k, _ in itertools.product(range(layers), range(D)):
-        shapes = [(4 * H, I if k == 0 else D * out), (4 * H, out), (4 * H,), (4 * H,), (P, H)]
-        weights += [make(*shape) if np.prod(shape) else None for shape in shapes]
-        dweights += [make(*shape) if np.prod(shape) else None for shape in shapes]
-    x, h_0, c_0 = make(rows, I), make(layers * D, N, out), make(layers * D, N, H)
-    masks = [make(rows, D * out) for _ in range(layers - 1)]
-    output, h_n, c_n = make(rows, D * out), make(layers * D, N, out), make(layers * D, N, H)
-    saved = fenced(problem.saved_reals, np.float64 if dtype == np.float64 else np.float32, at_end)
-    inputs = [address(x), address(h_0), address(c_0), [address(w) for w in weights], [address(m) for m in masks]]
-    _engine.forward(problem, *inputs, address(output), address(h_n), address(c_n), 0, threads)
-    _engine.forward(problem, *inputs, address(output), address(h_n), address(c_n), address(saved), threads)
-    dx, dh_0, dc_0 = make(rows, I), make(layers * D, N, out), make(layers * D, N, H)
-    _engine.backward(problem, *inputs, address(saved), address(output), address(h_n), address(c_n),
-                     address(dx), address(dh_0), address(dc_0), [address(w) for w in dweights], threads)
-    assert all(np.isfinite(a).all() for a in (output, h_n, c_n, dx, dh_0, dc_0))
+        weights += [make(4 * H, I if k == 0 else D * out), make(4 * H, out), make(4 * H), make(4 * H)]
+        weights += [make(P, H)] if P else []
+    x, h_0, c_0 = make(*lead, I), make(layers * D, N, out), make(layers * D, N, H)
+    masks = [make(*lead, D * out) for _ in range(layers - 1)]
+    results = [make(*lead, D * out), make(layers * D, N, out), make(layers * D, N, H)]
+    saved = fenced(int(np.prod(lead)) * layer.saved_reals(np.dtype(dtype).name), real, at_end)
+    call = (layer, weights, x, (h_0, c_0), threads, False, None, None, batch_sizes, None, masks)
+    assert _engine.forward(*call, False, results) is not None
+    _, _, left = _engine.forward(*call, saved, results)
+    inputs = [x, h_0, c_0, *weights]
+    gradients = [make(*array.shape) for array in inputs]
+    found = _engine.backward(left, inputs, masks, results, [True] * len(inputs), threads, gradients)
+    assert all(a is b for a, b in zip(found, gradients, strict=True))
+    assert all(np.isfinite(a).all() for a in (*results, *gradients))
     kept.clear()
 
 ran = 0

@@ -49,6 +49,21 @@ def test_a_loss_of_some_of_the_three_results(of, options):
     assert_close(backward(ours, call.x, hx, chosen), backward(twin(ours), call.x, hx, chosen))
 
 
+@pytest.mark.filterwarnings("ignore::fastlstm.torch.runners.fallback.FallbackWarning")
+@pytest.mark.parametrize("recorded", [False, True])
+@pytest.mark.parametrize("options", [{}, {"bidirectional": True, "num_layers": 2}, {"dtype": torch.complex64}], ids=str)
+def test_a_projection_that_no_loss_has_read_has_no_gradient(options, recorded):
+    """Of one step's c_n, the last layer's: none, not zeros, by which an optimizer would let its weights decay."""
+    ours = LSTM(3, 5, proj_size=2, **options)
+    x, theirs = torch.randn(1, 4, 3, dtype=ours.weight_ih_l0.dtype), twin(ours)
+    if recorded and not x.is_complex():
+        ours.weight_hh_l0.data = torch._neg_view(-ours.weight_hh_l0.data)
+    cells = ours.num_layers * (2 if ours.bidirectional else 1)
+    found = [backward(lstm, x, None, {2: torch.ones(cells, 4, 5, dtype=x.dtype)}) for lstm in (ours, theirs)]
+    assert_close(*found)
+    assert found[0][f"dweight_hr_l{ours.num_layers - 1}"] is None
+
+
 @each_options
 def test_each_parameter_frozen_in_turn(options):
     """A frozen parameter has no gradient, and the others keep theirs, bit for bit."""

@@ -209,3 +209,44 @@ def test_a_freed_state_of_an_unsorted_batch_is_refused(which, grad):
     hx[which].untyped_storage().resize_(0)
     with torch.set_grad_enabled(grad), pytest.raises(RuntimeError, match="freed"):
         LSTM(I, H)(x, tuple(hx))
+
+
+FREED_CALLS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
+    "lengths": lambda t: LSTM(I, H)(t["x"], (t["h_0"], t["c_0"]), lengths=[T, 1, 2]),
+    "trace": lambda t: LSTM(I, H).trace(t["x"], (t["h_0"], t["c_0"])),
+    "trace with lengths": lambda t: LSTM(I, H).trace(t["x"], (t["h_0"], t["c_0"]), lengths=[T, 1, 2]),
+    "dense": lambda t: LSTM(I, H)(t["x"], (t["h_0"], t["c_0"])),
+    "nested": lambda t: LSTM(I, H)(
+        torch.nested.nested_tensor_from_jagged(t["x"].flatten(0, 1), torch.tensor([0, 2, 5, T * N])),
+        (t["h_0"], t["c_0"]),
+    ),
+    "cell": lambda t: LSTMCell(I, H)(t["x"][0], (t["h_0"][0], t["c_0"][0])),
+}
+
+
+@each_grad
+@pytest.mark.parametrize("which", ["x", "h_0", "c_0"])
+@pytest.mark.parametrize("name", FREED_CALLS)
+def test_a_freed_storage_is_refused_where_a_lazy_negation_is_resolved(name, which, grad):
+    """By torch, which does not look whether there is memory."""
+    plain = {"x": torch.randn(T, N, I), "h_0": torch.randn(1, N, H), "c_0": torch.randn(1, N, H)}
+    plain[which].untyped_storage().resize_(0)
+    lazy = {key: torch._neg_view(t) for key, t in plain.items()}
+    with torch.set_grad_enabled(grad), pytest.raises(RuntimeError, match=r"freed|out of bounds"):
+        FREED_CALLS[name](lazy)
+
+
+@each_grad
+def test_freed_resets_are_not_taken_for_none(grad):
+    reset = torch.ones(T, N, dtype=torch.bool)
+    reset.untyped_storage().resize_(0)
+    with torch.set_grad_enabled(grad), pytest.raises(RuntimeError, match="freed"):
+        LSTM(I, H)(torch.randn(T, N, I), reset=reset)
+
+
+@each_grad
+def test_an_mkldnn_tensor_of_no_steps_is_refused(grad):
+    """torch's transpose of one divides by zero, and ends the process."""
+    x = torch.randn(N, 0, I).to_mkldnn()
+    with torch.set_grad_enabled(grad), pytest.raises(RuntimeError, match="layout"):
+        LSTM(I, H, batch_first=True)(x)

@@ -138,3 +138,28 @@ def test_indices_outside_the_batch_are_refused(indices: Tensor, grad):
         expected = outcome(lambda: nn.LSTM(I, H)(x, hx))[0]
         assert expected is not None
         assert outcome(lambda: LSTM(I, H)(x, hx))[0] is expected
+
+
+@each_grad
+@pytest.mark.filterwarnings("ignore::fastlstm.torch.runners.fallback.FallbackWarning")
+@pytest.mark.parametrize("name", ["rise", "begin again", "fewer rows than data", "more rows than data", "below 0"])
+def test_plain_operations_refuse_them_too(name, grad):
+    """Those of complex numbers, which would repeat the row of a step that has one, and h_0 for those that it has not."""
+    x, kind = WRONG[name]
+    x = x._replace(data=x.data.to(torch.complex64))
+    lstm = LSTM(I, H, dtype=torch.complex64)
+    for run in (lstm, lstm.trace):
+        with torch.set_grad_enabled(grad):
+            raised, message = outcome(lambda run=run: run(x))
+        assert raised is kind, message
+        assert "batch_sizes" in message
+
+
+@each_grad
+def test_floats_are_torchs_to_refuse_under_enable(grad):
+    x = steps(2, 1, dtype=torch.float64)
+    model = nn.LSTM(I, H)
+    with torch.set_grad_enabled(grad):
+        expected = outcome(lambda: model(x))
+        with fastlstm.enabled():
+            assert outcome(lambda: model(x)) == expected

@@ -16,8 +16,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils.checkpoint import checkpoint
 
 from fastlstm import LSTM, LSTMCell, _engine
-from fastlstm.torch import recorded
-from fastlstm.torch.route import FallbackWarning
+from fastlstm.torch.batch import Rows
+from fastlstm.torch.graph import operator
+from fastlstm.torch.runners.fallback import FallbackWarning
 from fastlstm.weights import Sizes
 from tests.tolerances import TOLERANCE
 
@@ -29,6 +30,7 @@ def double(**options: Any) -> LSTM:
     return LSTM(3, 4, dtype=torch.float64, **options)
 
 
+DENSE = Rows()
 CONFIGURATIONS = [
     {},
     {"bias": False, "batch_first": True},
@@ -46,33 +48,45 @@ def test_the_operators_keep_torchs_rules(options, save):
     weights = [p.detach().requires_grad_(save) for p in lstm.parameters()]
     x = torch.randn(4, 2, 3, dtype=torch.float64, requires_grad=save)
     masks = [torch.ones(4, 2, sizes.D * sizes.out, dtype=torch.float64)] * (sizes.layers - 1)
-    per_row = recorded.saved_reals(*sizes.numbers[:5], "float64") if save else 0
-    arguments = (x, *call.hx, weights, masks, None, sizes.numbers, per_row)
-    torch.library.opcheck(recorded.lstm, arguments)
+    per_row = operator.saved_reals(*sizes.numbers, dtype="float64") if save else 0
+    arguments = (x, *call.hx, weights, masks, False, None, None, None, None, sizes.numbers, per_row)
+    torch.library.opcheck(operator.lstm, arguments)
     packed = torch.tensor([2, 2, 2, 1])
     arguments = (
         x.detach().reshape(-1, 3)[:7].requires_grad_(save),
         *call.hx,
         weights,
         [],
+        False,
+        None,
+        None,
         packed,
+        None,
         sizes.numbers,
         per_row,
     )
-    torch.library.opcheck(recorded.lstm, arguments)
+    torch.library.opcheck(operator.lstm, arguments)
 
 
 DTYPES = ["float32", "float64", "bfloat16", "float16"]
 
 
 def test_saved_is_linear_in_the_rows_for_the_fake_kernel_to_know():
-    for H, P, layers, D, dtype in itertools.product([1, 7, 64], [0, 3], [1, 2], [1, 2], DTYPES):
+    for H, P, layers, D, kind in itertools.product([1, 7, 64], [0, 3], [1, 2], [1, 2], DTYPES):
         if P >= H:
             continue
-        one = _engine.Problem(1, 1, 5, H, P, layers, D, dtype).saved_reals
+        sizes, dtype = Sizes(5, H, P, layers, D), getattr(torch, kind)
+        one = sizes.layer.saved_reals(kind)
+        weights = [torch.zeros(shape, dtype=dtype) for shape in sizes.shapes]
+
+        def kept(rows, *more, sizes=sizes, weights=weights, dtype=dtype):
+            done = _engine.forward(sizes.layer, weights, torch.zeros(*rows, 5, dtype=dtype), None, 1, *more, keep=True)
+            return done[2]
+
         for T, N in ((1, 1), (3, 7), (500, 2), (2, 700)):
-            assert _engine.Problem(T, N, 5, H, P, layers, D, dtype).saved_reals == T * N * one
-        assert _engine.Problem(3, 5, 5, H, P, layers, D, dtype, [5, 2, 1]).saved_reals == 8 * one
+            assert kept((T, N)).reals == T * N * one
+        assert kept((8,), False, None, None, torch.tensor([5, 2, 1])).reals == 8 * one
+        assert kept((5, 3), False, torch.tensor([5, 2, 4])).reals == 11 * one
 
 
 def test_the_operator_refuses_what_does_not_fit():
@@ -81,7 +95,7 @@ def test_the_operator_refuses_what_does_not_fit():
     weights, numbers = list(lstm.parameters()), lstm._sizes.numbers
 
     def run(*changed: Any) -> tuple[type[BaseException] | None, str]:
-        return outcome(lambda: recorded.lstm(*changed, numbers, 0))
+        return outcome(lambda: operator.lstm(*changed[:5], False, None, None, changed[5], None, numbers, 0))
 
     assert run(x, h_0, c_0, weights, [], None) == (None, "")
     for kind, words in (
@@ -96,7 +110,7 @@ def test_the_operator_refuses_what_does_not_fit():
     ):
         assert kind is RuntimeError
         assert "expected" in words.lower() or "add up to" in words
-    kind, words = outcome(lambda: recorded.lstm(x, h_0, c_0, weights, [], None, numbers, 1))
+    kind, words = outcome(lambda: operator.lstm(x, h_0, c_0, weights, [], *DENSE, numbers, 1))
     assert kind is RuntimeError
     assert "another instruction set or version" in words
 
@@ -340,9 +354,9 @@ def test_the_backward_operator_refuses_what_does_not_fit(wrong):
     lstm, x = LSTM(3, 4), torch.randn(5, 2, 3)
     h_0, c_0 = torch.zeros(2, 1, 2, 4)
     weights, numbers = list(lstm.parameters()), lstm._sizes.numbers
-    per_row = recorded.saved_reals(3, 4, 0, 1, 1, "float32")
-    output, h_n, c_n, saved = recorded.lstm(x, h_0, c_0, weights, [], None, numbers, per_row)
-    usual = {
+    per_row = operator.saved_reals(3, 4, 0, 1, 1, 1, dtype="float32")
+    output, h_n, c_n, saved = operator.lstm(x, h_0, c_0, weights, [], *DENSE, numbers, per_row)
+    given = {
         "saved": saved,
         "doutput": torch.ones_like(output),
         "dh_n": torch.ones_like(h_n),
@@ -350,8 +364,8 @@ def test_the_backward_operator_refuses_what_does_not_fit(wrong):
     }
 
     def run(**changed: Tensor) -> object:
-        return recorded.lstm_backward(
-            x, h_0, c_0, weights, [], None, numbers, *{**usual, **changed}.values(), [True] * 7
+        return operator.lstm_backward(
+            x, h_0, c_0, weights, [], *DENSE, numbers, *{**given, **changed}.values(), [True] * 7
         )
 
     assert outcome(run) == (None, "")

@@ -1,14 +1,15 @@
 """The op of lengths, resets and nested tensors where something records it: torch's own checks, compile, export."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from fastlstm import LSTM, _engine
-from fastlstm.torch import recorded, recorded_segments
-from fastlstm.torch.route import FallbackWarning
+from fastlstm import LSTM
+from fastlstm.torch.graph import operator
+from fastlstm.torch.runners.fallback import FallbackWarning
 
 T, N, I, H = 7, 3, 4, 8
 
@@ -32,25 +33,16 @@ def test_the_operators_keep_torchs_rules(options: dict[str, Any], save: bool) ->
     lstm = double(**options)
     sizes = lstm._sizes
     weights = [p.detach().requires_grad_(save) for p in lstm.parameters()]
-    x = torch.randn(T * N, I, dtype=torch.float64, requires_grad=save)
-    h_0 = torch.randn(sizes.cells, N, sizes.out, dtype=torch.float64, requires_grad=save)
-    c_0 = torch.randn(sizes.cells, N, H, dtype=torch.float64, requires_grad=save)
-    masks = [torch.ones(T, N, sizes.D * sizes.out, dtype=torch.float64)] * (sizes.layers - 1)
-    per_row = recorded.saved_reals(*sizes.numbers[:5], "float64") if save else 0
-    reset = torch.rand(T, N) < 0.3  # without lengths: what no step is saved for would be compared, too
     turned = options.get("batch_first", False)
-    arguments = (x, h_0, c_0, weights, masks, None, reset, None, turned, T, N, sizes.numbers, per_row)
-    torch.library.opcheck(recorded_segments.lstm, arguments)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
-def test_what_is_saved_is_linear_in_the_steps(dtype: str) -> None:
-    for P, layers, D in [(0, 1, 1), (3, 2, 2)]:
-        per_row = recorded.saved_reals(I, H, P, layers, D, dtype)
-        lengths = torch.tensor([5, 2, 4])
-        segments = _engine.Segments(5, 3, lengths.data_ptr(), 0, 0, 0)
-        problem = _engine.Problem(segments, 3, 1, 0, 15, I, H, P, layers, D, dtype)
-        assert problem.saved_reals == 11 * per_row
+    rows = (N, T) if turned else (T, N)
+    x = torch.randn(*rows, I, dtype=torch.float64, requires_grad=save)
+    h_0 = torch.randn(sizes.chains, N, sizes.out, dtype=torch.float64, requires_grad=save)
+    c_0 = torch.randn(sizes.chains, N, H, dtype=torch.float64, requires_grad=save)
+    masks = [torch.ones(T, N, sizes.D * sizes.out, dtype=torch.float64)] * (sizes.layers - 1)
+    per_row = operator.saved_reals(*sizes.numbers, dtype="float64") if save else 0
+    reset = torch.rand(rows) < 0.3  # without lengths: what no step is saved for would be compared, too
+    arguments = (x, h_0, c_0, weights, masks, turned, None, reset, None, None, sizes.numbers, per_row)
+    torch.library.opcheck(operator.lstm, arguments)
 
 
 def evaluate(lstm: LSTM, run: Any, x: Tensor, hx: tuple[Tensor, Tensor] | None, **ragged: Any) -> dict[str, Tensor]:
@@ -87,7 +79,7 @@ def test_a_compiled_call_is_one_graph_with_the_eager_calls_numbers(
     if lstm.batch_first:
         x = x.transpose(0, 1).contiguous()
         ragged = {name: value.t() if name == "reset" else value for name, value in ragged.items()}
-    hx = torch.randn(sizes.cells, N, sizes.out).double(), torch.randn(sizes.cells, N, H).double()
+    hx = torch.randn(sizes.chains, N, sizes.out).double(), torch.randn(sizes.chains, N, H).double()
     compiled = torch.compile(lstm, fullgraph=True, backend="aot_eager")
     actual, expected = (evaluate(lstm, run, x, hx, **ragged) for run in (compiled, lstm))
     for name, value in expected.items():
@@ -152,24 +144,29 @@ def test_an_exported_call_takes_other_sizes_and_lengths() -> None:
 
 def test_what_a_graph_is_given_is_checked() -> None:
     lstm = double()
-    x, state = torch.randn(T * N, I, dtype=torch.float64), torch.zeros(1, N, H, dtype=torch.float64)
+    x, state = torch.randn(T, N, I, dtype=torch.float64), torch.zeros(1, N, H, dtype=torch.float64)
     weights, numbers = [p.detach() for p in lstm.parameters()], lstm._sizes.numbers
-    rest = (torch.tensor([7, 0, 3]), None, None, False, T, N, numbers, 0)
-    recorded_segments.lstm(x, state, state, weights, [], *rest)
-    with pytest.raises(RuntimeError, match="expected tensors of shapes"):
-        recorded_segments.lstm(x[1:], state, state, weights, [], *rest)
+
+    def run(x: Tensor, lengths: Any = None, reset: Any = None, offsets: Any = None) -> None:
+        operator.lstm(x, state, state, weights, [], False, lengths, reset, None, offsets, numbers, 0)
+
+    lengths = torch.tensor([7, 0, 3])
+    run(x, lengths)
+    with pytest.raises(RuntimeError, match="expected input"):
+        run(x[:, 1:], lengths)
     with pytest.raises(RuntimeError, match="one dtype"):
-        recorded_segments.lstm(x.float(), state, state, weights, [], *rest)
-    for lengths, reset, offsets in (
-        (torch.tensor([7]), None, None),
-        (torch.tensor([7, 0, 3], dtype=torch.int32), None, None),
-        (None, torch.zeros(1, 1, dtype=torch.bool), None),
-        (None, torch.zeros(T, N), None),
-        (None, None, torch.tensor([0, 21])),
-        (torch.tensor([7]), None, torch.tensor([0, 7, 14, 21])),
+        run(x.float(), lengths)
+    values = x.reshape(T * N, I)
+    for given in (
+        (x, torch.tensor([7])),
+        (x, torch.tensor([7, 0, 3], dtype=torch.int32)),
+        (x, None, torch.zeros(1, 1, dtype=torch.bool)),
+        (x, None, torch.zeros(T, N)),
+        (values, None, None, torch.tensor([0, 21])),
+        (values, torch.tensor([7]), None, torch.tensor([0, 7, 14, 21])),
     ):
         with pytest.raises(RuntimeError, match="expected lengths, resets or offsets of shape"):
-            recorded_segments.lstm(x, state, state, weights, [], lengths, reset, offsets, *rest[3:])
+            run(*given)
 
 
 @falls_back
@@ -182,16 +179,25 @@ def test_trace_with_a_row_of_none_under_the_compiler(compiler: None) -> None:
     torch.testing.assert_close(actual.layers[0][0].f, expected.layers[0][0].f)
 
 
-def test_gradients_of_its_gradients_are_refused() -> None:
-    lstm = double()
-    x = torch.randn(T * N, I, dtype=torch.float64, requires_grad=True)
-    state = torch.zeros(1, N, H, dtype=torch.float64)
-    sizes = lstm._sizes
-    per_row = recorded.saved_reals(*sizes.numbers[:5], "float64")
-    rest = (torch.tensor([7, 0, 3]), None, None, False, T, N, sizes.numbers, per_row)
-    output, *_ = recorded_segments.lstm(x, state, state, list(lstm.parameters()), [], *rest)
-    with pytest.raises(RuntimeError, match="no gradients of its gradients"):
-        torch.autograd.grad(output.sum(), x, create_graph=True)
+@falls_back
+@pytest.mark.parametrize("ragged", RAGGED.values(), ids=RAGGED)
+@pytest.mark.parametrize("options", CONFIGURATIONS, ids=str)
+def test_gradients_of_its_gradients(options: dict[str, Any], ragged: dict[str, Any]) -> None:
+    """Under saved-tensor hooks, which record the call, as without."""
+    lstm = double(**options)
+    x = torch.randn(T, N, I, dtype=torch.float64)
+    if lstm.batch_first:
+        x, ragged = x.transpose(0, 1), {k: v.t() if k == "reset" else v for k, v in ragged.items()}
+    found = []
+    for hooks in (nullcontext(), torch.autograd.graph.saved_tensors_hooks(lambda t: t, lambda t: t)):
+        leaf = x.clone().requires_grad_()
+        with hooks:
+            output, (h_n, _) = lstm(leaf, **ragged)
+        (dx,) = torch.autograd.grad(output.sin().sum() + h_n.cos().sum(), leaf, create_graph=True)
+        found.append([dx, *torch.autograd.grad(dx.square().sum(), [leaf, *lstm.parameters()])])
+    assert found[0][0].abs().sum() > 0 or "no step" in str(ragged) or not output.any()
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b)
 
 
 @falls_back

@@ -14,12 +14,15 @@ from torch.profiler import ProfilerActivity, profile
 
 import fastlstm
 from fastlstm import LSTM, LSTMCell, _engine
-from fastlstm.torch import functional, parallel, route
+from fastlstm.torch import context, runners, threads
+from fastlstm.torch.graph import function
+from fastlstm.torch.runners import fallback, native, torch_kernel
+from fastlstm.weights import Sizes
 
 
 @pytest.fixture(autouse=True)
 def _nothing_said_yet(monkeypatch):
-    monkeypatch.setattr(route, "_said", set())
+    monkeypatch.setattr(fallback, "_announced", set())
     yield
     fastlstm.strict(False)
 
@@ -57,7 +60,7 @@ def test_a_packed_batch_is_asked_for_its_data():
     [("cuda", "cudnn"), ("mps", "composite"), ("xpu", "composite"), ("meta", "native"), ("cpu", "native")],
 )
 def test_devices(device, name):
-    found = route.choose(torch.device(device), torch.float32)
+    found = runners.choose(Sizes(3, 4), torch.device(device), torch.float32, context.here())[1]
     assert found.name == name
     assert found.why
 
@@ -84,10 +87,12 @@ def test_engine_knows_only_our_layers():
 
 def test_a_fallback_says_so_once():
     lstm, x = LSTM(3, 4, dtype=torch.complex64), torch.zeros(5, 2, 3, dtype=torch.complex64)
-    with pytest.warns(route.FallbackWarning, match="plain tensor operations, slowly: the CPU engine has no complex64"):
+    with pytest.warns(
+        fallback.FallbackWarning, match="plain tensor operations, slowly: the CPU engine has no complex64"
+    ):
         lstm(x)
     lstm(x)  # warnings are errors here
-    with pytest.warns(route.FallbackWarning, match=r"torch\.func transforms"):
+    with pytest.warns(fallback.FallbackWarning, match=r"torch\.func transforms"):
         torch.func.grad(lambda x: LSTM(3, 4)(x)[0].sum())(torch.zeros(5, 2, 3))
 
 
@@ -96,13 +101,13 @@ def test_gradients_of_gradients_say_so():
     output, _ = LSTM(3, 4)(x)
     (dx,) = torch.autograd.grad(output.sum(), x, retain_graph=True)  # silent
     assert not dx.requires_grad
-    with pytest.warns(route.FallbackWarning, match="gradients of gradients"):
+    with pytest.warns(fallback.FallbackWarning, match="gradients of gradients"):
         torch.autograd.grad(output.sum(), x, create_graph=True)
 
 
 def test_strict_raises_for_what_was_said_before():
     lstm, x = LSTM(3, 4, dtype=torch.complex64), torch.zeros(5, 2, 3, dtype=torch.complex64)
-    with pytest.warns(route.FallbackWarning):
+    with pytest.warns(fallback.FallbackWarning):
         lstm(x)
     fastlstm.strict(True)
     with pytest.raises(RuntimeError, match=r"fastlstm\.strict: .*no complex64"):
@@ -111,7 +116,7 @@ def test_strict_raises_for_what_was_said_before():
 
 def test_a_transform_has_no_kernel_on_any_device():
     def asked(x: torch.Tensor) -> torch.Tensor:
-        assert route.choose(torch.device("cuda"), torch.float32).name == "composite"
+        assert runners.choose(Sizes(3, 4), torch.device("cuda"), torch.float32, context.here())[1].name == "composite"
         return x.sum()
 
     torch.func.grad(asked)(torch.zeros(2))
@@ -126,7 +131,7 @@ def test_strict_raises_where_a_call_would_fall_back():
     LSTM(3, 4, dtype=torch.bfloat16)(torch.zeros(5, 2, 3, dtype=torch.bfloat16))
     LSTM(3, 4, device="meta")(torch.zeros(5, 2, 3, device="meta"))
     fastlstm.strict(False)
-    with pytest.warns(route.FallbackWarning):
+    with pytest.warns(fallback.FallbackWarning):
         lstm(x)
 
 
@@ -145,6 +150,12 @@ FORMS = {
 }
 
 
+def force_torchs_kernel(monkeypatch):
+    monkeypatch.setattr(function, "attempt", lambda *_: None)
+    monkeypatch.setattr(native, "wants_graph", lambda *_: None)
+    monkeypatch.setattr(runners, "choose", lambda *_: (torch_kernel, runners.Engine("cudnn", "forced by a test")))
+
+
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", CONFIGURATIONS)
@@ -153,15 +164,14 @@ def test_the_route_to_torchs_kernel_forced_on_the_cpu(name, form, monkeypatch):
     lstm = LSTM(3, 4, dtype=torch.float64, **CONFIGURATIONS[name])
     call = draw(lstm, **FORMS[form])
     calls = []
-    kernel = route.torch_kernel
+    kernel = torch_kernel.call
 
     def watched(*arguments):
         calls.append(arguments)
         return kernel(*arguments)
 
-    monkeypatch.setattr(functional, "direct", lambda *_: None)
-    monkeypatch.setattr(route, "choose", lambda *_: route.Engine("cudnn", "forced by a test"))
-    monkeypatch.setattr(route, "torch_kernel", watched)
+    force_torchs_kernel(monkeypatch)
+    monkeypatch.setattr(torch_kernel, "call", watched)
     assert_close(evaluate(lstm, call), evaluate(twin(lstm), call))
     assert len(calls) == 1
 
@@ -170,8 +180,7 @@ def test_the_route_to_torchs_kernel_drops_nothing_in_eval(monkeypatch):
     lstm = LSTM(3, 4, 2, dropout=0.9).eval()
     call = draw(lstm, 5, 3)
     expected = evaluate(twin(lstm), call)
-    monkeypatch.setattr(functional, "direct", lambda *_: None)
-    monkeypatch.setattr(route, "choose", lambda *_: route.Engine("cudnn", "forced by a test"))
+    force_torchs_kernel(monkeypatch)
     assert_close(evaluate(lstm, call), expected)
 
 
@@ -193,13 +202,13 @@ def test_no_rnn_operator_of_torch_runs_on_a_cpu(packed, train):
 def test_torchs_own_threads_are_lent_to_the_engine(monkeypatch):
     if sys.platform != "linux":
         pytest.skip("torch runs on libgomp on Linux")
-    lent = []
-    monkeypatch.setattr(_engine, "use_openmp", lambda *addresses: lent.append(addresses))
-    assert parallel.share_torch_threads() == torch.backends.openmp.is_available()
-    if lent:
+    given = []
+    monkeypatch.setattr(_engine, "use_openmp", lambda *addresses: given.append(addresses))
+    assert threads.share_torch_threads() == torch.backends.openmp.is_available()
+    if given:
         # The second address answers as omp_get_thread_num does outside a parallel region, the third as
         # omp_get_num_threads.
-        _, thread_num, num_threads = (ctypes.CFUNCTYPE(ctypes.c_int)(address) for address in lent[0])
+        _, thread_num, num_threads = (ctypes.CFUNCTYPE(ctypes.c_int)(address) for address in given[0])
         assert (thread_num(), num_threads()) == (0, 1)
 
 
@@ -208,7 +217,7 @@ def test_no_openmp_no_harm(monkeypatch):
         raise OSError
 
     monkeypatch.setattr(ctypes, "CDLL", absent)
-    assert parallel.share_torch_threads() is False
+    assert threads.share_torch_threads() is False
 
 
 def test_more_threads_give_the_same_bits():

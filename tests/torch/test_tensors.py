@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastlstm import LSTM, _engine
-from fastlstm.torch import autograd
+from fastlstm import LSTM
+from fastlstm.torch import context
 
 T, N, I, H = 40, 32, 5, 128  # output: 640 KiB
 WIDE = 192  # w_hh: 576 KiB
@@ -97,7 +97,7 @@ def test_a_large_tensor_is_like_any(dtype: torch.dtype) -> None:
     assert not output.requires_grad
     assert not output.is_inference()
     assert output.is_contiguous()
-    assert autograd.readable(output)
+    assert context.is_readable(output)
     assert torch.equal(copy.deepcopy(output), output)
     file = io.BytesIO()
     torch.save(output, file)
@@ -119,11 +119,10 @@ def test_the_last_reference_may_go_in_another_thread() -> None:
     assert torch.isfinite(_infer(lstm, x)).all()
 
 
-def test_empty() -> None:
-    assert _engine.empty((10, 10), "float32") is None  # malloc keeps such memory by itself
-    empty = _engine.empty((256, 512, 2), "float64")
-    assert empty is not None
-    assert (empty.shape, empty.stride(), empty.dtype) == ((256, 512, 2), (1024, 2, 1), torch.float64)
-    assert empty.data_ptr() % 64 == 0
+def test_what_is_large_lies_in_the_engines_memory() -> None:
+    lstm = LSTM(3, 256, dtype=torch.float64)
+    output = _infer(lstm, torch.randn(256, 2, 3, dtype=torch.float64))
+    assert (output.shape, output.stride(), output.dtype) == ((256, 2, 256), (512, 256, 1), torch.float64)
+    assert output.data_ptr() % 64 == 0
     with pytest.raises(ValueError, match="expected float32, float64, bfloat16 or float16, got int8"):
-        _engine.empty((1 << 20,), "int8")
+        lstm._sizes.layer.saved_reals("int8")

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from fastlstm import LSTM
-from fastlstm.torch import trace as trace_module
-from fastlstm.torch.route import FallbackWarning
+from fastlstm.torch.runners import native
+from fastlstm.torch.runners.fallback import FallbackWarning
 from tests.conftest import assert_bits, assert_close, draw, evaluate, outcome
 from tests.tolerances import STEP_VALUE, TOLERANCE
 from tests.torch.test_lstm_lengths import layers, resets
@@ -50,7 +50,7 @@ def expected(lstm: LSTM, call, **arguments) -> tuple[dict[str, Tensor], dict[str
     )  # fmt: skip
     wide.load_state_dict(lstm.state_dict())
     with pytest.MonkeyPatch.context() as patch:  # as if no tensor could be read by address
-        patch.setattr(trace_module, "direct", lambda *_: None)
+        patch.setattr(native, "wants_graph", lambda *_: None)
         return traced(wide, call.to(torch.float64), **arguments)
 
 
@@ -213,7 +213,7 @@ def test_a_trace_of_torch_jit_is_another_thing():
             return self.lstm.trace(x).output
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fastlstm.torch.route.tracing_state", lambda: object())
+        patch.setattr("fastlstm.torch.lstm.tracing_state", lambda: object())
         kind, message = outcome(lambda: Tracing()(torch.zeros(T, N, I)))
     assert kind is RuntimeError
     assert message == "torch.jit.trace records forward alone"

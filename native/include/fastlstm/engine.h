@@ -78,6 +78,9 @@ class Segments {
   void final(std::int64_t layers, std::int64_t D, std::int64_t* to) const;
   // Zeros where the rows of x or output, `width` bytes each, have no step: step t of row n is at t * step + n * row.
   void clear(std::int64_t step, std::int64_t row, std::int64_t width, void* to) const;
+  // Of a state of (cells, N) rows, `width` bytes each, those of rows without a step: such a row ends in the state it began with,
+  // and its gradient is that of its end. from: nullptr: zeros.
+  void carry(std::int64_t cells, std::int64_t width, const void* from, void* to) const;
 
  private:
   struct Segment {
@@ -134,6 +137,8 @@ struct Target {
   Target(void* data, Element element, const std::int64_t* rows = nullptr) : data(data), element(element), rows(rows) {}
   bool operator==(std::nullptr_t) const { return data == nullptr; }
 };
+
+inline constexpr std::int64_t kGates = 4;  // i, f, g, o
 
 // The weights of one layer and direction, as torch keeps them. `in` is layer_input(layer).
 template <class Real>

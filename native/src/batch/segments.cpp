@@ -140,4 +140,20 @@ void Segments::clear(Index step, Index row, Index width, void* to) const {
   }
 }
 
+void Segments::carry(Index cells, Index width, const void* from, void* to) const {
+  if (!empty_) return;
+  std::vector<bool> has_step(static_cast<std::size_t>(N_), false);
+  for (const Segment& segment : segments_) has_step[static_cast<std::size_t>(segment.n)] = true;
+  for (Index row = 0; row < cells * N_; ++row) {
+    if (has_step[static_cast<std::size_t>(row % N_)]) continue;
+    char* const there = static_cast<char*>(to) + row * width;
+    const auto bytes = static_cast<std::size_t>(width);
+    if (from == nullptr) {
+      std::memset(there, 0, bytes);
+    } else {
+      std::memcpy(there, static_cast<const char*>(from) + row * width, bytes);
+    }
+  }
+}
+
 }  // namespace fastlstm

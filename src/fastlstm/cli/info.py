@@ -40,10 +40,11 @@ def info(
     if dtype not in DTYPES:
         raise typer.BadParameter(f"expected one of {', '.join(DTYPES)}, got {dtype}", param_hint="--dtype")
     try:
-        problem = _engine.Problem(T, N, I, H, P, layers, 2 if bidirectional else 1, dtype)
+        layer = _engine.Layer(I, H, P, layers, 2 if bidirectional else 1)
+        decisions = layer.decisions(T, N, dtype, train, threads)
     except (ValueError, RuntimeError) as error:
         raise typer.BadParameter(str(error)) from error
-    show_table({"instruction set": _engine.isa(), **dict(_engine.decisions(problem, train, threads))})
+    show_table({"instruction set": _engine.isa(), **dict(decisions)})
 
 
 def show_table(rows: dict[str, str]) -> None:
@@ -73,7 +74,7 @@ def torch_face() -> dict[str, str]:
     import torch
 
     import fastlstm
-    from fastlstm.torch.parallel import share_torch_threads
+    from fastlstm.torch.threads import share_torch_threads
 
     pool = "torch's own OpenMP threads" if share_torch_threads() else "a pool of the engine's own"
     lstm = fastlstm.LSTM(1, 1)

@@ -1,18 +1,16 @@
-"""The torch face: modules that stand in for nn.LSTM and nn.LSTMCell. One way down: lstm, functional, autograd, the
-engine.
-"""
+"""The torch face: modules that stand in for nn.LSTM and nn.LSTMCell. One way down: modules, batch, runners, the engine."""
 
 import torch
 
 from fastlstm import _engine
-from fastlstm.torch import flops, lowering  # noqa: F401  # torch finds what they register
 from fastlstm.torch.adopt import convert, disable, enable, enabled, revert
-from fastlstm.torch.base import engine
 from fastlstm.torch.cell import LSTMCell
+from fastlstm.torch.checkpoint import load
+from fastlstm.torch.graph import flops, lowering  # noqa: F401  # torch finds what they register
 from fastlstm.torch.lstm import LSTM
-from fastlstm.torch.parallel import share_torch_threads
-from fastlstm.torch.restore import load
-from fastlstm.torch.route import strict
+from fastlstm.torch.parameters import engine
+from fastlstm.torch.runners.fallback import strict
+from fastlstm.torch.threads import share_torch_threads
 
 __all__ = [
     "LSTM",

@@ -27,7 +27,7 @@ def lstm_sizes(lstm: Any) -> Sizes:
 
 def cell_sizes(cell: Any) -> Sizes:
     """Those of a cell with nn.LSTMCell's attributes; a cell may have no input or no units. TypeError: one can't be."""
-    return Sizes(whole(cell, "input_size"), whole(cell, "hidden_size"), bias=bool(cell.bias))
+    return Sizes(whole(cell, "input_size"), whole(cell, "hidden_size"), bias=bool(cell.bias), is_cell=True)
 
 
 def dropout_of(lstm: Any) -> float:
@@ -38,7 +38,7 @@ def dropout_of(lstm: Any) -> float:
     if not lstm.training or lstm.num_layers == 1:
         return 0.0
     try:
-        p = float(lstm.dropout)
+        p = float("" if isinstance(lstm.dropout, str) else lstm.dropout)  # which float would read
     except (TypeError, ValueError):
         raise TypeError(f"dropout should be a number, got: {type(lstm.dropout).__name__}") from None
     if not 0 <= p <= 1:

@@ -8,12 +8,15 @@ from torch import Tensor
 from torch.torch_version import TorchVersion
 
 from fastlstm import _engine
-from fastlstm.torch import route
+from fastlstm.torch import wrap
 from fastlstm.torch.attributes import cell_sizes, refuse_no_int
-from fastlstm.torch.base import Recurrent
-from fastlstm.torch.call import Call
-from fastlstm.torch.functional import lstm, plain
-from fastlstm.weights import Sizes, cell_shapes
+from fastlstm.torch.batch import Dense
+from fastlstm.torch.context import is_plain, saving_hooks, tracing_state
+from fastlstm.torch.graph import function
+from fastlstm.torch.parameters import Recurrent
+from fastlstm.torch.runners import native
+from fastlstm.torch.wrap import fx, tracing
+from fastlstm.weights import Sizes
 
 # What torch 2.15 says of a state with another number of dimensions than the input; before, it complained of their sizes.
 _NAMES_DIMENSIONS = TorchVersion(torch.__version__) >= "2.15"
@@ -54,26 +57,31 @@ class LSTMCell(Recurrent):
             self.register_parameter("bias_hh", None)
         self.reset_parameters()
 
-    def _named_shapes(self) -> tuple[Sizes, dict[str, tuple[int, ...]]]:
-        sizes = cell_sizes(self)
-        return sizes, cell_shapes(sizes)
+    def _sizes_of_attributes(self) -> Sizes:
+        return cell_sizes(self)
 
     def extra_repr(self) -> str:
         return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias is True else f", bias={self.bias}")
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """input, (h, c) -> h, c; shapes and errors as the class says."""
-        if plain() and not torch.is_grad_enabled():
-            made = _engine.infer_cell(
-                self._sizes.numbers, self._names, self._parameters, input, hx, torch.get_num_threads()
-            )
-            if made is not None:
-                return made
+        sizes, parameters, grad = self._sizes, self._parameters, torch.is_grad_enabled()
+        plain = is_plain() and (not grad or saving_hooks(True) is None)
+        if plain and not grad:
+            done = _engine.forward(sizes.layer, parameters, input, hx, torch.get_num_threads())
+            if done is not None:
+                return done[1]
+        elif plain:
+            done = function.attempt(sizes, parameters, self._names, input, hx)
+            if done is not None:
+                return done[1], done[2]
         if isinstance(input, torch.fx.Proxy):
-            return self._leaf(input, hx=hx)
-        return self._traced(self._step, input, hx) if route.tracing_state() is not None else self._step(input, hx)
+            return fx.leaf(self, input, hx=hx)
+        if tracing_state() is not None:
+            return tracing.quietly(self._step, input, hx, False)
+        return self._step(input, hx, plain)
 
-    def _step(self, input: Tensor, hx: Sequence[Tensor] | None) -> tuple[Tensor, Tensor]:
+    def _step(self, input: Tensor, hx: Sequence[Tensor] | None, plain: bool) -> tuple[Tensor, Tensor]:
         sizes, dims, shape = self._known(), input.dim(), input.shape
         if dims not in (1, 2):
             raise ValueError(
@@ -91,9 +99,8 @@ class LSTMCell(Recurrent):
         if h is not None and c is not None:
             for k, t in enumerate((h, c)):
                 self._check_state(k, t, shape[:-1])
-        N = shape[0] if dims == 2 else 1
-        call = Call(sizes, 1, N, shape[:-1], cell=True)
-        h_n, _, c_n = lstm(call, input, h, c, self._weights(), 0.0)
+        call = (sizes, Dense(1, shape[0] if dims == 2 else 1, tuple(shape[:-1])), input, h, c, self._weights(), 0.0)
+        _, h_n, c_n = (native.run_plain(*call) if plain else None) or wrap.run(*call)
         return h_n, c_n
 
     def _checked_states(self, hx: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

@@ -2,61 +2,21 @@
 
 import numbers
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
 from fastlstm import _engine
-from fastlstm.torch import route
+from fastlstm.torch import arguments, wrap
 from fastlstm.torch.attributes import dropout_of, lstm_sizes, refuse_no_int
-from fastlstm.torch.base import Recurrent
-from fastlstm.torch.call import Call, Ragged, checked, jagged, segmented
-from fastlstm.torch.errors import check_batch_sizes, check_dtype, check_states, expected_states, refuse_features
-from fastlstm.torch.functional import lstm, plain
-from fastlstm.torch.memory import refuse_freed
-from fastlstm.torch.segments import lengths_of, lengths_of_mask
-from fastlstm.torch.trace import Steps, Trace, trace
-from fastlstm.weights import Sizes, named_shapes
-
-State = tuple[Tensor, Tensor]
-
-
-class _Given(NamedTuple):
-    """A call that was checked. place: from rows of steps to what the caller is given; unsorted: the caller's order of rows
-    in h_n and c_n, where it is another.
-    """
-
-    call: Call
-    x: Tensor
-    h_0: Tensor | None
-    c_0: Tensor | None
-    weights: list[Tensor]  # looked up once: a parametrization computes them, and may change with each look
-    place: Callable[[Tensor], Any]
-    unsorted: Tensor | None = None
-
-    def order(self, h_n: Tensor, c_n: Tensor) -> State:
-        if self.unsorted is None:
-            return h_n, c_n
-        return h_n.index_select(1, self.unsorted), c_n.index_select(1, self.unsorted)
-
-
-def _states(hx: Sequence[Tensor]) -> State:
-    """h_0, c_0. IndexError: there are not two, as where only h_0 is given."""
-    try:
-        return hx[0], hx[1]
-    except IndexError:
-        raise IndexError(f"expected hx to be a tuple (h_0, c_0), got {type(hx).__name__} of length {len(hx)}") from None
-
-
-def _as_it_is(t: Tensor) -> Tensor:
-    return t
-
-
-def _swapped(t: Tensor) -> Tensor:
-    return t.transpose(0, 1)
+from fastlstm.torch.context import is_plain, saving_hooks, tracing_state
+from fastlstm.torch.graph import function
+from fastlstm.torch.graph.trace import Steps, Trace, trace
+from fastlstm.torch.parameters import UNKNOWN, Recurrent
+from fastlstm.torch.runners import native
+from fastlstm.torch.wrap import fx, tracing
+from fastlstm.weights import Sizes
 
 
 class LSTM(Recurrent):
@@ -156,9 +116,8 @@ class LSTM(Recurrent):
         self._create_parameters(device, dtype)
         self.reset_parameters()
 
-    def _named_shapes(self) -> tuple[Sizes, dict[str, tuple[int, ...]]]:
-        sizes = lstm_sizes(self)
-        return sizes, named_shapes(sizes)
+    def _sizes_of_attributes(self) -> Sizes:
+        return lstm_sizes(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__({"proj_size": 0, **state})  # nn.LSTM has had it since PyTorch 1.8
@@ -194,22 +153,42 @@ class LSTM(Recurrent):
     def forward(self, input: Any, hx: Any = None, lengths: Any = None, reset: Any = None, mask: Any = None) -> Any:
         """input, (h_0, c_0) -> output, (h_n, c_n); shapes and errors as the class says."""
         if mask is not None and not isinstance(input, torch.fx.Proxy):
-            lengths = lengths_of_mask(mask, lengths, input, bool(self.batch_first))
-        if plain() and not (torch.is_grad_enabled() or (self.training and self.dropout != 0)):
-            sizes, names, own, threads = self._sizes.numbers, self._names, self._parameters, torch.get_num_threads()
-            made = _engine.infer(sizes, names, own, input, hx, self.batch_first, threads, lengths, reset)
-            if made is not None:
-                return made
+            lengths = arguments.lengths_of_mask(mask, lengths, input, bool(self.batch_first))
+        sizes, parameters, grad = self._sizes, self._parameters, torch.is_grad_enabled()
+        plain = is_plain() and (not grad or saving_hooks(True) is None)
+        if plain and type(input) is Tensor and not (self.training and self.dropout != 0):
+            # The engine itself sees whether it can take the call as it is: that saves 8 us of checks at one step of one row.
+            if not grad:
+                threads = torch.get_num_threads()
+                done = _engine.forward(sizes.layer, parameters, input, hx, threads, self.batch_first, lengths, reset)
+                if done is not None:
+                    return done
+            elif not self.batch_first or lengths is not None or reset is not None:
+                done = function.attempt(sizes, parameters, self._names, input, hx, self.batch_first, lengths, reset)
+                if done is not None:
+                    return done[0], (done[1], done[2])
         if isinstance(input, torch.fx.Proxy):
-            return self._leaf(input, hx=hx, lengths=lengths, reset=reset, mask=mask)
-        if lengths is None and reset is None and route.tracing_state() is not None:
-            return self._traced(self._run, input, hx)
-        return self._run(input, hx, lengths, reset)
+            return fx.leaf(self, input, hx=hx, lengths=lengths, reset=reset, mask=mask)
+        if not plain:
+            traced = tracing_state() is not None and lengths is None and reset is None
+            return tracing.quietly(self._run, input, hx) if traced else self._run(input, hx, lengths, reset)
+        if sizes is UNKNOWN:
+            sizes = self._known()
+        try:
+            weights: list[Tensor] = list(map(parameters.__getitem__, self._names))  # type: ignore[arg-type]
+        except KeyError:
+            weights = self._weights()
+        read = arguments.read(sizes, weights[0].dtype, self, True, input, hx, lengths, reset)
+        dropout = 0.0 if not self.training or self.dropout == 0 else dropout_of(self)
+        results = native.run_plain(sizes, *read, weights, dropout) or wrap.run(sizes, *read, weights, dropout)
+        return read[0].place(results[0]), read[0].order(*results[1:])
 
     def _run(self, input: Any, hx: Any, lengths: Any = None, reset: Any = None) -> Any:
-        given = self._given(input, hx, lengths, reset)
-        output, h_n, c_n = lstm(given.call, given.x, given.h_0, given.c_0, given.weights, dropout_of(self))
-        return given.place(output), given.order(h_n, c_n)
+        """A call that something watches."""
+        sizes, weights = self._known(), self._weights()
+        read = arguments.read(sizes, weights[0].dtype, self, False, input, hx, lengths, reset)
+        output, *states = wrap.run(sizes, *read, weights, dropout_of(self))
+        return read[0].place(output), read[0].order(*states)
 
     def trace(self, input: Any, hx: Any = None, lengths: Any = None, reset: Any = None, mask: Any = None) -> Trace:
         """The call, with every layer's hidden states, cell states and gates at every step, all of them differentiable.
@@ -217,155 +196,15 @@ class LSTM(Recurrent):
         Arguments, numbers and errors are those of `forward` (under CPU autocast: in float32). `trace.layers[layer][direction]`
         has h, c, i, f, g, o, each like output: (L, N, H_out or H_cell). RuntimeError under torch.jit.trace.
         """
-        if route.tracing_state() is not None:
+        if tracing_state() is not None:
             raise RuntimeError("torch.jit.trace records forward alone")
         if mask is not None:
-            lengths = lengths_of_mask(mask, lengths, input, bool(self.batch_first))
-        given = self._given(input, hx, lengths, reset, recordable=False)
-        output, h_n, c_n, steps = trace(given.call, given.x, given.h_0, given.c_0, given.weights, dropout_of(self))
-        D, place = self._sizes.D, given.place
-        placed = [Steps(*map(place, arrays)) for arrays in steps]
-        layers = tuple(tuple(placed[k : k + D]) for k in range(0, len(placed), D))
-        own = None
-        if lengths is not None:
-            batched = input.dim() == 3
-            own = lengths_of(lengths, h_n.shape[1] if batched else 1, batched).clone()
-        return Trace(place(output), *given.order(h_n, c_n), layers, self.batch_first, own)
-
-    def _given(self, input: Any, hx: Any, lengths: Any, reset: Any, recordable: bool = True) -> _Given:
-        """recordable: torch.compile may leave the segments to an op of ours, which is not one of `trace`."""
-        self._known()
-        if lengths is not None or reset is not None:
-            if not isinstance(input, Tensor) or input.is_nested:
-                kind = "nested tensor" if isinstance(input, Tensor) else type(input).__name__
-                raise TypeError(f"lengths and reset are for a padded tensor, got a {kind}")
-            if route.tracing_state() is not None:
-                raise RuntimeError(
-                    "torch.jit.trace would keep the lengths and resets it saw: trace a call without them"
-                )
-        if isinstance(input, PackedSequence):
-            return self._packed(input, hx)
-        # Whatever runs another engine gathers the rows by tensor operations.
-        recorded = (
-            recordable and torch.compiler.is_compiling() and route.choose(input.device, input.dtype).name == "native"
-        )
-        if getattr(input, "is_nested", False):
-            return self._nested(input, hx, recorded)
-        return self._dense(input, hx, lengths, reset, recorded)
-
-    def _dense(self, input: Tensor, hx: Sequence[Tensor] | None, lengths: Any, reset: Any, recorded: bool) -> _Given:
-        sizes, weights = self._sizes, self._weights()
-        dims = input.dim()
-        if dims == 3:
-            x = input.transpose(0, 1) if self.batch_first else input
-            T, N, features = x.shape
-            state: tuple[int, ...] = (sizes.cells, N)
-        elif dims == 2:
-            x, N = input, 1
-            T, features = x.shape
-            state = (sizes.cells,)
-        else:
-            letters = "(N, L, H_in)" if self.batch_first else "(L, N, H_in)"
-            raise ValueError(
-                f"LSTM: Expected input to be 2D or 3D, got {dims}D instead"
-                f": expected {letters}, or (L, H_in) unbatched, H_in = {self.input_size}"
-            )
-        h_0 = c_0 = None
-        if hx is not None:
-            h_0, c_0 = _states(hx)
-            if h_0.dim() != dims or c_0.dim() != dims:
-                raise RuntimeError(
-                    f"For {'batched' if dims == 3 else 'unbatched'} {dims}-D input, hx and cx should also be {dims}-D "
-                    f"but got ({h_0.dim()}-D, {c_0.dim()}-D) tensors{expected_states(sizes, state)}"
-                )
-        if x.dtype is not weights[0].dtype:
-            check_dtype(x.dtype, weights[0].dtype)
-        if features != sizes.I:
-            refuse_features(sizes, input.shape, bool(self.batch_first))
-        if hx is not None and h_0 is not None and c_0 is not None:
-            check_states(sizes, h_0, c_0, hx, state, N)
-        if T == 0 and lengths is None:
-            raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
-        call = Call(sizes, T, N, state)
-        swapped = bool(self.batch_first) and dims == 3
-        if lengths is not None or reset is not None:
-            packed: Call | None
-            if recorded:
-                packed = call._replace(ragged=Ragged(*checked(call, lengths, reset, swapped), None, swapped))
-            else:
-                packed = segmented(call, lengths, reset, batch_first=swapped, dropout=dropout_of(self))
-            if packed is not None:
-                lead = input.shape[:-1]
-                rows = input.reshape(T * N, sizes.I)
-                return _Given(packed, rows, h_0, c_0, weights, lambda t: t.reshape(*lead, t.shape[-1]))
-        return _Given(call, x, h_0, c_0, weights, _swapped if swapped else _as_it_is)
-
-    def _nested(self, input: Tensor, hx: Sequence[Tensor] | None, recorded: bool) -> _Given:
-        sizes, weights = self._sizes, self._weights()
-        letters = f"(N, L of each row, H_in), H_in = {sizes.I}"
-        if input.layout is not torch.jagged or input.dim() != 3 or input._ragged_idx != 1:  # type: ignore[attr-defined]
-            raise ValueError(f"LSTM: expected a nested tensor of layout torch.jagged and shape {letters}")
-        if input.dtype is not weights[0].dtype:
-            check_dtype(input.dtype, weights[0].dtype)
-        values, offsets, lengths = input.values(), input.offsets(), input.lengths()  # type: ignore[attr-defined]
-        if values.shape[-1] != sizes.I:
-            raise RuntimeError(
-                f"input.size(-1) must be equal to input_size. Expected {sizes.I}, got {values.shape[-1]}"
-                f": expected a nested tensor of shape {letters}"
-            )
-        N = offsets.shape[0] - 1
-        state = (sizes.cells, N)
-        h_0 = c_0 = None
-        if hx is not None:
-            h_0, c_0 = _states(hx)
-            check_states(sizes, h_0, c_0, hx, state, N)
-        call = Call(sizes, 1, N, state)
-        if recorded:
-            call = call._replace(ragged=Ragged(lengths, None, offsets, False))
-        else:
-            call = jagged(call, offsets, lengths, values.shape[0])
-        return _Given(
-            call, values, h_0, c_0, weights, lambda t: torch.nested.nested_tensor_from_jagged(t, offsets, lengths)
-        )
-
-    def _packed(self, input: PackedSequence, hx: Sequence[Tensor] | None) -> _Given:
-        x, batch_sizes, sorted_indices, unsorted_indices = input
-        sizes, weights = self._sizes, self._weights()
-        if not isinstance(x, Tensor):
-            raise TypeError(f"data of a PackedSequence: expected a tensor, got {type(x).__name__}")
-        if x.dtype is not weights[0].dtype:
-            check_dtype(x.dtype, weights[0].dtype)
-        if x.dim() != 2:
-            raise RuntimeError(f"input must have 2 dimensions, got {x.dim()}")
-        if x.shape[1] != sizes.I:
-            raise RuntimeError(
-                f"input.size(-1) must be equal to input_size. Expected {sizes.I}, got {x.shape[1]}"
-                f": expected packed data of shape (sum of lengths, H_in) = {(x.shape[0], sizes.I)}"
-            )
-        N = check_batch_sizes(batch_sizes, x.shape[0])
-        state = (sizes.cells, N)
-        h_0 = c_0 = None
-        if hx is not None:
-            h_0, c_0 = _states(hx)
-            if h_0.dim() != 3 or c_0.dim() != 3:
-                raise RuntimeError(
-                    f"For packed input, hx and cx should be 3-D but got ({h_0.dim()}-D, {c_0.dim()}-D) tensors"
-                    f"{expected_states(sizes, state)}"
-                )
-            check_states(sizes, h_0, c_0, hx, state, N)
-            if sorted_indices is not None:
-                if plain():  # no wrapper, whose memory is another's
-                    refuse_freed(h_0)
-                    refuse_freed(c_0)
-                h_0, c_0 = h_0.index_select(1, sorted_indices), c_0.index_select(1, sorted_indices)
-                check_states(sizes, h_0, c_0, hx, state, N)  # the indices may be fewer than the rows
-        call = Call(sizes, len(batch_sizes), N, state, batch_sizes)
-        return _Given(
-            call,
-            x,
-            h_0,
-            c_0,
-            weights,
-            lambda t: PackedSequence(t, batch_sizes, sorted_indices, unsorted_indices),
-            unsorted_indices,
-        )
+            lengths = arguments.lengths_of_mask(mask, lengths, input, bool(self.batch_first))
+        sizes, weights, plain = self._known(), self._weights(), is_plain()
+        read = arguments.read(sizes, weights[0].dtype, self, plain, input, hx, lengths, reset)
+        batch = read[0]
+        output, h_n, c_n, steps = trace(sizes, *read, weights, dropout_of(self))
+        placed = [Steps(*map(batch.place, arrays)) for arrays in steps]
+        layers = tuple(tuple(placed[k : k + sizes.D]) for k in range(0, len(placed), sizes.D))
+        own = None if lengths is None else batch.rows.lengths.reshape(-1).clone()
+        return Trace(batch.place(output), *batch.order(h_n, c_n), layers, self.batch_first, own)

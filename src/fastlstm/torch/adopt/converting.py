@@ -12,14 +12,13 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from fastlstm.torch.adopt import internals
 from fastlstm.torch.adopt.asking import who_asks
 from fastlstm.torch.adopt.keeping import MARK, heed_marks
-from fastlstm.torch.base import DERIVED
 from fastlstm.torch.cell import LSTMCell
 from fastlstm.torch.lstm import LSTM
-
-# What nn.LSTM has beside its arguments: its own list of the weights, which it makes anew.
-_FLAT = ("_flat_weights", "_flat_weight_refs", "_flat_weights_names", "_all_weights")
+from fastlstm.torch.parameters import DERIVED
+from fastlstm.weights import named_shapes
 
 _OURS: dict[type[nn.Module], type[nn.Module]] = {nn.LSTM: LSTM, nn.LSTMCell: LSTMCell}
 
@@ -116,7 +115,9 @@ def _why_not(module: Any, kind: type[nn.Module]) -> str | None:
         return f"a subclass, {type(module).__name__}, whose forward may be its own"
     if "forward" in vars(module):
         return "its forward was replaced"
-    _, shapes = _OURS.get(kind, kind)._named_shapes(module)  # it reads the arguments, which both kinds have
+    shapes = named_shapes(
+        _OURS.get(kind, kind)._sizes_of_attributes(module)
+    )  # it reads the arguments, which both kinds have
     if any(module._parameters.get(name) is None for name in shapes):
         return "its weights are not parameters (weight_norm, prune, or another of their kind computes them)"
     return None
@@ -127,7 +128,7 @@ def _to_ours(module: Any) -> str | bool:
     why = _why_not(module, theirs)
     if why is not None:
         return why
-    for name in (*_FLAT, MARK):
+    for name in (*internals.FLAT, MARK):
         vars(module).pop(name, None)
     module.__class__ = _OURS[theirs]
     module._look_up()
@@ -141,11 +142,10 @@ def _to_theirs(module: Any) -> str | bool:
     why = _why_not(module, ours)
     if why is not None:
         return why
-    cells = module._all_weights if theirs is nn.LSTM else []
+    chains = internals.names_by_chain(module) if theirs is nn.LSTM else []
     for name in DERIVED:
         vars(module).pop(name, None)
     module.__class__ = theirs
     if theirs is nn.LSTM:
-        vars(module).update(_all_weights=cells, _flat_weights_names=[name for names in cells for name in names])
-        module._init_flat_weights()
+        internals.restore_flat_weights(module, chains)
     return True

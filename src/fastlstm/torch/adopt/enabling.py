@@ -15,17 +15,17 @@ import torch
 from torch import Tensor
 
 from fastlstm import _engine
-from fastlstm.torch import route
-from fastlstm.torch.call import Call
-from fastlstm.torch.functional import direct, lstm, plain
-from fastlstm.weights import Sizes, cell_shapes, count_arrays, named_shapes
+from fastlstm.cells import LSTM
+from fastlstm.torch import context
+from fastlstm.torch.adopt import internals
+from fastlstm.torch.arguments import INTEGERS
+from fastlstm.torch.batch import Dense, Packed
+from fastlstm.torch.runners import native
+from fastlstm.torch.wrap import tracing
+from fastlstm.weights import Sizes, count_arrays
 
 _INPUT, _DATA = torch.ops.aten.lstm.input, torch.ops.aten.lstm.data
 _CELL = torch.ops.aten.lstm_cell.default
-_OWN = torch._C.DispatchKey.CompositeImplicitAutograd  # what torch itself registers: the rest are its decompositions
-# Where kernels of ours stand: all but inference_mode reaches the first. There the second stands above the CPU's own, where no
-# kernel may be: what records a call asks for one there to know whether torch would have taken the operator apart.
-_AUTOGRAD, _BELOW = torch._C.DispatchKey.AutogradCPU, torch._C.DispatchKey.BackendSelect
 
 
 class _State:
@@ -44,11 +44,11 @@ class _State:
             library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
             for op, run in ((_INPUT, input_on_engine), (_DATA, data_on_engine), (_CELL, cell_on_engine)):
                 kernel = partial(_kernel, op, run)
-                library.impl(op, kernel, _AUTOGRAD.name)  # type: ignore[no-untyped-call]
-                library.impl(op, kernel, _BELOW.name)  # type: ignore[no-untyped-call]
-                _hide_kernels(op)
+                library.impl(op, kernel, internals.AUTOGRAD.name)  # type: ignore[no-untyped-call]
+                library.impl(op, kernel, internals.BELOW.name)  # type: ignore[no-untyped-call]
+                internals.hide_kernels(op)
             self.library = library
-        self.active = route.torch_traces = self.scopes[-1][0]
+        self.active = tracing.for_torch = self.scopes[-1][0]
 
 
 _state = _State()
@@ -99,54 +99,21 @@ def enabled() -> Iterator[None]:
             _state.settle()
 
 
-def _hide_kernels(op: torch._ops.OpOverload) -> None:
-    """What records tensors without numbers (torch.compile, export, make_fx) resolves operators in Python, where torch has
-    decompositions that take symbolic sizes, and where exporters put their own. It comes to them only where it sees no kernel.
-    """
-    has_kernel = op.has_kernel_for_dispatch_key
-
-    def has_visible_kernel(key: torch._C.DispatchKey) -> bool:
-        return key in op.py_kernels if key == _AUTOGRAD else has_kernel(key)
-
-    def below(x: Tensor, *arguments: Any, **options: Any) -> Any:
-        """What Python would have come to next: the kernel of the device."""
-        key = torch._C._parse_dispatch_key(torch._C._dispatch_key_for_device(x.device.type))
-        assert key is not None
-        found = op._dispatch_cache.get(key) or op._get_dispatch(key)
-        if isinstance(found, torch._C.DispatchKey):
-            return op._op_dk(found, x, *arguments, **options)
-        return found(x, *arguments, **options)
-
-    op.has_kernel_for_dispatch_key = has_visible_kernel  # type: ignore[method-assign, assignment]
-    op.py_impl(_BELOW)(below)
-
-
-def _kernel(op: torch._ops.OpOverload, run: Callable[..., Any], *arguments: Any) -> Any:
+def _kernel(op: Any, run: Callable[..., Any], *arguments: Any) -> Any:
     made = run(*arguments) if _state.active else None
-    return op._op_dk(_OWN, *arguments) if made is None else made
+    return internals.own_kernel(op, *arguments) if made is None else made
 
 
-# What a call looks up, made once: 20 us each. No lru_cache: Dynamo, which meets the kernels as frames, warns about those.
-_known: dict[tuple[int, int, int, int, int, bool], Sizes] = {}
-_names: dict[tuple[Sizes, bool], tuple[str, ...]] = {}
+# Found once: 20 us each. No lru_cache: Dynamo, which meets the kernels as frames, warns about those.
+_known: dict[tuple[int, int, int, int, int, bool, bool], Sizes] = {}
 
 
-def _named(sizes: Sizes, params: Sequence[Tensor], cell: bool = False) -> tuple[tuple[str, ...], dict[str, Tensor]]:
-    """The names of the parameters, and the parameters by name: how `_engine.infer` wants them."""
-    key = (sizes, cell)
-    if key not in _names:
-        _names[key] = tuple(cell_shapes(sizes) if cell else named_shapes(sizes))
-    names = _names[key]
-    return names, dict(zip(names, params, strict=True))
-
-
-def _sizes_of(params: Sequence[Tensor], bias: bool, layers: int, D: int) -> Sizes | None:
+def _sizes_of(params: Sequence[Tensor], bias: bool, layers: int, D: int, is_cell: bool = False) -> Sizes | None:
     """None: these are not the parameters of such a layer."""
-    cells = layers * D
     for projected in (False, True):
-        if len(params) == cells * count_arrays(int(projected), bias) and params[0].dim() == params[1].dim() == 2:
+        if len(params) == layers * D * count_arrays(int(projected), bias) and params[0].dim() == params[1].dim() == 2:
             rows, I = params[0].shape
-            key = (I, rows // 4, params[1].shape[1] if projected else 0, layers, D, bias)
+            key = (I, rows // len(LSTM.gates), params[1].shape[1] if projected else 0, layers, D, bias, is_cell)
             if key not in _known:
                 _known[key] = Sizes(*key)
             return _known[key]
@@ -154,7 +121,7 @@ def _sizes_of(params: Sequence[Tensor], bias: bool, layers: int, D: int) -> Size
 
 
 def _fits(sizes: Sizes, features: int, N: int, hx: Sequence[Tensor]) -> bool:
-    cells = sizes.cells
+    cells = sizes.chains
     return (
         features == sizes.I
         and N > 0
@@ -176,25 +143,21 @@ def input_on_engine(
     batch_first: bool,
 ) -> Any:
     """What `aten::lstm.input` returns; None: the engine can't take the call."""
-    if x.dim() == 3:
-        sizes = _sizes_of(params, has_biases, num_layers, 2 if bidirectional else 1)
-        if sizes is not None and plain() and not (torch.is_grad_enabled() or (train and dropout)):
-            named, threads = _named(sizes, params), torch.get_num_threads()
-            made = _engine.infer(sizes.numbers, *named, x, tuple(hx), batch_first, threads)
-            if made is not None:
-                return made[0], *made[1]
-        T, N = x.shape[1 if batch_first else 0], x.shape[0 if batch_first else 1]
-        if (
-            sizes is not None
-            and T > 0
-            and _fits(sizes, x.shape[2], N, hx)
-            and direct(sizes, x, hx[0], hx[1], params) is not None
-        ):
-            call = Call(sizes, T, N, (sizes.cells, N))
-            rows = x.transpose(0, 1) if batch_first else x
-            output, h_n, c_n = lstm(call, rows, hx[0], hx[1], list(params), dropout if train else 0.0)
-            return output.transpose(0, 1) if batch_first else output, h_n, c_n
-    return None
+    sizes = _sizes_of(params, has_biases, num_layers, 2 if bidirectional else 1)
+    grad = torch.is_grad_enabled()
+    if x.dim() != 3 or sizes is None or not context.is_plain():
+        return None
+    if not (grad or (train and dropout)):
+        done = _engine.forward(sizes.layer, params, x, tuple(hx), torch.get_num_threads(), batch_first)
+        if done is not None:
+            return done[0], *done[1]
+    T, N = x.shape[1 if batch_first else 0], x.shape[0 if batch_first else 1]
+    if T == 0 or not _fits(sizes, x.shape[2], N, hx):
+        return None
+    batch = Dense(T, N, (sizes.chains, N), batch_first)
+    rows = x.transpose(0, 1) if batch_first else x
+    results = native.run_plain(sizes, batch, rows, hx[0], hx[1], list(params), dropout if train else 0.0)
+    return None if results is None else (batch.place(results[0]), *results[1:])
 
 
 def data_on_engine(
@@ -209,38 +172,36 @@ def data_on_engine(
     bidirectional: bool,
 ) -> Any:
     """What `aten::lstm.data` returns; None: the engine can't take the call."""
-    if data.dim() == 2 and batch_sizes.dim() == 1 and batch_sizes.is_cpu and len(hx) == 2:
-        sizes = _sizes_of(params, has_biases, num_layers, 2 if bidirectional else 1)
-        if sizes is not None and direct(sizes, data, hx[0], hx[1], params) is not None:
-            steps: list[int] = batch_sizes.tolist()
-            falling = all(a >= b for a, b in zip(steps, [*steps[1:], 1], strict=True))
-            if steps and falling and sum(steps) == data.shape[0] and _fits(sizes, data.shape[1], steps[0], hx):
-                call = Call(sizes, len(steps), steps[0], (sizes.cells, steps[0]), batch_sizes)
-                return lstm(call, data, hx[0], hx[1], list(params), dropout if train else 0.0)
-    return None
+    sizes = _sizes_of(params, has_biases, num_layers, 2 if bidirectional else 1)
+    if data.dim() != 2 or batch_sizes.dim() != 1 or not batch_sizes.is_cpu or batch_sizes.dtype not in INTEGERS:
+        return None
+    if len(hx) != 2 or sizes is None:
+        return None
+    if not context.is_plain():
+        return None
+    steps: list[int] = batch_sizes.tolist()
+    falling = all(a >= b for a, b in zip(steps, [*steps[1:], 1], strict=True))
+    if not (steps and falling and sum(steps) == data.shape[0] and _fits(sizes, data.shape[1], steps[0], hx)):
+        return None
+    batch = Packed(len(steps), steps[0], (sizes.chains, steps[0]), batch_sizes)
+    return native.run_plain(sizes, batch, data, hx[0], hx[1], list(params), dropout if train else 0.0)
 
 
 def cell_on_engine(
     x: Tensor, hx: list[Tensor], w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None, b_hh: Tensor | None = None
 ) -> Any:
     """What `aten::lstm_cell` returns; None: the engine can't take the call."""
-    if x.dim() == 2 and len(hx) == 2 and (b_ih is None) == (b_hh is None):
-        params = [t for t in (w_ih, w_hh, b_ih, b_hh) if t is not None]
-        sizes, N = _sizes_of(params, b_ih is not None, 1, 1), x.shape[0]
-        if sizes is not None and plain() and not torch.is_grad_enabled():
-            named, threads = _named(sizes, params, cell=True), torch.get_num_threads()
-            made = _engine.infer_cell(sizes.numbers, *named, x, tuple(hx), threads)
-            if made is not None:
-                return made
-        if (
-            sizes is not None
-            and N > 0
-            and sizes.H > 0
-            and x.shape[1] == sizes.I
-            and hx[0].shape == hx[1].shape == (N, sizes.H)
-            and direct(sizes, x, hx[0], hx[1], params) is not None
-        ):
-            call = Call(sizes, 1, N, (N,), cell=True)
-            _, h_n, c_n = lstm(call, x, hx[0], hx[1], params, 0.0)
-            return h_n, c_n
-    return None
+    if x.dim() != 2 or len(hx) != 2 or (b_ih is None) != (b_hh is None):
+        return None
+    params = [t for t in (w_ih, w_hh, b_ih, b_hh) if t is not None]
+    sizes, N, grad = _sizes_of(params, b_ih is not None, 1, 1, is_cell=True), x.shape[0], torch.is_grad_enabled()
+    if sizes is None or not context.is_plain():
+        return None
+    if not grad:
+        done = _engine.forward(sizes.layer, params, x, tuple(hx), torch.get_num_threads())
+        if done is not None:
+            return done[1]
+    if N == 0 or x.shape[1] != sizes.I or not hx[0].shape == hx[1].shape == (N, sizes.H):
+        return None
+    results = native.run_plain(sizes, Dense(1, N, (N,)), x, hx[0], hx[1], params, 0.0)
+    return None if results is None else results[1:]

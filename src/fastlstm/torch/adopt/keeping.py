@@ -10,31 +10,29 @@ from collections.abc import Callable
 from functools import update_wrapper
 from operator import is_
 from threading import Lock
-from types import CodeType, FunctionType, ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._C._dynamo import eval_frame
-from torch.jit._builtins import _register_builtin
-from torch.utils._device import DeviceContext
 
 from fastlstm import _engine
+from fastlstm.torch import context
+from fastlstm.torch.adopt import internals
 from fastlstm.torch.adopt.enabling import cell_on_engine, data_on_engine, input_on_engine
-from fastlstm.torch.functional import plain
-from fastlstm.weights import Sizes, cell_shapes, named_shapes
+from fastlstm.weights import Sizes, named_shapes
 
 MARK = "_on_fastlstm"
 _TYPES = (int, int, int, int, bool, bool, bool)  # of the arguments an nn.LSTM is made of
-_known: dict[tuple[Any, ...], tuple[list[int], tuple[str, ...]]] = {}
+_known: dict[tuple[Any, ...], tuple[Sizes, tuple[str, ...]]] = {}
 _lock = Lock()
 
 
 class _Operators(ModuleType):
-    """torch._VF, by which torch.nn calls torch's operators: what is not ours is torch's. TorchScript looks into modules alone."""
+    """By which torch.nn calls torch's operators: what is not ours is torch's. TorchScript looks into modules alone."""
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(torch._VF, name)
+        return getattr(internals.VF, name)
 
 
 def _lstm(x: Any, *given: Any) -> Any:
@@ -44,28 +42,20 @@ def _lstm(x: Any, *given: Any) -> Any:
             made = data_on_engine(x, *given)
     elif _sound(x, *given[:2]) and _declared(*given[2:]):
         made = input_on_engine(x, *given)
-    return torch._VF.lstm(x, *given) if made is None else made
+    return internals.VF.lstm(x, *given) if made is None else made
 
 
 def _lstm_cell(x: Any, hx: Any, *params: Any) -> Any:
     made = None
     if _sound(x, hx, [t for t in params if t is not None]):
         made = cell_on_engine(x, hx, *params)
-    return torch._VF.lstm_cell(x, hx, *params) if made is None else made
-
-
-def _unwatched() -> bool:
-    """Whoever watches torch's functions is to see them; a default device does not."""
-    if torch._C._len_torch_function_stack() == 0:
-        return True
-    modes = torch.overrides._get_current_function_mode_stack()  # type: ignore[no-untyped-call]
-    return all(isinstance(mode, DeviceContext) for mode in modes)
+    return internals.VF.lstm_cell(x, hx, *params) if made is None else made
 
 
 def _sound(x: Any, hx: Any, params: Any) -> bool:
     """Whether these are what an operator has made sure of before its kernel sees them."""
     return (
-        _unwatched()
+        internals.is_unwatched()
         and isinstance(x, Tensor)
         and isinstance(hx, (tuple, list))
         and isinstance(params, list)
@@ -82,41 +72,45 @@ def _declared(bias: Any, num_layers: Any, dropout: Any, *flags: Any) -> bool:
 
 def _infer(m: Any, input: Any, hx: Any) -> Any:
     """nn.LSTM's call without gradients, checked, allocated and run by the engine at once; None: forward is to run."""
-    if torch.is_grad_enabled() or type(m) is not nn.LSTM or not plain():
+    if torch.is_grad_enabled() or type(m) is not nn.LSTM or not context.is_plain():
         return None
     key = (m.input_size, m.hidden_size, m.proj_size, m.num_layers, m.bidirectional, m.bias, m.batch_first)
     if tuple(map(type, key)) != _TYPES or type(m.dropout) is not float or type(m.training) is not bool:
         return None
-    if (m.training and m.dropout) or not _unwatched():
+    if (m.training and m.dropout) or not internals.is_unwatched():
         return None
     if key not in _known:
         sizes = Sizes(*key[:4], 2 if m.bidirectional else 1, m.bias)
-        _known[key] = sizes.numbers, tuple(named_shapes(sizes))
-    numbers, names = _known[key]
-    own, flat = m._parameters, m._flat_weights  # nn.LSTM reads the second, which are the first unless somebody meddles
+        _known[key] = sizes, tuple(named_shapes(sizes))
+    sizes, names = _known[key]
+    own, flat = (
+        m._parameters,
+        internals.flat_weights(m),
+    )  # nn.LSTM reads the second, which are the first unless somebody meddles
     if len(flat) != len(names) or not all(map(is_, map(own.get, names), flat)):
         return None
-    return _engine.infer(numbers, names, own, input, hx, m.batch_first, torch.get_num_threads())
+    return _engine.forward(sizes.layer, own, input, hx, torch.get_num_threads(), m.batch_first)
 
 
 def _infer_cell(m: Any, input: Any, hx: Any) -> Any:
     """The same of nn.LSTMCell's."""
-    if torch.is_grad_enabled() or type(m) is not nn.LSTMCell or not plain():
+    if torch.is_grad_enabled() or type(m) is not nn.LSTMCell or not context.is_plain():
         return None
     key = (m.input_size, m.hidden_size, m.bias)
-    if tuple(map(type, key)) != (int, int, bool) or not _unwatched():
+    if tuple(map(type, key)) != (int, int, bool) or not internals.is_unwatched():
         return None
     if key not in _known:
-        sizes = Sizes(m.input_size, m.hidden_size, bias=m.bias)
-        _known[key] = sizes.numbers, tuple(cell_shapes(sizes))
-    numbers, names = _known[key]
-    return _engine.infer_cell(numbers, names, m._parameters, input, hx, torch.get_num_threads())
+        sizes = Sizes(m.input_size, m.hidden_size, bias=m.bias, is_cell=True)
+        _known[key] = sizes, tuple(named_shapes(sizes))
+    sizes, _ = _known[key]
+    done = _engine.forward(sizes.layer, m._parameters, input, hx, torch.get_num_threads())
+    return None if done is None else done[1]
 
 
 _operators = _Operators("_VF")
 for _ours, _builtin in ((_lstm, "aten::lstm"), (_lstm_cell, "aten::lstm_cell")):
     setattr(_operators, _ours.__name__.removeprefix("_"), _ours)
-    _register_builtin(_ours, _builtin)  # what TorchScript compiles a call of it to
+    internals.register_builtin(_ours, _builtin)  # what TorchScript compiles a call of it to
 
 
 class _Forward:
@@ -139,21 +133,12 @@ class _Forward:
         # torch.jit.script reads the source of __wrapped__, and resolves its names in these: so it compiles nn.LSTM's own.
         self.on_engine = FunctionType(forward.__code__, names, own.__name__, forward.__defaults__, forward.__closure__)
         update_wrapper(self.on_engine, own)
-        _hide_from_dynamo(self.on_engine.__code__)
+        internals.hide_from_dynamo(self.on_engine.__code__)
 
     def __get__(self, module: nn.Module | None, kind: type[nn.Module]) -> Any:
         if module is None:
             return self.own
         return (self.on_engine if MARK in module.__dict__ else self.own).__get__(module, kind)
-
-
-def _hide_from_dynamo(code: CodeType) -> None:
-    """Where nn.LSTM breaks a graph, as by default, its call is to run as it is: torch.compile would make a graph of what is
-    beneath it, with torch's operator. torch._dynamo.disable does this too, but breaks graphs, and takes seconds to import.
-    """
-    if hasattr(eval_frame, "set_code_exec_strategy"):  # since PyTorch 2.7
-        skip = eval_frame._FrameAction.SKIP
-        eval_frame.set_code_exec_strategy(code, eval_frame._FrameExecStrategy(skip, skip))
 
 
 def heed_marks() -> None:

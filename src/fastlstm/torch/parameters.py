@@ -1,25 +1,24 @@
 """What LSTM and LSTMCell share: parameters, looked up by name at every call."""
 
 import math
-import warnings
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.jit._trace import TracerWarning
 from torch.nn.utils.rnn import PackedSequence
 
-from fastlstm.torch import route
-from fastlstm.weights import Sizes
+from fastlstm import _engine
+from fastlstm.torch import context, runners
+from fastlstm.torch.runners import Engine
+from fastlstm.weights import Sizes, named_shapes
 
 DERIVED = ("_sizes", "_names")  # from the constructor's arguments: neither pickled nor copied
 _SIZES = frozenset({"input_size", "hidden_size", "num_layers", "bias", "bidirectional", "proj_size"})
 
 
 # In place of the sizes where an attribute is not what it should be: the engine takes no call with these.
-_UNKNOWN: Any = SimpleNamespace(numbers=[])
+UNKNOWN: Any = SimpleNamespace(layer=_engine.Layer(0, 0))
 
 
 class Recurrent(nn.Module):
@@ -29,11 +28,11 @@ class Recurrent(nn.Module):
     the parameters, and whatever carries the name when the module is called is what it computes with.
     """
 
-    _sizes: Sizes = _UNKNOWN
+    _sizes: Sizes = UNKNOWN
     _names: tuple[str, ...] = ()
 
-    def _named_shapes(self) -> tuple[Sizes, dict[str, tuple[int, ...]]]:
-        """The sizes, and the name and shape of each parameter, from the constructor's arguments."""
+    def _sizes_of_attributes(self) -> Sizes:
+        """From the constructor's arguments. TypeError, ValueError: one of them can't be."""
         raise NotImplementedError
 
     def _create_parameters(self, device: Any, dtype: Any) -> None:
@@ -58,12 +57,13 @@ class Recurrent(nn.Module):
 
     def _known(self) -> Sizes:
         """The sizes of a call. TypeError, ValueError: an attribute is not what the constructor would take."""
-        if self._sizes is _UNKNOWN:
+        if self._sizes is UNKNOWN:
             self._look_up()
         return self._sizes
 
     def _look_up(self) -> dict[str, tuple[int, ...]]:
-        self._sizes, shapes = self._named_shapes()
+        self._sizes = self._sizes_of_attributes()
+        shapes = named_shapes(self._sizes)
         self._names = tuple(shapes)
         return shapes
 
@@ -95,27 +95,13 @@ class Recurrent(nn.Module):
             "(fastlstm.revert(model) exchanges every LSTM), which runs on the engine under fastlstm.enable()"
         )
 
-    def _leaf(self, input: torch.fx.Proxy, **more: Any) -> Any:
-        """What torch.fx records of a module it does not look into, as it doesn't of torch.nn's."""
-        tracer = input.tracer
-        given = {name: value for name, value in more.items() if value is not None}
-        return tracer.create_proxy("call_module", tracer.path_of_module(self), (input,), given)  # type: ignore[attr-defined]
 
-    def _traced(self, run: Callable[[Any, Any], Any], input: Any, hx: Any) -> Any:
-        """Runs a call that torch.jit.trace watches. Its checks compare traced sizes; the op makes them again on every
-        run.
-        """
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", TracerWarning)
-            return run(input, hx)
-
-
-def engine(lstm: Recurrent, x: Tensor | PackedSequence) -> route.Engine:
-    """Which engine `lstm(x)` would run on, 'native', 'cudnn' or 'composite', and why.
+def engine(lstm: Recurrent, x: Tensor | PackedSequence, *arguments: Any, **named: Any) -> Engine:
+    """Which engine `lstm(x, ...)` would run on, 'native', 'cudnn' or 'composite', and why. It takes what the call takes.
 
     lstm: a fastlstm.LSTM or LSTMCell. Raises TypeError for anything else.
     """
     if not isinstance(lstm, Recurrent):
         raise TypeError(f"expected a fastlstm.LSTM or fastlstm.LSTMCell, got {type(lstm).__name__}")
     data = x.data if isinstance(x, PackedSequence) else x
-    return route.choose(data.device, data.dtype)
+    return runners.choose(lstm._known(), data.device, data.dtype, context.here())[1]

@@ -4,13 +4,19 @@ Slow, and used where no engine can do a call; written to be read beside `fastlst
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from fastlstm.cells import LSTM
+from fastlstm.torch import batch as batches
+from fastlstm.torch.batch import Batch, Ragged, State
 from fastlstm.weights import Sizes
+
+NAME = "composite"
 
 
 class Step(NamedTuple):
@@ -26,7 +32,7 @@ class Step(NamedTuple):
 
 def step(gates: Tensor, h: Tensor, c: Tensor, w_hh: Tensor, b_hh: Tensor | None, w_hr: Tensor | None) -> Step:
     """gates (N, 4H) = w_ih x_t + b_ih, h (N, P or H) and c (N, H) of the step before."""
-    i, f, g, o = (gates + linear(h, w_hh, b_hh)).chunk(4, -1)
+    i, f, g, o = (gates + linear(h, w_hh, b_hh)).chunk(len(LSTM.gates), -1)
     i, f, g, o = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)
     c = f * c + i * g
     h = o * torch.tanh(c)
@@ -57,7 +63,7 @@ def traced(
     c_0: Tensor,
     weights: Sequence[Tensor],
     masks: Sequence[Tensor],
-    batch_sizes: Tensor | None,
+    batch_sizes: list[int] | None,
 ) -> tuple[tuple[Tensor, Tensor, Tensor], list[Step]]:
     """The whole layer: what `lstm` returns, and every step of each layer and direction, (.., features) like output."""
     h_n, c_n, trace = [], [], []
@@ -67,7 +73,7 @@ def traced(
             b_ih, b_hh = rest[:2] if sizes.bias else (None, None)
             w_hr = rest[-1] if sizes.P > 0 else None
             gates = linear(x, w_ih, b_ih)
-            given = gates.unbind(0) if batch_sizes is None else torch.split(gates, batch_sizes.tolist())
+            given = gates.unbind(0) if batch_sizes is None else torch.split(gates, batch_sizes)
             steps, h, c = direction(given, h_0[k], c_0[k], w_hh, b_hh, w_hr, k % sizes.D == 1)
             join = torch.stack if batch_sizes is None else torch.cat
             trace.append(Step(*(join(list(arrays)) for arrays in zip(*steps, strict=True))))
@@ -86,7 +92,7 @@ def lstm(
     c_0: Tensor,
     weights: Sequence[Tensor],
     masks: Sequence[Tensor],
-    batch_sizes: Tensor | None,
+    batch_sizes: list[int] | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The whole layer.
 
@@ -95,3 +101,29 @@ def lstm(
     h_n, c_n.
     """
     return traced(sizes, x, h_0, c_0, weights, masks, batch_sizes)[0]
+
+
+def run(
+    sizes: Sizes,
+    batch: Batch,
+    x: Tensor,
+    h_0: State,
+    c_0: State,
+    weights: list[Tensor],
+    masks: list[Tensor],
+    compute: Any = lstm,
+) -> Any:
+    """The arguments and results of `runners.run`, with masks drawn. compute: `lstm`, or what returns further results."""
+    whole, x3, h_0, c_0 = batches.full(batch, sizes, x, h_0, c_0)
+    packing = batches.packing_of(whole, sizes, x3) if isinstance(whole, Ragged) else None
+    if packing is not None:
+        output, h_n, c_n, *more = packing.through(partial(compute, sizes), x3, h_0, c_0, weights, masks)
+    else:
+        batches.refuse_rows(whole, x3)
+        steps = batches.rows_of(whole, sizes, x3)
+        if steps == []:  # packed, without a step
+            x3, masks, steps = x3.unsqueeze(0), [mask.unsqueeze(0) for mask in masks], None
+        output, h_n, c_n, *more = compute(sizes, x3, h_0, c_0, weights, masks, steps)
+    return *batches.like_the_caller(batch, x, (output, h_n, c_n)), *(
+        t.reshape(*x.shape[:-1], t.shape[-1]) for t in more
+    )

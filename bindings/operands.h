@@ -1,0 +1,179 @@
+// What a call reads and writes: the caller's arrays by name, and the engine's view of them.
+#pragma once
+#include <nanobind/nanobind.h>
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "arrays.h"
+#include "batch.h"
+#include "fastlstm/engine.h"
+#include "layer.h"
+
+namespace operands {
+
+namespace nb = nanobind;
+using arrays::Index;
+using arrays::New;
+using arrays::Shape;
+using arrays::View;
+
+inline Shape with(Shape lead, Index features) {
+  lead.push_back(features);
+  return lead;
+}
+
+// The items of a list or a tuple.
+struct Items {
+  nb::object held;
+
+  explicit Items(nb::handle sequence) : held(nb::steal(PySequence_Fast(sequence.ptr(), "expected a list or a tuple"))) {
+    if (!held.is_valid()) throw nb::python_error();
+  }
+  std::size_t size() const { return static_cast<std::size_t>(PySequence_Fast_GET_SIZE(held.ptr())); }
+  PyObject* operator[](std::size_t k) const { return PySequence_Fast_GET_ITEM(held.ptr(), static_cast<Py_ssize_t>(k)); }
+};
+
+// None: nullptr. false: not dense, of this dtype and of these sizes.
+inline bool read_array(PyObject* object, const arrays::DType& dtype, const Shape& sizes, void*& data) {
+  data = nullptr;
+  if (object == Py_None) return true;
+  const auto array = arrays::view(object, dtype, sizes);
+  if (array) data = array->data;
+  return array.has_value();
+}
+
+// What a call reads, and who owns it while it does.
+struct Inputs {
+  void* x;
+  void* h_0 = nullptr;
+  void* c_0 = nullptr;
+  std::vector<void*> weights;
+  std::vector<void*> masks;
+  std::vector<nb::object> held;
+  std::vector<std::unique_ptr<fastlstm::Workspace>> gathered;
+
+  bool read_states(const Layer& layer, const Batch& batch, const arrays::DType& dtype, PyObject* h, PyObject* c) {
+    return read_array(h, dtype, with(batch.state, layer.out()), h_0) && read_array(c, dtype, with(batch.state, layer.H), c_0);
+  }
+
+  bool read_weights(const Layer& layer, const arrays::DType& dtype, nb::handle from, Py_ssize_t first) {
+    return ::read_weights(layer, dtype, from, first, weights, held);
+  }
+
+  // Masks have a row for each place of the caller's; the engine wants those of its own rows, in its order.
+  bool read_masks(const Layer& layer, const Batch& batch, const arrays::DType& dtype, nb::handle given) {
+    const Items items(given);
+    if (items.size() == 0) return true;
+    if (items.size() + 1 != static_cast<std::size_t>(layer.layers)) return false;
+    const Index features = layer.D * layer.out();
+    const std::vector<Index> rows = batch.rows_of_masks();
+    const auto width = static_cast<std::size_t>(features * dtype.bits / 8);
+    for (std::size_t k = 0; k < items.size(); ++k) {
+      const auto mask = arrays::view(items[k]);
+      if (!mask || mask->dtype != &dtype || !mask->is_dense() || mask->features() != features || mask->rows() != batch.mask_rows)
+        return false;
+      masks.push_back(mask->data);
+      if (rows.empty()) continue;
+      gathered.push_back(std::make_unique<fastlstm::Workspace>(rows.size() * width, fastlstm::Workspace::Use::scratch));
+      auto* to = static_cast<char*>(gathered.back()->data());
+      for (const Index row : rows) {
+        std::memcpy(to, static_cast<const char*>(mask->data) + static_cast<std::size_t>(row) * width, width);
+        to += width;
+      }
+      masks.back() = gathered.back()->data();
+    }
+    return true;
+  }
+};
+
+inline const Index* rows_or_null(const std::vector<Index>& rows) { return rows.empty() ? nullptr : rows.data(); }
+
+// The engine's view of a call's arrays.
+template <class Real>
+class Arrays {
+ public:
+  Arrays(const Layer& layer, const Batch& batch, const arrays::DType& dtype)
+      : layer_(layer), batch_(batch), element_(dtype.element) {}
+
+  fastlstm::Source<Real> source(const void* data, const std::vector<Index>& rows) const {
+    return {data, element_, rows_or_null(rows)};
+  }
+  fastlstm::Target<Real> target(void* data, const std::vector<Index>& rows) const { return {data, element_, rows_or_null(rows)}; }
+
+  fastlstm::Inputs<Real> inputs(const Inputs& from) {
+    weights_ = fives<fastlstm::Weights<Real>, fastlstm::Source<Real>>(layer_, from.weights.data(), element_);
+    for (void* const mask : from.masks) masks_.push_back({mask, element_});
+    return {source(from.x, batch_.places), source(from.h_0, batch_.initial), source(from.c_0, batch_.initial), weights_.data(),
+            masks_.empty() ? nullptr : masks_.data()};
+  }
+  fastlstm::Outputs<Real> outputs(void* output, void* h_n, void* c_n) const {
+    return {target(output, batch_.places), target(h_n, batch_.final), target(c_n, batch_.final)};
+  }
+  // Five arrays a layer and direction, from so many pointers.
+  template <class Array>
+  std::vector<fastlstm::Steps<Array>> steps(void* const* data) const {
+    std::vector<fastlstm::Steps<Array>> all;
+    for (Index chain = 0; chain < layer_.chains(); ++chain, data += 5) {
+      const auto array = [&](int k) { return Array(data[k], element_, rows_or_null(batch_.places)); };
+      all.push_back({array(0), array(1), array(2), array(3), array(4)});
+    }
+    return all;
+  }
+  template <class Array>
+  std::vector<Array> hidden(void* const* data) const {
+    std::vector<Array> all;
+    for (Index layer = 0; layer + 1 < layer_.layers; ++layer) all.push_back({data[layer], element_, rows_or_null(batch_.places)});
+    return all;
+  }
+
+ private:
+  const Layer& layer_;
+  const Batch& batch_;
+  fastlstm::Element element_;
+  std::vector<fastlstm::Weights<Real>> weights_;
+  std::vector<fastlstm::Source<Real>> masks_;
+};
+
+// output, h_n and c_n: new, or the caller's.
+struct Results {
+  nb::object objects[3];
+  void* data[3];
+
+  bool create(const Layer& layer, const Batch& batch, const arrays::DType& dtype, PyObject* like) {
+    const Index width = layer.D * layer.out();
+    const auto set = [&](std::size_t k, const New& made) {
+      objects[k] = made.object;
+      data[k] = made.data;
+      return data[k] != nullptr;
+    };
+    if (!set(1, New(like, dtype, with(batch.state, layer.out()))) || !set(2, New(like, dtype, with(batch.state, layer.H))))
+      return false;
+    if (layer.is_cell) {  // the output of one step is its h_n
+      objects[0] = objects[1];
+      data[0] = data[1];
+      return true;
+    }
+    Shape strides;
+    if (batch.is_swapped) strides = {width, std::max<Index>(1, batch.lead[0]) * width, 1};
+    return set(0, New(like, dtype, with(batch.lead, width), strides));
+  }
+
+  bool read(const Layer& layer, const Batch& batch, const arrays::DType& dtype, nb::handle given) {
+    const Items items(given);
+    if (items.size() != 3) return false;
+    const Shape shapes[] = {with(batch.lead, layer.D * layer.out()), with(batch.state, layer.out()), with(batch.state, layer.H)};
+    for (std::size_t k = 0; k < 3; ++k) {
+      const auto array = arrays::view(items[k], true);
+      if (!array || array->dtype != &dtype || !array->has(shapes[k]) || !array->is_dense()) return false;
+      objects[k] = nb::borrow(items[k]);
+      data[k] = array->data;
+    }
+    return true;
+  }
+};
+
+}  // namespace operands

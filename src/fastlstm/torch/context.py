@@ -1,0 +1,127 @@
+"""What watches or changes a call here and now: every probe of a private name of torch, what for, and where it was seen.
+
+Each was seen in the torch versions from 2.6 to 2.15. What torch keeps for `enable()` and `convert()` to change stands in
+`adopt/internals.py`.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch._decomp import register_decomposition as register_decomposition  # torch.onnx.export looks into its table
+from torch.autograd import forward_ad
+from torch.jit._trace import TracerWarning as TracerWarning  # of a check that compares traced sizes
+from torch.utils._python_dispatch import _disable_current_modes
+
+tracing_state = torch._C._get_tracing_state
+"""What torch.jit.trace keeps while it watches, else None."""
+
+saving_hooks = torch._C._autograd._top_saved_tensors_default_hooks
+"""saving_hooks(True): what torch.autograd.graph.saved_tensors_hooks would pack saved tensors with, else None."""
+
+graph_stays = torch._C._autograd._get_current_graph_task_keep_graph
+"""Within a backward: whether its caller retains the graph."""
+
+autocast_is_on = torch._C._is_any_autocast_enabled
+"""Whether an autocast of any device is at work."""
+
+_dispatch_modes = torch._C._len_torch_dispatch_stack  # TorchDispatchMode: FlopCounterMode, make_fx, FakeTensorMode
+_transform_level = torch._C._functorch.maybe_current_level  # torch.func: grad, vmap, jvp
+_transform_depth = torch._C._functorch.get_dynamic_layer_stack_depth
+
+
+class Context(NamedTuple):
+    """What a runner is asked about beside the call. transformed: by torch.func, or forward-mode differentiation."""
+
+    transformed: bool
+
+
+def here() -> Context:
+    """That of this place and time."""
+    return Context(_transform_depth() > 0 or forward_ad._current_level >= 0)
+
+
+def is_plain() -> bool:
+    """Whether nothing watches or changes tensor operations: memory tells what a tensor is."""
+    return not (
+        torch.compiler.is_compiling()
+        or torch.is_autocast_enabled("cpu")
+        or tracing_state() is not None
+        or _dispatch_modes() > 0
+        or _transform_level() is not None
+        or forward_ad._current_level >= 0
+    )
+
+
+def outside_transforms() -> AbstractContextManager[Any]:
+    """What comes to be inside a torch.func transform has no address."""
+    inside = _transform_level() is not None
+    return torch._C._DisableFuncTorch() if inside else nullcontext()
+
+
+def is_mapped(tensor: Tensor) -> bool:
+    """Whether torch.func.vmap maps over it."""
+    mapped: bool = torch._C._functorch.is_batchedtensor(tensor)
+    return mapped
+
+
+def is_wrapper(tensor: Tensor) -> bool:
+    """Whether it is of a subclass that holds other tensors, and has no memory of its own."""
+    wraps: bool = torch._C._dispatch_keys(tensor).has(torch._C.DispatchKey.Python)
+    return wraps
+
+
+def is_zeros_without_memory(tensor: Tensor) -> bool:
+    """Whether it is one of torch's own stand-ins for zeros."""
+    return tensor._is_zerotensor()
+
+
+def ragged_dimension(nested: Tensor) -> int:
+    """Which dimension of a tensor of layout torch.jagged has no one length."""
+    dimension: int = nested._ragged_idx  # type: ignore[attr-defined]
+    return dimension
+
+
+def _kind(tensor: Tensor) -> int:
+    kind: int = torch._C._dispatch_keys(tensor).raw_repr()
+    return kind
+
+
+def _readable_kinds() -> set[int]:
+    """Those of plain tensors with gradients and of inference_mode's, whatever mode this is imported in."""
+    with torch.inference_mode(False), _disable_current_modes(), outside_transforms():
+        kinds = {_kind(torch.empty(0, device="cpu"))}
+        with torch.inference_mode():
+            kinds.add(_kind(torch.empty(0, device="cpu")))
+    return kinds
+
+
+_READABLE = _readable_kinds()
+
+
+def is_readable(tensor: Tensor | None) -> bool:
+    """Whether memory holds the tensor's numbers: no transform's wrapper, no lazy negation, no zero without storage."""
+    return tensor is None or _kind(tensor) in _READABLE
+
+
+def overload(operator: Any) -> Any:
+    """The operator that torch.library.custom_op registered, as torch's tables have it."""
+    return operator._opoverload
+
+
+def torch_lstm(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """torch's own operator, which calls cuDNN on CUDA: nn.LSTM calls it so."""
+    result: tuple[Tensor, Tensor, Tensor] = torch._VF.lstm(*arguments)
+    return result
+
+
+def keep_whole(operators: tuple[str, ...]) -> None:
+    """Tells Inductor that its programs call these operators as they are. Where `CI` is in the environment it refuses to, for the
+    decompositions that only torch.onnx.export is meant to find. It takes a second to import: to be told when it asks for shapes.
+    """
+    import sys
+
+    inductor = sys.modules.get("torch._inductor.lowering")
+    if inductor is not None:
+        inductor.FALLBACK_ALLOW_LIST.update(operators)

@@ -1,0 +1,1 @@
+"""Calls in torch's graphs: the autograd Function, the registered operator, and what others ask of that."""

@@ -1,0 +1,85 @@
+"""Who runs a call: native, torch_kernel or composite, the first that has nothing against it; why, and what is said about it.
+
+A runner has a name, `why_not(sizes, device, dtype, context)`, in words, or None, `why`, which says what speaks for it, and `run`.
+`fastlstm.engine`, strict mode and the call itself ask the same functions.
+"""
+
+from types import ModuleType
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fastlstm.torch import context
+from fastlstm.torch.batch import Batch, State, Three, masks_of
+from fastlstm.torch.context import Context
+from fastlstm.torch.dtypes import HALF
+from fastlstm.torch.errors import refuse_layout
+from fastlstm.torch.memory import refuse_any_freed
+from fastlstm.torch.runners import composite, native, torch_kernel
+from fastlstm.torch.runners.fallback import fall_back
+from fastlstm.weights import Sizes, named_shapes
+
+
+class Engine(NamedTuple):
+    """What runs a call: `name` is 'native', 'cudnn' or 'composite'; `why` says so in words."""
+
+    name: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.why}"
+
+
+def choose(sizes: Sizes, device: torch.device, dtype: torch.dtype, context: Context) -> tuple[ModuleType, Engine]:
+    """The runner of a call on tensors of this device and dtype."""
+    against = ""
+    for runner in (torch_kernel, native):
+        why_not = runner.why_not(sizes, device, dtype, context)
+        if why_not is None:
+            return runner, Engine(runner.NAME, runner.why(device, dtype))
+        against = why_not
+    return composite, Engine(composite.NAME, against)
+
+
+def run(sizes: Sizes, batch: Batch, x: Tensor, h_0: State, c_0: State, weights: list[Tensor], dropout: float) -> Three:
+    """The arguments and errors of `wrap.run`."""
+    refuse_any_freed(x, h_0, c_0, *weights)
+    check(sizes, x, h_0, c_0, weights, autocast=False)
+    runner, engine = choose(sizes, x.device, x.dtype, context.here())
+    if runner is torch_kernel:
+        return torch_kernel.run(sizes, batch, x, h_0, c_0, weights, dropout)
+    masks = masks_of(batch, sizes, x, dropout) if dropout > 0 else []
+    if runner is composite and sizes.I and sizes.H:  # else nothing is slow
+        fall_back(engine.why)
+    results: Three = runner.run(sizes, batch, x, h_0, c_0, weights, masks)
+    return results
+
+
+def check(sizes: Sizes, x: Tensor, h_0: State, c_0: State, weights: list[Tensor], autocast: bool) -> None:
+    """Raises where the tensors of a call don't belong together, in torch's words where it has some."""
+    for w, (name, shape) in zip(weights, named_shapes(sizes).items(), strict=True):
+        if not isinstance(w, Tensor):
+            raise TypeError(f"expected Tensor as parameter {name}, but got {type(w).__name__}")
+        _check_same("parameter", x, w, autocast)
+        if w.shape != shape:
+            raise RuntimeError(f"parameter {name}: expected shape {shape}, got {list(w.shape)}")
+    for kind, t in (("input", x), ("hidden", h_0), ("hidden", c_0)):
+        if t is not None:
+            _check_same(kind, x, t, autocast)
+
+
+def _check_same(kind: str, x: Tensor, t: Tensor, autocast: bool) -> None:
+    if t.layout is not torch.strided:
+        refuse_layout(kind, t)
+    if t.device != x.device:
+        raise RuntimeError(
+            f"Input and {kind} tensors are not at the same device, "
+            f"found input tensor at {x.device} and {kind} tensor at {t.device}"
+        )
+    castable = (*HALF, torch.float32)
+    if t.dtype != x.dtype and not (autocast and t.dtype in castable and x.dtype in castable):
+        raise RuntimeError(
+            f"Input and {kind} tensors are not the same dtype, "
+            f"found input tensor with {x.dtype} and {kind} tensor with {t.dtype}"
+        )

@@ -1,0 +1,108 @@
+"""The engine on the CPU: by address where memory tells what tensors are, as a registered operator where something records."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from fastlstm.torch import batch as batches
+from fastlstm.torch import context
+from fastlstm.torch.batch import Batch, State, Three
+from fastlstm.torch.context import Context
+from fastlstm.torch.dtypes import HALF, NAMES
+from fastlstm.torch.graph import function, operator
+from fastlstm.torch.memory import in_order
+from fastlstm.weights import Sizes
+
+NAME = "native"
+
+_PLAIN = frozenset({Tensor, Parameter})
+
+
+def why_not(sizes: Sizes, device: torch.device, dtype: torch.dtype, context: Context) -> str | None:
+    if context.transformed:
+        return "torch.func transforms and forward-mode derivatives need plain tensor operations"
+    if device.type not in ("cpu", "meta"):
+        return f"there is no engine for the device {device.type!r}"
+    if device.type == "cpu" and dtype not in NAMES:
+        return f"the CPU engine has no {str(dtype).removeprefix('torch.')}"
+    if not sizes.I or not sizes.H:
+        return "without features or units there is nothing for an engine"
+    return None
+
+
+def why(device: torch.device, dtype: torch.dtype) -> str:
+    if device.type == "meta":
+        return "a meta tensor has shapes only: nothing runs"
+    if dtype in HALF:
+        return f"the CPU engine adds up in float32 and rounds to {NAMES[dtype]}"
+    return f"the CPU engine computes in {NAMES[dtype]}"
+
+
+def run(
+    sizes: Sizes, batch: Batch, x: Tensor, h_0: State, c_0: State, weights: list[Tensor], masks: list[Tensor]
+) -> Three:
+    """The arguments and results of `runners.run`, with masks drawn."""
+    if context.is_plain():
+        grad = wants_graph(sizes, x, h_0, c_0, weights)
+        if grad is False or (grad and context.saving_hooks(True) is None):
+            return _run_by_address(sizes, batch, x, h_0, c_0, weights, masks, grad)
+    return operator.run(sizes, batch, x, h_0, c_0, weights, masks)
+
+
+def run_plain(
+    sizes: Sizes, batch: Batch, x: Tensor, h_0: State, c_0: State, weights: list[Tensor], dropout: float
+) -> Three | None:
+    """A call where nothing watches (`context.is_plain`). None, no error yet: its tensors are not all of the engine's kind."""
+    grad = wants_graph(sizes, x, h_0, c_0, weights)
+    if grad is None:
+        return None
+    masks = batches.masks_of(batch, sizes, x, dropout) if dropout > 0 else []
+    if grad and context.saving_hooks(True) is not None:
+        return operator.run(sizes, batch, x, h_0, c_0, weights, masks)
+    return _run_by_address(sizes, batch, x, h_0, c_0, weights, masks, grad)
+
+
+def wants_graph(sizes: Sizes, x: Tensor, h_0: State, c_0: State, weights: list[Tensor]) -> bool | None:
+    """Whether gradients are wanted, where memory tells what tensors are; None, no error yet, where one is of another kind."""
+    dtype = x.dtype
+    if dtype not in NAMES or not sizes.I or not sizes.H:
+        return None
+    grad = False
+    for t in (x, h_0, c_0):
+        if t is not None:
+            if (
+                type(t) not in _PLAIN
+                or t.dtype is not dtype
+                or not t.is_cpu
+                or t.is_neg()
+                or t.layout is not torch.strided
+            ):
+                return None
+            grad = grad or t.requires_grad
+    for t, shape in zip(weights, sizes.shapes, strict=True):
+        if type(t) not in _PLAIN or t.dtype is not dtype or t.shape != shape or not t.is_cpu or t.is_neg():
+            return None
+        grad = grad or t.requires_grad
+    return grad and torch.is_grad_enabled()
+
+
+def _run_by_address(
+    sizes: Sizes,
+    batch: Batch,
+    x: Tensor,
+    h_0: State,
+    c_0: State,
+    weights: list[Tensor],
+    masks: list[Tensor],
+    grad: bool,
+) -> Three:
+    x = x if x.is_contiguous() else in_order(x)
+    h_0, c_0 = (t if t is None or t.is_contiguous() else in_order(t) for t in (h_0, c_0))
+    weights = [w if w.is_contiguous() else in_order(w) for w in weights]
+    rows = batch.rows
+    if grad:
+        return function.differentiable(sizes, batch, rows, x, h_0, c_0, weights, masks)
+    result: Any = function.forward(sizes, batch, rows, x, h_0, c_0, weights, masks, False)
+    return result[0], *result[1]

@@ -1,0 +1,59 @@
+"""torch.jit.trace: a call is one node, an operator that goes the same way again whenever the trace runs, or torch's own."""
+
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastlstm.torch import batch as batches
+from fastlstm.torch import context
+from fastlstm.torch.batch import Batch, State, Three
+from fastlstm.torch.runners import torch_kernel
+from fastlstm.weights import Sizes
+
+for_torch = False
+"""Whether a torch.jit.trace records torch's own operator, which `enable()` brings to the engine: set by that."""
+
+_CONVERTERS = frozenset({"openvino"})  # packages that trace a model to read torch's operators in it
+
+
+def quietly(run: Callable[..., Any], *arguments: Any) -> Any:
+    """A call that torch.jit.trace watches. Its checks compare traced sizes; the operator makes them again on every run."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", context.TracerWarning)
+        return run(*arguments)
+
+
+def record(
+    sizes: Sizes, batch: Batch, x: Tensor, h_0: State, c_0: State, weights: list[Tensor], dropout: float
+) -> Three:
+    """output, h_n, c_n of a call that torch.jit.trace watches."""
+    whole, x3, h_0, c_0 = batches.full(batch, sizes, x, h_0, c_0)
+    if _is_read_by_others():
+        results = torch_kernel.call(sizes, x3, h_0, c_0, weights, dropout, whole.rows.batch_sizes)
+    else:
+        results = torch.ops.fastlstm.layer(
+            x3, h_0, c_0, weights, whole.rows.batch_sizes, sizes.numbers, dropout, sizes.is_cell
+        )
+    return batches.like_the_caller(batch, x, results)
+
+
+def _is_read_by_others() -> bool:
+    """Whether what is traced here and now is read by something that knows torch's operators alone."""
+    if for_torch or torch.onnx.is_in_onnx_export():
+        return True
+    if _CONVERTERS.isdisjoint(sys.modules):
+        return False
+    frames = (frame for frame, _ in traceback.walk_stack(None))
+    return any(str(frame.f_globals.get("__name__")).partition(".")[0] in _CONVERTERS for frame in frames)
+
+
+torch.library.define(
+    "fastlstm::layer",
+    "(Tensor x, Tensor h_0, Tensor c_0, Tensor[] weights, Tensor? batch_sizes, int[] sizes, float dropout, bool cell)"
+    " -> (Tensor, Tensor, Tensor)",
+)
