@@ -64,8 +64,8 @@ sanitized = PYTHONPATH=build/asan-python ASAN_OPTIONS=detect_leaks=0 \
   LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libstdc++.so)" $(BIN)/python
 
 test-python-sanitized: build/asan-python/installed  ## Python tests of shapes, packed batches and gradients under AddressSanitizer
-	$(sanitized) -m pytest -q tests/torch/test_lstm_shapes.py tests/torch/test_lstm_packed.py tests/torch/test_autograd.py \
-	  tests/torch/test_infer.py tests/torch/test_lstm_lengths.py tests/torch/test_tensors.py
+	$(sanitized) -m pytest -q tests/torch/test_lstm_shapes.py tests/torch/test_lstm_packed.py tests/torch/test_function.py \
+	  tests/torch/test_inference.py tests/torch/test_lstm_lengths.py tests/torch/test_arrays.py
 	$(sanitized) -m tests.fuzz --count 500 --isa generic
 
 # Wants g++-aarch64-linux-gnu and qemu-user.

@@ -110,13 +110,13 @@ struct Differentials {
   nb::list objects;
   std::vector<void*> to;
 
-  bool read(const Layer& layer, const Batch& batch, const arrays::DType& dtype, nb::handle given) {
-    const Items items(given);
-    const auto traced = static_cast<std::size_t>(5 * layer.chains() + layer.layers - 1);
+  bool read(const Layer& layer, const Batch& batch, const arrays::DType& dtype, nb::handle sequence) {
+    const Items items(sequence);
+    const auto traced = static_cast<std::size_t>(kSteps * layer.chains() + layer.layers - 1);
     if (items.size() != 3 && items.size() != 3 + traced) return false;
     const Index width = layer.D * layer.out();
     for (std::size_t k = 0; k < items.size(); ++k) {
-      const bool of_step = 3 <= k && k < 3 + static_cast<std::size_t>(5 * layer.chains());
+      const bool of_step = 3 <= k && k < 3 + static_cast<std::size_t>(kSteps * layer.chains());
       const Shape shape = k == 1   ? with(batch.state, layer.out())
                           : k == 2 ? with(batch.state, layer.H)
                                    : with(batch.lead, of_step ? layer.H : width);
@@ -141,9 +141,9 @@ struct Differentials {
           if (!array || array->dtype != &dtype || !array->has(shape) || !array->is_dense()) return false;
           to.back() = array->data;
         } else {
-          const New made(inputs[k], dtype, shape);
-          object = made.object;
-          to.back() = made.data;
+          const New fresh(inputs[k], dtype, shape);
+          object = fresh.object;
+          to.back() = fresh.data;
         }
         if (to.back() == nullptr) return false;
       }
@@ -153,18 +153,18 @@ struct Differentials {
   }
 };
 
-nb::object backward(const Kept& kept, nb::handle given, nb::handle masks, nb::handle gradients, nb::handle wanted, int threads,
+nb::object backward(const Kept& kept, nb::handle sequence, nb::handle masks, nb::handle gradients, nb::handle wanted, int threads,
                     nb::handle out) {
   const Layer& layer = kept.layer;
   const Batch& batch = *kept.batch;
   const arrays::DType& dtype = *kept.dtype;
-  const Items items(given);
+  const Items items(sequence);
   if (items.size() != 3 + layer.arrays()) return nb::none();
   const auto x = arrays::view(items[0], dtype, with(batch.lead, layer.I));
   if (!x) return nb::none();
   Inputs inputs{x->data};
   Differentials d;
-  if (!inputs.read_states(layer, batch, dtype, items[1], items[2]) || !inputs.read_weights(layer, dtype, given, 3) ||
+  if (!inputs.read_states(layer, batch, dtype, items[1], items[2]) || !inputs.read_weights(layer, dtype, sequence, 3) ||
       !inputs.read_masks(layer, batch, dtype, masks) || !d.read(layer, batch, dtype, gradients) ||
       !d.create(dtype, items, wanted, out))
     return nb::none();
@@ -187,7 +187,7 @@ nb::object backward(const Kept& kept, nb::handle given, nb::handle masks, nb::ha
     std::vector<fastlstm::Source<Real>> dhidden;
     if (d.from.size() > 3) {
       dsteps = arrays.template steps<fastlstm::Source<Real>>(d.from.data() + 3);
-      dhidden = arrays.template hidden<fastlstm::Source<Real>>(d.from.data() + 3 + 5 * layer.chains());
+      dhidden = arrays.template hidden<fastlstm::Source<Real>>(d.from.data() + 3 + kSteps * layer.chains());
       all.dsteps = dsteps.data();
       all.dhidden = dhidden.data();
     }
@@ -209,18 +209,18 @@ nb::object trace(const Layer& layer, nb::handle weights, nb::handle input, nb::h
   nb::list objects;
   std::vector<void*> data;
   const auto create = [&](Index features) {
-    const New made(input.ptr(), *kept.dtype, with(batch.lead, features));
-    batch.clear(made.data, features * kept.dtype->bytes());
-    objects.append(made.object);
-    data.push_back(made.data);
+    const New fresh(input.ptr(), *kept.dtype, with(batch.lead, features));
+    batch.clear(fresh.data, features * kept.dtype->bytes());
+    objects.append(fresh.object);
+    data.push_back(fresh.data);
   };
-  for (Index k = 0; k < 5 * layer.chains(); ++k) create(layer.H);
+  for (Index k = 0; k < kSteps * layer.chains(); ++k) create(layer.H);
   for (Index k = 0; k + 1 < layer.layers; ++k) create(layer.D * layer.out());
   as_real(*kept.dtype, [&](auto real) {
     using Real = decltype(real);
     const Arrays<Real> arrays(layer, batch, *kept.dtype);
     const auto steps = arrays.template steps<fastlstm::Target<Real>>(data.data());
-    const auto hidden = arrays.template hidden<fastlstm::Target<Real>>(data.data() + 5 * layer.chains());
+    const auto hidden = arrays.template hidden<fastlstm::Target<Real>>(data.data() + kSteps * layer.chains());
     const nb::gil_scoped_release release;
     fastlstm::trace<Real>(batch.problem, static_cast<const Real*>(kept.data), steps.data(), hidden.data(), threads);
   });

@@ -65,8 +65,8 @@ struct Inputs {
   }
 
   // Masks have a row for each place of the caller's; the engine wants those of its own rows, in its order.
-  bool read_masks(const Layer& layer, const Batch& batch, const arrays::DType& dtype, nb::handle given) {
-    const Items items(given);
+  bool read_masks(const Layer& layer, const Batch& batch, const arrays::DType& dtype, nb::handle from) {
+    const Items items(from);
     if (items.size() == 0) return true;
     if (items.size() + 1 != static_cast<std::size_t>(layer.layers)) return false;
     const Index features = layer.D * layer.out();
@@ -89,6 +89,8 @@ struct Inputs {
     return true;
   }
 };
+
+inline constexpr Index kSteps = fastlstm::kGates + 1;  // what `trace` reads of a chain: c and the gates
 
 inline const Index* rows_or_null(const std::vector<Index>& rows) { return rows.empty() ? nullptr : rows.data(); }
 
@@ -117,7 +119,7 @@ class Arrays {
   template <class Array>
   std::vector<fastlstm::Steps<Array>> steps(void* const* data) const {
     std::vector<fastlstm::Steps<Array>> all;
-    for (Index chain = 0; chain < layer_.chains(); ++chain, data += 5) {
+    for (Index chain = 0; chain < layer_.chains(); ++chain, data += kSteps) {
       const auto array = [&](int k) { return Array(data[k], element_, rows_or_null(batch_.places)); };
       all.push_back({array(0), array(1), array(2), array(3), array(4)});
     }
@@ -145,9 +147,9 @@ struct Results {
 
   bool create(const Layer& layer, const Batch& batch, const arrays::DType& dtype, PyObject* like) {
     const Index width = layer.D * layer.out();
-    const auto set = [&](std::size_t k, const New& made) {
-      objects[k] = made.object;
-      data[k] = made.data;
+    const auto set = [&](std::size_t k, const New& array) {
+      objects[k] = array.object;
+      data[k] = array.data;
       return data[k] != nullptr;
     };
     if (!set(1, New(like, dtype, with(batch.state, layer.out()))) || !set(2, New(like, dtype, with(batch.state, layer.H))))
@@ -162,8 +164,8 @@ struct Results {
     return set(0, New(like, dtype, with(batch.lead, width), strides));
   }
 
-  bool read(const Layer& layer, const Batch& batch, const arrays::DType& dtype, nb::handle given) {
-    const Items items(given);
+  bool read(const Layer& layer, const Batch& batch, const arrays::DType& dtype, nb::handle from) {
+    const Items items(from);
     if (items.size() != 3) return false;
     const Shape shapes[] = {with(batch.lead, layer.D * layer.out()), with(batch.state, layer.out()), with(batch.state, layer.H)};
     for (std::size_t k = 0; k < 3; ++k) {

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fastlstm.cells import LSTM
+
 Array = npt.NDArray[np.float64]
 
 
@@ -45,7 +47,7 @@ def sigmoid(a: Array) -> Array:
 
 def step(x: Array, h: Array, c: Array, W: Weights) -> tuple[Array, Array, Step]:
     """One step: x (N, I), h (N, P or H) and c (N, H) of the step before -> h, c and what `step_backward` needs."""
-    i, f, g, o = np.split(x @ W.w_ih.T + W.b_ih + h @ W.w_hh.T + W.b_hh, 4, axis=1)
+    i, f, g, o = np.split(x @ W.w_ih.T + W.b_ih + h @ W.w_hh.T + W.b_hh, len(LSTM.gates), axis=1)
     i, f, g, o = sigmoid(i), sigmoid(f), np.tanh(g), sigmoid(o)
     c = f * c + i * g
     h = o * np.tanh(c)
@@ -55,10 +57,10 @@ def step(x: Array, h: Array, c: Array, W: Weights) -> tuple[Array, Array, Step]:
 
 
 def step_backward(
-    dh: Array, dc: Array, x: Array, h: Array, c: Array, made: Step, W: Weights
+    dh: Array, dc: Array, x: Array, h: Array, c: Array, kept: Step, W: Weights
 ) -> tuple[Array, Array, Array, Weights]:
     """From the gradients of a step's h and c to those of its x, h, c (of the step before) and weights."""
-    i, f, g, o, c_t = made
+    i, f, g, o, c_t = kept
     dw_hr = None
     if W.w_hr is not None:
         dw_hr = dh.T @ (o * np.tanh(c_t))
@@ -81,9 +83,9 @@ def sequence(x: Array, h_0: Array, c_0: Array, W: Weights) -> tuple[Array, Array
     """x (T, N, I), h_0 (N, P or H), c_0 (N, H) -> output (T, N, P or H), h_n, c_n, and every `Step`."""
     h, c, output, steps = h_0, c_0, [], []
     for x_t in x:
-        h, c, made = step(x_t, h, c, W)
+        h, c, kept = step(x_t, h, c, W)
         output.append(h)
-        steps.append(made)
+        steps.append(kept)
     return np.stack(output), h, c, steps
 
 

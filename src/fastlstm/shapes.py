@@ -6,6 +6,8 @@ The shapes are those of `torch.nn.LSTM`'s documentation; tests/test_shapes.py co
 import math
 from typing import NamedTuple
 
+from fastlstm.cells import LSTM
+
 PACKED = "sum of lengths"  # the letters of the one dimension that stands for L and N in a PackedSequence
 
 
@@ -117,16 +119,17 @@ def _tensors(sizes: dict[str, int], sequence: list[str]) -> list[Tensor]:
 
 def _parameters(sizes: dict[str, int], bias: bool, projected: bool) -> list[Parameter]:
     parameters = []
+    rows = f"{len(LSTM.gates)}*H_cell"
     for layer in range(sizes["num_layers"]):
         for direction in range(sizes["D"]):
             suffix = f"_l{layer}" + ("_reverse" if direction else "")
             below = "H_in" if layer == 0 else "D*H_out"
             parameters += [
-                Parameter("weight_ih" + suffix, shape(sizes, "4*H_cell", below)),
-                Parameter("weight_hh" + suffix, shape(sizes, "4*H_cell", "H_out")),
+                Parameter("weight_ih" + suffix, shape(sizes, rows, below)),
+                Parameter("weight_hh" + suffix, shape(sizes, rows, "H_out")),
             ]
             if bias:
-                parameters += [Parameter(f"bias_{of}{suffix}", shape(sizes, "4*H_cell")) for of in ("ih", "hh")]
+                parameters += [Parameter(f"bias_{of}{suffix}", shape(sizes, rows)) for of in ("ih", "hh")]
             if projected:
                 parameters.append(Parameter("weight_hr" + suffix, shape(sizes, "H_out", "H_cell")))
     return parameters

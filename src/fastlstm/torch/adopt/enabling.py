@@ -100,8 +100,8 @@ def enabled() -> Iterator[None]:
 
 
 def _kernel(op: Any, run: Callable[..., Any], *arguments: Any) -> Any:
-    made = run(*arguments) if _state.active else None
-    return internals.own_kernel(op, *arguments) if made is None else made
+    results = run(*arguments) if _state.active else None
+    return internals.own_kernel(op, *arguments) if results is None else results
 
 
 # Found once: 20 us each. No lru_cache: Dynamo, which meets the kernels as frames, warns about those.

@@ -35,21 +35,21 @@ class _Operators(ModuleType):
         return getattr(internals.VF, name)
 
 
-def _lstm(x: Any, *given: Any) -> Any:
-    made = None
-    if isinstance(given[0], Tensor):  # batch_sizes
-        if _sound(x, *given[1:3]) and _declared(*given[3:]):
-            made = data_on_engine(x, *given)
-    elif _sound(x, *given[:2]) and _declared(*given[2:]):
-        made = input_on_engine(x, *given)
-    return internals.VF.lstm(x, *given) if made is None else made
+def _lstm(x: Any, *arguments: Any) -> Any:
+    results = None
+    if isinstance(arguments[0], Tensor):  # batch_sizes
+        if _sound(x, *arguments[1:3]) and _declared(*arguments[3:]):
+            results = data_on_engine(x, *arguments)
+    elif _sound(x, *arguments[:2]) and _declared(*arguments[2:]):
+        results = input_on_engine(x, *arguments)
+    return internals.VF.lstm(x, *arguments) if results is None else results
 
 
 def _lstm_cell(x: Any, hx: Any, *params: Any) -> Any:
-    made = None
+    results = None
     if _sound(x, hx, [t for t in params if t is not None]):
-        made = cell_on_engine(x, hx, *params)
-    return internals.VF.lstm_cell(x, hx, *params) if made is None else made
+        results = cell_on_engine(x, hx, *params)
+    return internals.VF.lstm_cell(x, hx, *params) if results is None else results
 
 
 def _sound(x: Any, hx: Any, params: Any) -> bool:
@@ -127,8 +127,8 @@ class _Forward:
         def forward(self: Any, input: Any, hx: Any = None) -> Any:
             if mark not in self.__dict__:  # `revert` came after somebody took hold of this method
                 return own(self, input, hx)
-            made = infer(self, input, hx)
-            return run(self, input, hx) if made is None else made
+            results = infer(self, input, hx)
+            return run(self, input, hx) if results is None else results
 
         # torch.jit.script reads the source of __wrapped__, and resolves its names in these: so it compiles nn.LSTM's own.
         self.on_engine = FunctionType(forward.__code__, names, own.__name__, forward.__defaults__, forward.__closure__)

@@ -175,13 +175,13 @@ class Lstm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        return turn_back(ctx, gradients, composite.lstm)
+        return gradients_of(ctx, gradients, composite.lstm)
 
 
 def keep_for_backward(
     ctx: Any, sizes: Sizes, masks: int, kept: _engine.Kept | None, x: Tensor, tensors: Sequence[Any]
 ) -> None:
-    """What `turn_back` will need of a forward pass: of its results nothing, which the caller may change.
+    """What `gradients_of` will need of a forward pass: of its results nothing, which the caller may change.
 
     tensors: h_0, c_0, then so many masks, then the weights.
     """
@@ -200,7 +200,7 @@ def reached(sizes: Sizes, T: int, needs: list[bool], gradients: Sequence[Any]) -
     return needs
 
 
-def turn_back(ctx: Any, gradients: Sequence[Any], compute: Callable[..., Sequence[Tensor]]) -> Any:
+def gradients_of(ctx: Any, gradients: Sequence[Any], compute: Callable[..., Sequence[Tensor]]) -> Any:
     """The gradients of all that forward was given. gradients: of output, h_n, c_n, and of what `_engine.trace` reads, in its
     order, where forward returned it. compute: as `differentiate` takes it.
     """

@@ -241,11 +241,11 @@ def _backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
     wanted = function.reached(sizes, T, [*needs[:3], *needs[3]], gradients)
     if torch.is_grad_enabled():
         found = batches.rows_of(batch, sizes, x)
-        made = differentiate(sizes, found, [x, h_0, c_0, *weights], masks, gradients[:3], wanted)
+        results = differentiate(sizes, found, [x, h_0, c_0, *weights], masks, gradients[:3], wanted)
     else:
         some = iter(lstm_backward(x, h_0, c_0, weights, masks, *rows, ctx.sizes, saved, *gradients[:3], wanted))
-        made = [next(some) if want else None for want in wanted]
-    return *made[:3], made[3:], [None] * len(masks), *[None] * 7
+        results = [next(some) if want else None for want in wanted]
+    return *results[:3], results[3:], [None] * len(masks), *[None] * 7
 
 
 lstm.register_autograd(_backward, setup_context=_setup_context)

@@ -122,4 +122,4 @@ class _Traced(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        return function.turn_back(ctx, gradients, _flat)
+        return function.gradients_of(ctx, gradients, _flat)

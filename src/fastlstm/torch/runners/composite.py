@@ -73,8 +73,8 @@ def traced(
             b_ih, b_hh = rest[:2] if sizes.bias else (None, None)
             w_hr = rest[-1] if sizes.P > 0 else None
             gates = linear(x, w_ih, b_ih)
-            given = gates.unbind(0) if batch_sizes is None else torch.split(gates, batch_sizes)
-            steps, h, c = direction(given, h_0[k], c_0[k], w_hh, b_hh, w_hr, k % sizes.D == 1)
+            inputs = gates.unbind(0) if batch_sizes is None else torch.split(gates, batch_sizes)
+            steps, h, c = direction(inputs, h_0[k], c_0[k], w_hh, b_hh, w_hr, k % sizes.D == 1)
             join = torch.stack if batch_sizes is None else torch.cat
             trace.append(Step(*(join(list(arrays)) for arrays in zip(*steps, strict=True))))
             h_n.append(h)
