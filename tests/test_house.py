@@ -108,9 +108,10 @@ def test_private_names_of_torch_stand_in_two_files():
 
 
 def test_the_number_of_gates_stands_in_one_file():
-    """Elsewhere it is len(cells.LSTM.gates)."""
+    """Elsewhere it is len(cells.LSTM.gates); the benchmark's peers are what they are."""
     counted = re.compile(r"\b4 \* (sizes\.|self\.)?H\b|4\*H_cell|chunk\(4|, 4, axis")
-    assert not [module_of(path) for path in FILES if counted.search(path.read_text())]
+    files = [path for path in FILES if not module_of(path).startswith("bench.")]
+    assert not [module_of(path) for path in files if counted.search(path.read_text())]
 
 
 def test_a_file_has_at_most_400_lines():
