@@ -16,10 +16,15 @@ namespace arrays {
 
 namespace {
 
-constexpr DType kDTypes[] = {{"float32", dlpack::kFloat, 32, fastlstm::Element::real},
-                             {"float64", dlpack::kFloat, 64, fastlstm::Element::real},
-                             {"bfloat16", dlpack::kBfloat, 16, fastlstm::Element::bfloat16},
-                             {"float16", dlpack::kFloat, 16, fastlstm::Element::float16}};
+constexpr auto kInt = static_cast<std::uint8_t>(dlpack::dtype_code::Int);
+constexpr auto kFloat = static_cast<std::uint8_t>(dlpack::dtype_code::Float);
+constexpr auto kBfloat = static_cast<std::uint8_t>(dlpack::dtype_code::Bfloat);
+constexpr auto kBool = static_cast<std::uint8_t>(dlpack::dtype_code::Bool);
+constexpr std::uint8_t kUnknown = 255;
+constexpr DType kDTypes[] = {{"float32", kFloat, 32, fastlstm::Element::real},
+                             {"float64", kFloat, 64, fastlstm::Element::real},
+                             {"bfloat16", kBfloat, 16, fastlstm::Element::bfloat16},
+                             {"float16", kFloat, 16, fastlstm::Element::float16}};
 
 // What use_torch finds, once; never released: they live as long as torch does.
 struct Torch {
@@ -56,20 +61,17 @@ bool use_torch(nb::module_ module) {
   return torch.table != nullptr;
 }
 
-bool set_dimensions(View& to, int ndim) {
-  to.ndim = ndim;
-  return 0 <= ndim && ndim <= static_cast<int>(to.shape.size());
-}
-
 bool read_table(PyObject* object, View& to) {
-  dlpack::Tensor t;
+  dlpack::dltensor t;
   if (torch.table->tensor_from_object(object, &t) != 0) {
     PyErr_Clear();
     return false;
   }
-  if (t.device.type != dlpack::kCPU || t.dtype.lanes != 1 || t.byte_offset != 0 || !set_dimensions(to, t.ndim)) return false;
-  std::copy(t.shape, t.shape + t.ndim, to.shape.begin());
-  std::copy(t.strides, t.strides + t.ndim, to.strides.begin());
+  if (t.device.device_type != dlpack::kCPU || t.dtype.lanes != 1 || t.byte_offset != 0 ||
+      static_cast<std::size_t>(t.ndim) > kMostDimensions)
+    return false;
+  to.shape = {t.shape, t.shape + t.ndim};
+  to.strides = {t.strides, t.strides + t.ndim};
   to.data = t.data;
   to.code = t.dtype.code;
   to.bits = t.dtype.bits;
@@ -82,15 +84,15 @@ bool read_attributes(nb::handle tensor, View& to) {
     const nb::object dtype = tensor.attr("dtype");
     for (std::size_t k = 0; k < std::size(kDTypes); ++k)
       if (dtype.ptr() == torch.dtypes[k]) to.code = kDTypes[k].code, to.bits = kDTypes[k].bits;
-    if (dtype.ptr() == torch.int64) to.code = dlpack::kInt, to.bits = 64;
-    if (dtype.ptr() == torch.boolean) to.code = dlpack::kBool, to.bits = 8;
+    if (dtype.ptr() == torch.int64) to.code = kInt, to.bits = 64;
+    if (dtype.ptr() == torch.boolean) to.code = kBool, to.bits = 8;
     if (to.bits == 0 || !nb::cast<bool>(tensor.attr("is_cpu"))) return false;
     const nb::tuple shape(tensor.attr("shape"));
     const nb::tuple strides(tensor.attr("stride")());
-    if (!set_dimensions(to, static_cast<int>(shape.size()))) return false;
+    if (shape.size() > kMostDimensions) return false;
     for (std::size_t k = 0; k < shape.size(); ++k) {
-      to.shape[k] = nb::cast<Index>(shape[k]);
-      to.strides[k] = nb::cast<Index>(strides[k]);
+      to.shape.push_back(nb::cast<Index>(shape[k]));
+      to.strides.push_back(nb::cast<Index>(strides[k]));
     }
     to.data = reinterpret_cast<void*>(nb::cast<std::uintptr_t>(tensor.attr("data_ptr")()));
     return true;
@@ -115,19 +117,19 @@ bool read_buffer(PyObject* object, bool writable, View& to) {
   }
   const auto release = std::unique_ptr<Py_buffer, void (*)(Py_buffer*)>(&buffer, PyBuffer_Release);
   const char* const format = buffer.format == nullptr ? "B" : buffer.format;
-  if (std::strlen(format) != 1 || !set_dimensions(to, buffer.ndim)) return false;
+  if (std::strlen(format) != 1 || static_cast<std::size_t>(buffer.ndim) > kMostDimensions) return false;
   to.bits = static_cast<std::uint8_t>(buffer.itemsize * 8);
-  to.code = std::strchr("efd", *format) != nullptr  ? dlpack::kFloat
-            : *format == '?'                        ? dlpack::kBool
-            : std::strchr("lq", *format) != nullptr ? dlpack::kInt
-                                                    : dlpack::kUnknown;
+  to.code = std::strchr("efd", *format) != nullptr  ? kFloat
+            : *format == '?'                        ? kBool
+            : std::strchr("lq", *format) != nullptr ? kInt
+                                                    : kUnknown;
   for (std::size_t k = 0; k < static_cast<std::size_t>(buffer.ndim); ++k) {
-    to.shape[k] = buffer.shape[k];
     if (buffer.strides[k] % buffer.itemsize != 0) return false;
-    to.strides[k] = buffer.strides[k] / buffer.itemsize;
+    to.shape.push_back(buffer.shape[k]);
+    to.strides.push_back(buffer.strides[k] / buffer.itemsize);
   }
   to.data = buffer.buf;
-  return to.code != dlpack::kUnknown;
+  return to.code != kUnknown;
 }
 
 // What a tensor in the engine's memory owns.
@@ -201,26 +203,18 @@ Shape dense_strides(const Shape& shape) {
 bool View::is_dense() const {
   if (count() == 0) return true;
   Index stride = 1;
-  for (std::size_t k = static_cast<std::size_t>(ndim); k-- > 0;) {
+  for (std::size_t k = shape.size(); k-- > 0;) {
     if (shape[k] != 1 && strides[k] != stride) return false;
     stride *= shape[k];
   }
   return true;
 }
 
-bool View::has(const Shape& sizes) const {
-  return ndim == static_cast<int>(sizes.size()) && std::equal(sizes.begin(), sizes.end(), shape.begin());
-}
-
-Index View::count() const {
-  Index count = 1;
-  for (std::size_t k = 0; k < static_cast<std::size_t>(ndim); ++k) count *= shape[k];
-  return count;
-}
+bool View::has(const Shape& sizes) const { return std::equal(sizes.begin(), sizes.end(), shape.begin(), shape.end()); }
 
 Index View::rows() const {
   Index count = 1;
-  for (std::size_t k = 0; k + 1 < static_cast<std::size_t>(ndim); ++k) count *= shape[k];
+  for (std::size_t k = 0; k + 1 < shape.size(); ++k) count *= shape[k];
   return count;
 }
 
@@ -262,15 +256,15 @@ std::optional<View> view(PyObject* object, const DType& dtype, const Shape& size
   return array;
 }
 
-std::optional<View> view_integers(PyObject* object, int ndim) {
+std::optional<View> view_integers(PyObject* object, std::size_t ndim) {
   auto array = view(object);
-  if (!array || array->code != dlpack::kInt || array->bits != 64 || array->ndim != ndim || !array->is_dense()) return {};
+  if (!array || array->code != kInt || array->bits != 64 || array->shape.size() != ndim || !array->is_dense()) return {};
   return array;
 }
 
 bool is_tensor(PyObject* object) { return Py_TYPE(object) == torch.tensor || Py_TYPE(object) == torch.parameter; }
 
-bool is_bool(const View& array) { return array.code == dlpack::kBool && array.bits == 8; }
+bool is_bool(const View& array) { return array.code == kBool && array.bits == 8; }
 
 const DType& dtype_named(const char* name) {
   for (const DType& dtype : kDTypes)

@@ -15,7 +15,8 @@ namespace arrays {
 
 using Index = std::int64_t;
 
-// At most four sizes, or strides: in place, for a call makes a dozen of them.
+// At most so many sizes, or strides: in place, for a call makes a dozen of them.
+inline constexpr std::size_t kMostDimensions = 4;
 class Shape {
  public:
   Shape() = default;
@@ -35,7 +36,7 @@ class Shape {
   const Index* end() const { return sizes_.data() + count_; }
 
  private:
-  std::array<Index, 4> sizes_;
+  std::array<Index, kMostDimensions> sizes_;
   std::size_t count_ = 0;
 };
 
@@ -56,16 +57,15 @@ struct View {
   std::uint8_t code = 0;
   std::uint8_t bits = 0;
   const DType* dtype = nullptr;
-  int ndim = 0;
-  std::array<Index, 4> shape;  // so many are set
-  std::array<Index, 4> strides;
+  Shape shape;
+  Shape strides;
 
   bool is_dense() const;               // its elements lie in the order of its indices
   bool has(const Shape& sizes) const;  // and it has these sizes
-  Index count() const;                 // of elements
   Index rows() const;                  // the product of all sizes but the last
-  Index features() const { return ndim == 0 ? 1 : shape[static_cast<std::size_t>(ndim - 1)]; }
-  Shape lead() const { return {shape.begin(), shape.begin() + (ndim == 0 ? 0 : ndim - 1)}; }
+  Index features() const { return shape.empty() ? 1 : shape[shape.size() - 1]; }
+  Index count() const { return rows() * features(); }  // of elements
+  Shape lead() const { return {shape.begin(), shape.end() - (shape.empty() ? 0 : 1)}; }
 };
 
 // A plain array of the CPU with memory, aligned as its elements are, of at most four dimensions: torch's tensor or parameter,
@@ -80,7 +80,7 @@ std::optional<View> view(PyObject* object, const DType& dtype, const Shape& size
 Shape dense_strides(const Shape& shape);
 
 // Dense int64 of so many dimensions.
-std::optional<View> view_integers(PyObject* object, int ndim);
+std::optional<View> view_integers(PyObject* object, std::size_t ndim);
 
 bool is_bool(const View& array);
 

@@ -17,7 +17,7 @@ using arrays::View;
 namespace {
 
 // So many int64, one number where there is no dimension; nullptr: none are given. Anything else: nothing.
-std::optional<const Index*> read_integers(nb::handle numbers, int ndim, Index count) {
+std::optional<const Index*> read_integers(nb::handle numbers, std::size_t ndim, Index count) {
   if (numbers.is_none()) return nullptr;
   const auto array = arrays::view_integers(numbers.ptr(), ndim);
   if (!array || array->count() != count) return {};
@@ -29,21 +29,20 @@ std::optional<const Index*> read_integers(nb::handle numbers, int ndim, Index co
 std::optional<fastlstm::Resets> read_resets(nb::handle reset, const View& x, std::size_t time) {
   if (reset.is_none()) return fastlstm::Resets{};
   const auto array = arrays::view(reset.ptr());
-  if (!array || !arrays::is_bool(*array) || array->ndim != x.ndim - 1) return {};
-  if (!std::equal(array->shape.begin(), array->shape.begin() + array->ndim, x.shape.begin())) return {};
+  if (!array || !arrays::is_bool(*array) || !array->has(x.lead())) return {};
   return fastlstm::Resets{static_cast<const bool*>(array->data), array->strides[time],
-                          array->ndim == 2 ? array->strides[1 - time] : 0};
+                          array->shape.size() == 2 ? array->strides[1 - time] : 0};
 }
 
 std::optional<fastlstm::Batch> read_packed(const Layer& layer, const View& x, const Rows& rows) {
   const auto sizes = arrays::view_integers(rows.batch_sizes.ptr(), 1);
-  if (x.ndim != 2 || !sizes || sizes->count() == 0) return {};
+  if (x.shape.size() != 2 || !sizes || sizes->count() == 0) return {};
   return fastlstm::Batch::packed(layer, static_cast<const Index*>(sizes->data), sizes->count(), x.rows());
 }
 
 std::optional<fastlstm::Batch> read_jagged(const Layer& layer, const View& x, const Rows& rows) {
   const auto offsets = arrays::view_integers(rows.offsets.ptr(), 1);
-  if (x.ndim != 2 || !offsets || offsets->count() == 0) return {};
+  if (x.shape.size() != 2 || !offsets || offsets->count() == 0) return {};
   const Index N = offsets->count() - 1;
   const auto lengths = read_integers(rows.lengths, 1, N);
   if (!lengths) return {};
@@ -51,7 +50,7 @@ std::optional<fastlstm::Batch> read_jagged(const Layer& layer, const View& x, co
 }
 
 std::optional<fastlstm::Batch> read_padded(const Layer& layer, const View& x, const Rows& rows, std::size_t time) {
-  const bool batched = x.ndim == 3;
+  const bool batched = x.shape.size() == 3;
   const Index T = x.shape[time];
   const Index N = batched ? x.shape[1 - time] : 1;
   if (!rows.lengths.is_none() || !rows.reset.is_none()) {
@@ -66,12 +65,10 @@ std::optional<fastlstm::Batch> read_padded(const Layer& layer, const View& x, co
 
 nb::object rows_of(const Layer& layer, const std::vector<Index>& x_shape, nb::handle batch_first, nb::handle lengths,
                    nb::handle reset, nb::handle offsets) {
+  if (x_shape.size() > arrays::kMostDimensions) return nb::none();
   View x;
-  if (x_shape.size() > x.shape.size()) return nb::none();
-  x.ndim = static_cast<int>(x_shape.size());
-  std::copy(x_shape.begin(), x_shape.end(), x.shape.begin());
-  const arrays::Shape strides = arrays::dense_strides({x_shape.begin(), x_shape.end()});
-  std::copy(strides.begin(), strides.end(), x.strides.begin());
+  x.shape = {x_shape.begin(), x_shape.end()};
+  x.strides = arrays::dense_strides(x.shape);
   const auto batch = Batch::read(layer, x, {batch_first, lengths, reset, nb::none(), offsets});
   return batch ? batch->as_lists() : nb::none();
 }
@@ -79,19 +76,20 @@ nb::object rows_of(const Layer& layer, const std::vector<Index>& x_shape, nb::ha
 }  // namespace
 
 std::unique_ptr<Batch> Batch::read(const Layer& layer, const View& x, const Rows& rows) {
-  if (x.ndim == 0 || x.features() != layer.I || layer.I < 1 || layer.H < 1 || !x.is_dense()) return nullptr;
+  if (x.shape.empty() || x.features() != layer.I || layer.I < 1 || layer.H < 1 || !x.is_dense()) return nullptr;
   const int first = PyObject_IsTrue(rows.batch_first.ptr());  // as nn.LSTM takes any flag
   if (first < 0) throw nb::python_error();
   const bool in_order = !rows.batch_sizes.is_none() || !rows.offsets.is_none();
-  if (in_order ? x.ndim != 2 : layer.is_cell ? x.ndim > 2 : x.ndim != 2 && x.ndim != 3) return nullptr;
-  const std::size_t time = !in_order && x.ndim == 3 && first != 0 ? 1 : 0;
+  if (in_order ? x.shape.size() != 2 : layer.is_cell ? x.shape.size() > 2 : x.shape.size() != 2 && x.shape.size() != 3)
+    return nullptr;
+  const std::size_t time = !in_order && x.shape.size() == 3 && first != 0 ? 1 : 0;
   auto found = !rows.batch_sizes.is_none() ? read_packed(layer, x, rows)
                : !rows.offsets.is_none()   ? read_jagged(layer, x, rows)
                : layer.is_cell             ? std::optional(fastlstm::Batch::dense(layer, 1, x.rows()))
                                            : read_padded(layer, x, rows, time);
   if (!found) return nullptr;
   const arrays::Shape lead = x.lead();
-  const bool has_rows = in_order || x.ndim == 3;
+  const bool has_rows = in_order || x.shape.size() == 3;
   arrays::Shape state = layer.is_cell ? lead : arrays::Shape{layer.chains()};
   if (!layer.is_cell && has_rows) state.push_back(found->rows_of_state());
   const bool is_swapped = time == 1 && !found->is_ragged();

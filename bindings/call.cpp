@@ -133,8 +133,7 @@ struct Differentials {
       to.push_back(nullptr);
       nb::object object = nb::none();
       if (inputs[k] != Py_None && wants[k] == Py_True) {
-        const View like = *arrays::view(inputs[k]);
-        const Shape shape(like.shape.begin(), like.shape.begin() + like.ndim);
+        const Shape shape = arrays::view(inputs[k])->shape;
         if (!out.is_none()) {
           object = nb::borrow(Items(out)[k]);
           const auto array = arrays::view(object.ptr(), true);

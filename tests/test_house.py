@@ -14,11 +14,13 @@ SOURCE = Path(fastlstm.__file__).parent
 # From the ground up. A file may import what stands above it in this list, and nothing else of the package.
 FLOORS = [
     ["_engine", "cells", "files", "torch_hook"],
+    ["reference.weights"],
+    ["reference.lstm", "reference.gru"],
     ["reference", "shapes", "weights"],
     ["checkpoint"],
     ["torch.context", "torch.dtypes", "torch.threads", "torch.attributes", "torch.adopt.asking", "torch.wrap.fx"],
     ["torch.memory", "torch.errors", "torch.runners.fallback"],
-    ["torch.batch"],
+    ["torch.batch", "torch.runners.composite.lstm", "torch.runners.composite.gru"],
     ["torch.runners.composite", "torch.runners.torch_kernel"],
     ["torch.graph.derivatives"],
     ["torch.graph.function"],

@@ -23,7 +23,7 @@ TOLERANCE: dict[tuple[torch.dtype, str], float] = {
 # error. With cotangents of order 1 an element of order 0.1 is usual: a norm below this an element counts as this.
 SMALLEST_ELEMENT = 0.05
 
-# reference.py beside nn.LSTM, both in float64, element by element: only the order of their sums differs.
+# reference/ beside nn.LSTM, both in float64, element by element: only the order of their sums differs.
 REFERENCE_VALUE = {"rtol": 0, "atol": 1e-13}
 REFERENCE_GRADIENT = {"rtol": 1e-11, "atol": 1e-12}
 # The equations of one step in float64, from the gates that a trace returns: a product and a sum are rounded once.

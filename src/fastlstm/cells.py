@@ -1,13 +1,20 @@
-"""What a recurrent cell is made of, by name. Its maths: `reference.py`, `torch/runners/composite.py`, `native/src/cell/`."""
+"""What a recurrent cell is made of, by name. Its maths: a file a cell in `reference/`, `torch/runners/composite/` and
+`native/src/cell/`.
+"""
 
 from typing import NamedTuple
 
 
 class Cell(NamedTuple):
-    """gates: in the order of the rows of w_ih; states: what one step hands to the next, the first of which is the output."""
+    """name: of torch's module; gates: in the order of the rows of w_ih; states: what one step hands to the next, the first of
+    which is the output.
+    """
 
+    name: str
     gates: tuple[str, ...]
     states: tuple[str, ...]
 
 
-LSTM = Cell(gates=("i", "f", "g", "o"), states=("h", "c"))
+LSTM = Cell("LSTM", gates=("i", "f", "g", "o"), states=("h", "c"))
+GRU = Cell("GRU", gates=("r", "z", "n"), states=("h",))
+CELLS = (LSTM, GRU)  # where one stands here is its number in exported programs

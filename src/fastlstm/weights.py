@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from fastlstm import _engine
-from fastlstm.cells import LSTM
+from fastlstm.cells import CELLS, LSTM, Cell
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,12 @@ class Sizes:
     D: int = 1
     bias: bool = True
     is_cell: bool = False
+    cell: Cell = LSTM
 
     out: int = field(init=False, repr=False, compare=False)
     """How many features h has: P, or H without a projection."""
+    of_states: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    """How many features each state has."""
     chains: int = field(init=False, repr=False, compare=False)
     """Pairs of a layer and a direction, each a chain through time: the rows of h_n and c_n."""
     arrays: int = field(init=False, repr=False, compare=False)
@@ -37,15 +40,17 @@ class Sizes:
     shapes: tuple[tuple[int, ...], ...] = field(init=False, repr=False, compare=False)
     """The shapes of nn.LSTM's parameters, in the order of `parameters()`."""
     numbers: list[int] = field(init=False, repr=False, compare=False)
-    """The six sizes as integers, as an operator's arguments."""
+    """As integers, an operator's argument."""
 
     def __post_init__(self) -> None:
         derive = object.__setattr__  # the dataclass is frozen
         derive(self, "out", self.P or self.H)
+        derive(self, "of_states", (self.out, self.H)[: len(self.cell.states)])
         derive(self, "chains", self.layers * self.D)
         derive(self, "arrays", count_arrays(self.P, self.bias))
         derive(self, "shapes", tuple(named_shapes(self).values()))
-        derive(self, "numbers", [*map(int, self._six)])
+        which = CELLS.index(self.cell)  # the LSTM's, 0, is left out: programs from before there was another have none
+        derive(self, "numbers", [*map(int, self._six), *([which] if which else [])])
 
     @property
     def _six(self) -> tuple[int, int, int, int, int, bool]:
@@ -65,7 +70,7 @@ def count_arrays(P: int, bias: bool) -> int:
 def cell_shapes(sizes: Sizes, layer: int = 0) -> dict[str, tuple[int, ...]]:
     """Names and shapes of what a layer has in one direction: those of `nn.LSTMCell`."""
     features = sizes.I if layer == 0 else sizes.D * sizes.out
-    rows = len(LSTM.gates) * sizes.H
+    rows = len(sizes.cell.gates) * sizes.H
     shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, features), "weight_hh": (rows, sizes.out)}
     if sizes.bias:
         shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}

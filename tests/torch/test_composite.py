@@ -2,7 +2,7 @@
 differences.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -57,7 +57,11 @@ def draw(sizes: Sizes, packed: bool, dtype: torch.dtype = torch.float64) -> Draw
     )
 
 
-def named(outputs: tuple[Tensor, Tensor, Tensor], drawn: Drawn) -> dict[str, Tensor | None]:
+def lstm(sizes: Sizes, x: Tensor, h_0: Tensor, c_0: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    return composite.layer(sizes, x, (h_0, c_0), *rest)
+
+
+def named(outputs: tuple[Tensor, ...], drawn: Drawn) -> dict[str, Tensor | None]:
     inputs = [drawn.x, drawn.h_0, drawn.c_0, *drawn.weights]
     found = torch.autograd.grad(outputs, inputs, drawn.cotangents)
     names = ["x", "h_0", "c_0", *(str(k) for k in range(len(drawn.weights)))]
@@ -69,13 +73,16 @@ def named(outputs: tuple[Tensor, Tensor, Tensor], drawn: Drawn) -> dict[str, Ten
 def test_one_layer_is_the_reference(P):
     sizes = Sizes(3, 4, P)
     drawn = draw(sizes, packed=False)
-    ours = named(composite.lstm(sizes, *drawn[:4], [], None), drawn)
+    ours = named(lstm(sizes, *drawn[:4], [], None), drawn)
     arrays = [w.detach().numpy() for w in drawn.weights]
     W = reference.Weights(*arrays)
     x, h_0, c_0 = drawn.x.detach().numpy(), drawn.h_0[0].detach().numpy(), drawn.c_0[0].detach().numpy()
-    output, h_n, c_n, steps = reference.sequence(x, h_0, c_0, W)
+    output, states, steps = reference.sequence(reference.lstm, x, (h_0, c_0), W)
+    h_n, c_n = states[-1]
     doutput, dh_n, dc_n = (d.numpy() for d in drawn.cotangents)
-    dx, dh_0, dc_0, dW = reference.sequence_backward(doutput, dh_n[0], dc_n[0], x, h_0, c_0, output, steps, W)
+    dx, (dh_0, dc_0), dW = reference.sequence_backward(
+        reference.lstm, doutput, (dh_n[0], dc_n[0]), x, (h_0, c_0), states, steps, W
+    )
     found = [output, h_n[None], c_n[None], dx, dh_0[None], dc_0[None], *(d for d in dW if d is not None)]
     assert_close(ours, dict(zip(ours, map(torch.from_numpy, found), strict=True)))
 
@@ -91,7 +98,7 @@ def test_every_option_is_nn_lstm(name, packed, dtype):
     sequence = PackedSequence(drawn.x, BATCH_SIZES) if packed else drawn.x
     output, states = torch.func.functional_call(theirs, parameters, (sequence, (drawn.h_0, drawn.c_0)))
     expected = named((output.data if packed else output, *states), drawn)
-    ours = named(composite.lstm(sizes, *drawn[:4], [], BATCH_SIZES.tolist() if packed else None), drawn)
+    ours = named(lstm(sizes, *drawn[:4], [], BATCH_SIZES.tolist() if packed else None), drawn)
     assert_close(ours, expected)
 
 
@@ -99,10 +106,10 @@ def test_masks_are_factors_between_layers():
     sizes = Sizes(3, 4, layers=2, D=2)
     drawn = draw(sizes, packed=False)
     mask = torch.rand(len(BATCH_SIZES), len(LENGTHS), 8, dtype=torch.float64)
-    output = composite.lstm(sizes, *drawn[:4], [mask], None)[0]
+    output = lstm(sizes, *drawn[:4], [mask], None)[0]
     first, second = Sizes(3, 4, D=2), Sizes(8, 4, D=2)
-    inner = composite.lstm(first, drawn.x, drawn.h_0[:2], drawn.c_0[:2], drawn.weights[:8], [], None)[0]
-    expected = composite.lstm(second, inner * mask, drawn.h_0[2:], drawn.c_0[2:], drawn.weights[8:], [], None)[0]
+    inner = lstm(first, drawn.x, drawn.h_0[:2], drawn.c_0[:2], drawn.weights[:8], [], None)[0]
+    expected = lstm(second, inner * mask, drawn.h_0[2:], drawn.c_0[2:], drawn.weights[8:], [], None)[0]
     assert torch.equal(output, expected)
 
 
@@ -113,9 +120,9 @@ def test_first_and_second_derivatives(packed):
     drawn = draw(sizes, packed)
     batch_sizes = BATCH_SIZES.tolist() if packed else None
 
-    def run(*tensors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def run(*tensors: Tensor) -> tuple[Tensor, ...]:
         x, h_0, c_0, *weights = tensors
-        return composite.lstm(sizes, x, h_0, c_0, weights, [], batch_sizes)
+        return lstm(sizes, x, h_0, c_0, weights, [], batch_sizes)
 
     inputs = (drawn.x, drawn.h_0, drawn.c_0, *drawn.weights)
     assert torch.autograd.gradcheck(run, inputs, check_forward_ad=True, fast_mode=True)
@@ -126,11 +133,11 @@ def test_padding_does_not_exist_in_a_packed_batch():
     """A row's result is that of the row alone."""
     sizes = Sizes(3, 4, layers=2, D=2)
     drawn = draw(sizes, packed=True)
-    output, h_n, c_n = composite.lstm(sizes, *drawn[:4], [], BATCH_SIZES.tolist())
+    output, h_n, c_n = lstm(sizes, *drawn[:4], [], BATCH_SIZES.tolist())
     starts = torch.cat([torch.zeros(1, dtype=torch.long), BATCH_SIZES.cumsum(0)])
     for row, length in enumerate(LENGTHS):
         mine = starts[:length] + row
-        alone = composite.lstm(
+        alone = lstm(
             sizes,
             drawn.x[mine][:, None],
             drawn.h_0[:, row : row + 1],

@@ -8,18 +8,18 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from fastlstm.torch import context, errors
-from fastlstm.torch.batch import Batch, Dense, Packed, Ragged
+from fastlstm.torch.batch import ZEROS, Batch, Dense, Packed, Ragged, Results, States
 from fastlstm.torch.memory import refuse_freed
 from fastlstm.weights import Sizes
 
-Operands = tuple[Batch, Tensor, Tensor | None, Tensor | None]  # the batch, x, h_0, c_0
+Operands = tuple[Batch, Tensor, States]  # the batch, x, h_0 and c_0
 
 
 def read(
     sizes: Sizes, dtype: torch.dtype, lstm: Any, plain: bool, input: Any, hx: Any, lengths: Any, reset: Any
 ) -> Operands:
-    """The batch of an LSTM's call, x, h_0 and c_0 in its form. dtype: of the weights; lstm: whose
-    batch_first counts where the input is padded; plain: memory says what tensors are.
+    """The batch of an LSTM's call, x, h_0 and c_0 in its form. dtype: of the weights; lstm: whose batch_first counts where
+    the input is padded; plain: memory says what tensors are.
 
     Raises what the class LSTM says.
     """
@@ -36,7 +36,7 @@ def read(
     return _padded(sizes, dtype, bool(lstm.batch_first), input, hx, lengths, reset)
 
 
-def _states(hx: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+def _states(hx: Sequence[Tensor]) -> Results:
     """h_0, c_0. IndexError: there are not two, as where only h_0 is given."""
     try:
         return hx[0], hx[1]
@@ -60,29 +60,25 @@ def _padded(
     shape = input.shape
     T, N = shape[1 if swapped else 0], 1 if dims == 2 else shape[0 if swapped else 1]
     state: tuple[int, ...] = (sizes.chains, N) if dims == 3 else (sizes.chains,)
-    h_0 = c_0 = None
-    if hx is not None:
-        h_0, c_0 = _states(hx)
-        if h_0.dim() != dims or c_0.dim() != dims:
-            raise RuntimeError(
-                f"For {'batched' if dims == 3 else 'unbatched'} {dims}-D input, hx and cx should also be {dims}-D "
-                f"but got ({h_0.dim()}-D, {c_0.dim()}-D) tensors{errors.expected_states(sizes, state)}"
-            )
+    states = None if hx is None else _states(hx)
+    if states is not None and any(t.dim() != dims for t in states):
+        errors.refuse_dimensions(sizes, states, "batched" if dims == 3 else "unbatched", dims, state)
     if input.dtype is not dtype:
         errors.check_dtype(input.dtype, dtype)
     if shape[-1] != sizes.I:
         errors.refuse_features(sizes, shape, batch_first)
-    if h_0 is not None and c_0 is not None:
-        errors.check_states(sizes, h_0, c_0, hx, state, N)
+    if states is not None:
+        errors.check_states(sizes, states, hx, state, N)
+    operand = states or ZEROS
     if T == 0 and lengths is None:
         raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
     if lengths is None and reset is None:
-        return Dense(T, N, state, swapped), input.transpose(0, 1) if swapped else input, h_0, c_0
+        return Dense(T, N, state, swapped), input.transpose(0, 1) if swapped else input, operand
     batched = dims == 3
     with context.outside_transforms():
         lengths = None if lengths is None else lengths_of(lengths, N, batched)
         reset = None if reset is None else reset_of(reset, T, N, batched, swapped)
-    return Ragged(T, N, state, lengths, reset, batch_first=swapped), input, h_0, c_0
+    return Ragged(T, N, state, lengths, reset, batch_first=swapped), input, operand
 
 
 def _nested(sizes: Sizes, dtype: torch.dtype, input: Tensor, hx: Any) -> Operands:
@@ -99,14 +95,13 @@ def _nested(sizes: Sizes, dtype: torch.dtype, input: Tensor, hx: Any) -> Operand
         )
     N = offsets.shape[0] - 1
     state = (sizes.chains, N)
-    h_0 = c_0 = None
-    if hx is not None:
-        h_0, c_0 = _states(hx)
-        errors.check_states(sizes, h_0, c_0, hx, state, N)
+    states = None if hx is None else _states(hx)
+    if states is not None:
+        errors.check_states(sizes, states, hx, state, N)
     with context.outside_transforms():
         own = None if lengths is None else lengths.to("cpu", torch.int64)
         starts = offsets.to("cpu", torch.int64)
-    return Ragged(1, N, state, own, None, starts, nested=(offsets, lengths)), values, h_0, c_0
+    return Ragged(1, N, state, own, None, starts, nested=(offsets, lengths)), values, states or ZEROS
 
 
 def _packed(sizes: Sizes, dtype: torch.dtype, plain: bool, input: PackedSequence, hx: Any) -> Operands:
@@ -124,22 +119,18 @@ def _packed(sizes: Sizes, dtype: torch.dtype, plain: bool, input: PackedSequence
         )
     N = _batch_of(batch_sizes, x.shape[0])
     state = (sizes.chains, N)
-    h_0 = c_0 = None
-    if hx is not None:
-        h_0, c_0 = _states(hx)
-        if h_0.dim() != 3 or c_0.dim() != 3:
-            raise RuntimeError(
-                f"For packed input, hx and cx should be 3-D but got ({h_0.dim()}-D, {c_0.dim()}-D) tensors"
-                f"{errors.expected_states(sizes, state)}"
-            )
-        errors.check_states(sizes, h_0, c_0, hx, state, N)
+    states = None if hx is None else _states(hx)
+    if states is not None:
+        if any(t.dim() != 3 for t in states):
+            errors.refuse_dimensions(sizes, states, "packed", 3, state)
+        errors.check_states(sizes, states, hx, state, N)
         if sorted_indices is not None:
             if plain:  # no wrapper, whose memory is another's
-                refuse_freed(h_0)
-                refuse_freed(c_0)
-            h_0, c_0 = h_0.index_select(1, sorted_indices), c_0.index_select(1, sorted_indices)
-            errors.check_states(sizes, h_0, c_0, hx, state, N)  # the indices may be fewer than the rows
-    return Packed(len(batch_sizes), N, state, batch_sizes, sorted_indices, unsorted_indices), x, h_0, c_0
+                for t in states:
+                    refuse_freed(t)
+            states = tuple(t.index_select(1, sorted_indices) for t in states)
+            errors.check_states(sizes, states, hx, state, N)  # the indices may be fewer than the rows
+    return Packed(len(batch_sizes), N, state, batch_sizes, sorted_indices, unsorted_indices), x, states or ZEROS
 
 
 INTEGERS = frozenset({torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64})

@@ -18,8 +18,9 @@ from fastlstm.torch import context
 from fastlstm.torch.memory import as_integers
 from fastlstm.weights import Sizes
 
-Three = tuple[Tensor, Tensor, Tensor]  # output, h_n, c_n
-State = Tensor | None  # h_0 or c_0; None: zeros
+States = tuple[Tensor | None, ...]  # what each chain starts from, h_0, and an LSTM's c_0; None: zeros
+Results = tuple[Tensor, ...]  # output, then what each chain ends in, h_n, and an LSTM's c_n
+ZEROS: States = (None, None)
 
 
 class Rows(NamedTuple):
@@ -53,9 +54,9 @@ class Dense(NamedTuple):
         """From rows of steps to what the caller gets."""
         return steps.transpose(0, 1) if self.swapped else steps
 
-    def order(self, h_n: Tensor, c_n: Tensor) -> tuple[Tensor, Tensor]:
+    def order(self, states: Results) -> Results:
         """The caller's order of rows in h_n and c_n."""
-        return h_n, c_n
+        return states
 
 
 class Packed(NamedTuple):
@@ -75,10 +76,9 @@ class Packed(NamedTuple):
     def place(self, steps: Tensor) -> Any:
         return PackedSequence(steps, self.batch_sizes, self.sorted_indices, self.unsorted_indices)
 
-    def order(self, h_n: Tensor, c_n: Tensor) -> tuple[Tensor, Tensor]:
-        if self.unsorted_indices is None:
-            return h_n, c_n
-        return h_n.index_select(1, self.unsorted_indices), c_n.index_select(1, self.unsorted_indices)
+    def order(self, states: Results) -> Results:
+        order = self.unsorted_indices
+        return states if order is None else tuple(t.index_select(1, order) for t in states)
 
 
 class Ragged(NamedTuple):
@@ -103,44 +103,45 @@ class Ragged(NamedTuple):
     def place(self, steps: Tensor) -> Any:
         return steps if self.nested is None else torch.nested.nested_tensor_from_jagged(steps, *self.nested)
 
-    def order(self, h_n: Tensor, c_n: Tensor) -> tuple[Tensor, Tensor]:
-        return h_n, c_n
+    def order(self, states: Results) -> Results:
+        return states
 
 
 Batch = Dense | Packed | Ragged
 
 
-def full(batch: Batch, sizes: Sizes, x: Tensor, h_0: State, c_0: State) -> tuple[Batch, Tensor, Tensor, Tensor]:
+def full(batch: Batch, sizes: Sizes, x: Tensor, hx: States) -> tuple[Batch, Tensor, Results]:
     """The same call with a dimension for N everywhere: x (T, N, I), (N, T, I) or (rows, I), h_0 (layers * D, N, P or H), c_0
     (layers * D, N, H), zeros where they are None.
     """
-    h_0, c_0 = states_of(sizes, batch.N, x, h_0, c_0)
+    states = states_of(sizes, batch.N, x, hx)
     if batch.rows.batch_sizes is not None or batch.rows.offsets is not None or x.dim() == 3:
-        return batch, x, h_0, c_0
+        return batch, x, states
     x = x.reshape(batch.T, batch.N, sizes.I)
     if isinstance(batch, Ragged):
         lengths = None if batch.lengths is None else batch.lengths.reshape(1)
         reset = None if batch.reset is None else batch.reset.unsqueeze(1)
         batch = batch._replace(lengths=lengths, reset=reset)
-    return batch, x, h_0, c_0
+    return batch, x, states
 
 
-def states_of(sizes: Sizes, N: Any, x: Tensor, h_0: State, c_0: State) -> tuple[Tensor, Tensor]:
-    """h_0 and c_0 in the `full` form; of x only what it is made of counts."""
-    h_shape, c_shape = (sizes.chains, N, sizes.out), (sizes.chains, N, sizes.H)
-    h_0 = x.new_zeros(h_shape) if h_0 is None else h_0 if h_0.dim() == 3 else h_0.reshape(h_shape)
-    c_0 = x.new_zeros(c_shape) if c_0 is None else c_0 if c_0.dim() == 3 else c_0.reshape(c_shape)
-    return h_0, c_0
+def states_of(sizes: Sizes, N: Any, x: Tensor, hx: States) -> Results:
+    """hx in the `full` form; of x only what it is made of counts."""
+    shapes = [(sizes.chains, N, features) for features in sizes.of_states]
+    return tuple(
+        x.new_zeros(shape) if t is None else t if t.dim() == 3 else t.reshape(shape)
+        for t, shape in zip(hx, shapes, strict=True)
+    )
 
 
-def like_the_caller(batch: Batch, x: Tensor, results: Sequence[Tensor]) -> Three:
+def like_the_caller(batch: Batch, x: Tensor, results: Sequence[Tensor]) -> Results:
     """From the full form back to the caller's number of dimensions: of x, and of the batch's state."""
-    output, h_n, c_n = results
+    output, *states = results
     if output.dim() != x.dim():
         output = output.reshape(*x.shape[:-1], output.shape[-1])
     if len(batch.state) != 2:
-        h_n, c_n = h_n.reshape(*batch.state, h_n.shape[-1]), c_n.reshape(*batch.state, c_n.shape[-1])
-    return output, h_n, c_n
+        states = [t.reshape(*batch.state, t.shape[-1]) for t in states]
+    return output, *states
 
 
 def masks_of(batch: Batch, sizes: Sizes, x: Tensor, p: float) -> list[Tensor]:
@@ -169,13 +170,12 @@ class Packing(NamedTuple):
         self,
         compute: Callable[..., Sequence[Tensor]],
         x: Tensor,
-        h_0: Tensor,
-        c_0: Tensor,
+        hx: Results,
         weights: list[Tensor],
         masks: Sequence[Tensor],
     ) -> list[Tensor]:
-        """What compute(x, h_0, c_0, weights, masks, batch_sizes) returns for the packed batch, in the caller's places: output,
-        h_n, c_n, and what more has output's rows, which are 0 where x's have no step. The arguments are those of the `full` form.
+        """What compute(x, hx, weights, masks, batch_sizes) returns for the packed batch, in the caller's places: output, h_n,
+        c_n, and what more has output's rows, which are 0 where x's have no step. The arguments are those of the `full` form.
 
         In tensor operations: any device, recorded, differentiable.
         """
@@ -185,9 +185,9 @@ class Packing(NamedTuple):
         steps: list[int] | None = self.batch_sizes
         if not steps:  # a rectangle of no rows
             rows, masks, steps = rows.unsqueeze(0), [mask.unsqueeze(0) for mask in masks], None
-        output, h_n, c_n, *more = compute(rows, self._started(h_0), self._started(c_0), weights, masks, steps)
-        back = [self._placed(x, output), self._ended(h_n, h_0), self._ended(c_n, c_0)]
-        return back + [self._placed(x, t) for t in more]
+        output, *more = compute(rows, tuple(map(self._started, hx)), weights, masks, steps)
+        last = [self._ended(t, first) for t, first in zip(more, hx, strict=False)]
+        return [self._placed(x, output), *last, *(self._placed(x, t) for t in more[len(hx) :])]
 
     def _placed(self, x: Tensor, steps: Tensor) -> Tensor:
         features = steps.shape[-1]

@@ -10,7 +10,7 @@ from torch.torch_version import TorchVersion
 from fastlstm import _engine
 from fastlstm.torch import wrap
 from fastlstm.torch.attributes import cell_sizes, refuse_no_int
-from fastlstm.torch.batch import Dense
+from fastlstm.torch.batch import Dense, Results
 from fastlstm.torch.context import is_plain, saving_hooks, tracing_state
 from fastlstm.torch.graph import function
 from fastlstm.torch.parameters import Recurrent
@@ -81,27 +81,24 @@ class LSTMCell(Recurrent):
             return tracing.quietly(self._step, input, hx, False)
         return self._step(input, hx, plain)
 
-    def _step(self, input: Tensor, hx: Sequence[Tensor] | None, plain: bool) -> tuple[Tensor, Tensor]:
+    def _step(self, input: Tensor, hx: Sequence[Tensor] | None, plain: bool) -> Results:
         sizes, dims, shape = self._known(), input.dim(), input.shape
         if dims not in (1, 2):
             raise ValueError(
                 f"LSTMCell: Expected input to be 1D or 2D, got {dims}D instead"
                 f": expected (N, H_in), or (H_in) unbatched, H_in = {sizes.I}"
             )
-        h = c = None
-        if hx is not None:
-            h, c = self._checked_states(hx)
+        states = (None, None) if hx is None else self._checked_states(hx)
         if shape[-1] != sizes.I:
             raise RuntimeError(
                 f"input has inconsistent input_size: got {shape[-1]} expected {sizes.I}"
                 f": expected input of shape ({'N, ' * (dims - 1)}H_in) = {(*shape[:-1], sizes.I)}"
             )
-        if h is not None and c is not None:
-            for k, t in enumerate((h, c)):
+        for k, t in enumerate(states):
+            if t is not None:
                 self._check_state(k, t, shape[:-1])
-        call = (sizes, Dense(1, shape[0] if dims == 2 else 1, tuple(shape[:-1])), input, h, c, self._weights(), 0.0)
-        _, h_n, c_n = (native.run_plain(*call) if plain else None) or wrap.run(*call)
-        return h_n, c_n
+        call = (sizes, Dense(1, shape[0] if dims == 2 else 1, tuple(shape[:-1])), input, states, self._weights(), 0.0)
+        return ((native.run_plain(*call) if plain else None) or wrap.run(*call))[1:]
 
     def _checked_states(self, hx: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         for k, t in enumerate(hx):

@@ -1,6 +1,7 @@
 """What is wrong with the arguments of a call, in nn.LSTM's words where it has some, and the shape that was expected."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,9 +19,18 @@ def expected_states(sizes: Sizes, state: tuple[int, ...]) -> str:
     )
 
 
-def check_states(sizes: Sizes, h_0: Tensor, c_0: Tensor, hx: Sequence[Tensor], state: tuple[int, ...], N: int) -> None:
+def refuse_dimensions(sizes: Sizes, states: Sequence[Tensor], kind: str, dims: int, state: tuple[int, ...]) -> None:
+    """RuntimeError: the states of a call whose input is 'batched', 'unbatched' or 'packed' have another number of dimensions."""
+    of_input, should = ("packed", "") if kind == "packed" else (f"{kind} {dims}-D", "also ")
+    got = ", ".join(f"{t.dim()}-D" for t in states)
+    raise RuntimeError(
+        f"For {of_input} input, hx and cx should {should}be {dims}-D but got ({got}) tensors{expected_states(sizes, state)}"
+    )
+
+
+def check_states(sizes: Sizes, states: Sequence[Tensor], hx: Any, state: tuple[int, ...], N: int) -> None:
     """RuntimeError: h_0 or c_0, from hx, has another shape, or there are more of them. TypeError: hx is no pair."""
-    for k, (t, features) in enumerate(((h_0, sizes.out), (c_0, sizes.H))):
+    for k, (t, features) in enumerate(zip(states, sizes.of_states, strict=True)):
         if t.shape != (*state, features):
             got = list(t.shape) if len(state) == 2 else [t.shape[0], 1, *t.shape[1:]]
             raise RuntimeError(

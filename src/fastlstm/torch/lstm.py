@@ -12,9 +12,10 @@ from fastlstm.torch import arguments, wrap
 from fastlstm.torch.attributes import dropout_of, lstm_sizes, refuse_no_int
 from fastlstm.torch.context import is_plain, saving_hooks, tracing_state
 from fastlstm.torch.graph import function
-from fastlstm.torch.graph.trace import Steps, Trace, trace
+from fastlstm.torch.graph.trace import Trace, trace
 from fastlstm.torch.parameters import UNKNOWN, Recurrent
 from fastlstm.torch.runners import native
+from fastlstm.torch.runners.composite.lstm import Steps
 from fastlstm.torch.wrap import fx, tracing
 from fastlstm.weights import Sizes
 
@@ -181,14 +182,14 @@ class LSTM(Recurrent):
         read = arguments.read(sizes, weights[0].dtype, self, True, input, hx, lengths, reset)
         dropout = 0.0 if not self.training or self.dropout == 0 else dropout_of(self)
         results = native.run_plain(sizes, *read, weights, dropout) or wrap.run(sizes, *read, weights, dropout)
-        return read[0].place(results[0]), read[0].order(*results[1:])
+        return read[0].place(results[0]), read[0].order(results[1:])
 
     def _run(self, input: Any, hx: Any, lengths: Any = None, reset: Any = None) -> Any:
         """A call that something watches."""
         sizes, weights = self._known(), self._weights()
         read = arguments.read(sizes, weights[0].dtype, self, False, input, hx, lengths, reset)
-        output, *states = wrap.run(sizes, *read, weights, dropout_of(self))
-        return read[0].place(output), read[0].order(*states)
+        results = wrap.run(sizes, *read, weights, dropout_of(self))
+        return read[0].place(results[0]), read[0].order(results[1:])
 
     def trace(self, input: Any, hx: Any = None, lengths: Any = None, reset: Any = None, mask: Any = None) -> Trace:
         """The call, with every layer's hidden states, cell states and gates at every step, all of them differentiable.
@@ -203,8 +204,9 @@ class LSTM(Recurrent):
         sizes, weights, plain = self._known(), self._weights(), is_plain()
         read = arguments.read(sizes, weights[0].dtype, self, plain, input, hx, lengths, reset)
         batch = read[0]
-        output, h_n, c_n, steps = trace(sizes, *read, weights, dropout_of(self))
+        results, steps = trace(sizes, *read, weights, dropout_of(self))
         placed = [Steps(*map(batch.place, arrays)) for arrays in steps]
         layers = tuple(tuple(placed[k : k + sizes.D]) for k in range(0, len(placed), sizes.D))
         own = None if lengths is None else batch.rows.lengths.reshape(-1).clone()
-        return Trace(batch.place(output), *batch.order(h_n, c_n), layers, self.batch_first, own)
+        h_n, c_n = batch.order(results[1:])
+        return Trace(batch.place(results[0]), h_n, c_n, layers, self.batch_first, own)

@@ -18,7 +18,7 @@ _SIZES = frozenset({"input_size", "hidden_size", "num_layers", "bias", "bidirect
 
 
 # In place of the sizes where an attribute is not what it should be: the engine takes no call with these.
-UNKNOWN: Any = SimpleNamespace(layer=_engine.Layer(0, 0))
+UNKNOWN: Any = SimpleNamespace(layer=_engine.Layer(0, 0), of_states=(0, 0))
 
 
 class Recurrent(nn.Module):

@@ -115,9 +115,8 @@ def _why_not(module: Any, kind: type[nn.Module]) -> str | None:
         return f"a subclass, {type(module).__name__}, whose forward may be its own"
     if "forward" in vars(module):
         return "its forward was replaced"
-    shapes = named_shapes(
-        _OURS.get(kind, kind)._sizes_of_attributes(module)
-    )  # it reads the arguments, which both kinds have
+    # It reads the arguments, which both kinds have.
+    shapes = named_shapes(_OURS.get(kind, kind)._sizes_of_attributes(module))
     if any(module._parameters.get(name) is None for name in shapes):
         return "its weights are not parameters (weight_norm, prune, or another of their kind computes them)"
     return None

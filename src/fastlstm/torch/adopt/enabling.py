@@ -121,14 +121,8 @@ def _sizes_of(params: Sequence[Tensor], bias: bool, layers: int, D: int, is_cell
 
 
 def _fits(sizes: Sizes, features: int, N: int, hx: Sequence[Tensor]) -> bool:
-    cells = sizes.chains
-    return (
-        features == sizes.I
-        and N > 0
-        and len(hx) == 2
-        and hx[0].shape == (cells, N, sizes.out)
-        and hx[1].shape == (cells, N, sizes.H)
-    )
+    states = [(sizes.chains, N, width) for width in sizes.of_states]
+    return features == sizes.I and N > 0 and [tuple(t.shape) for t in hx] == states
 
 
 def input_on_engine(
@@ -156,7 +150,7 @@ def input_on_engine(
         return None
     batch = Dense(T, N, (sizes.chains, N), batch_first)
     rows = x.transpose(0, 1) if batch_first else x
-    results = native.run_plain(sizes, batch, rows, hx[0], hx[1], list(params), dropout if train else 0.0)
+    results = native.run_plain(sizes, batch, rows, tuple(hx), list(params), dropout if train else 0.0)
     return None if results is None else (batch.place(results[0]), *results[1:])
 
 
@@ -175,16 +169,14 @@ def data_on_engine(
     sizes = _sizes_of(params, has_biases, num_layers, 2 if bidirectional else 1)
     if data.dim() != 2 or batch_sizes.dim() != 1 or not batch_sizes.is_cpu or batch_sizes.dtype not in INTEGERS:
         return None
-    if len(hx) != 2 or sizes is None:
-        return None
-    if not context.is_plain():
+    if sizes is None or not context.is_plain():
         return None
     steps: list[int] = batch_sizes.tolist()
     falling = all(a >= b for a, b in zip(steps, [*steps[1:], 1], strict=True))
     if not (steps and falling and sum(steps) == data.shape[0] and _fits(sizes, data.shape[1], steps[0], hx)):
         return None
     batch = Packed(len(steps), steps[0], (sizes.chains, steps[0]), batch_sizes)
-    return native.run_plain(sizes, batch, data, hx[0], hx[1], list(params), dropout if train else 0.0)
+    return native.run_plain(sizes, batch, data, tuple(hx), list(params), dropout if train else 0.0)
 
 
 def cell_on_engine(
@@ -203,5 +195,5 @@ def cell_on_engine(
             return done[1]
     if N == 0 or x.shape[1] != sizes.I or not hx[0].shape == hx[1].shape == (N, sizes.H):
         return None
-    results = native.run_plain(sizes, Dense(1, N, (N,)), x, hx[0], hx[1], params, 0.0)
+    results = native.run_plain(sizes, Dense(1, N, (N,)), x, tuple(hx), params, 0.0)
     return None if results is None else results[1:]

@@ -83,10 +83,7 @@ def _infer(m: Any, input: Any, hx: Any) -> Any:
         sizes = Sizes(*key[:4], 2 if m.bidirectional else 1, m.bias)
         _known[key] = sizes, tuple(named_shapes(sizes))
     sizes, names = _known[key]
-    own, flat = (
-        m._parameters,
-        internals.flat_weights(m),
-    )  # nn.LSTM reads the second, which are the first unless somebody meddles
+    own, flat = m._parameters, internals.flat_weights(m)  # nn.LSTM reads these: the same, unless somebody meddles
     if len(flat) != len(names) or not all(map(is_, map(own.get, names), flat)):
         return None
     return _engine.forward(sizes.layer, own, input, hx, torch.get_num_threads(), m.batch_first)

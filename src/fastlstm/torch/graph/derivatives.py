@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fastlstm.torch import batch as batches
-from fastlstm.torch.batch import State
+from fastlstm.torch.batch import States
 from fastlstm.torch.dtypes import HALF
 from fastlstm.torch.runners import composite
 from fastlstm.torch.runners.fallback import fall_back
@@ -22,22 +22,22 @@ def differentiate(
     masks: Sequence[Tensor],
     gradients: Sequence[Tensor | None],
     wanted: Sequence[bool],
-    compute: Callable[..., Sequence[Tensor]] = composite.lstm,
+    compute: Callable[..., Sequence[Tensor]] = composite.layer,
 ) -> list[Tensor | None]:
     """From the gradients of output, h_n and c_n to the `wanted` ones of x, h_0, c_0 and the weights, themselves differentiable.
 
-    rows: what `_engine.Kept.rows` says. compute: `composite.lstm`, or what returns further results and has `gradients` of them.
+    rows: what `_engine.Kept.rows` says. compute: `composite.layer`, or what returns further results and has `gradients` of them.
     """
     fall_back("gradients of gradients, and batched gradients, need plain tensor operations")
-    create_graph = torch.is_grad_enabled()
+    create_graph, states = torch.is_grad_enabled(), len(sizes.of_states)
     with torch.enable_grad():
         # Each input by another name: where one was computed from another, its gradient must not flow through both.
         inputs = [None if t is None else t.view_as(t) for t in inputs]
         wide = [t.float() if t is not None and t.dtype in HALF else t for t in inputs]
-        x, h_0, c_0, *weights = wide
+        x, hx, weights = wide[0], tuple(wide[1 : 1 + states]), wide[1 + states :]
         assert x is not None
         results = _compute(
-            sizes, rows, x, h_0, c_0, [w for w in weights if w is not None], [m.to(x.dtype) for m in masks], compute
+            sizes, rows, x, hx, [w for w in weights if w is not None], [m.to(x.dtype) for m in masks], compute
         )
         known = [(y.reshape(d.shape).to(d.dtype), d) for y, d in zip(results, gradients, strict=True) if d is not None]
         asked = [t for t, want in zip(inputs, wanted, strict=True) if want and t is not None]
@@ -53,8 +53,7 @@ def _compute(
     sizes: Sizes,
     rows: Any,
     x: Tensor,
-    h_0: State,
-    c_0: State,
+    hx: States,
     weights: list[Tensor],
     masks: list[Tensor],
     compute: Callable[..., Sequence[Tensor]],
@@ -62,11 +61,10 @@ def _compute(
     """`compute`, whose results have the rows of x, but for their number of dimensions."""
     if isinstance(rows, tuple):
         packing = batches.packing(rows)
-        states = batches.states_of(sizes, packing.N, x, h_0, c_0)
-        return packing.through(partial(compute, sizes), x, *states, weights, masks)
+        return packing.through(partial(compute, sizes), x, batches.states_of(sizes, packing.N, x, hx), weights, masks)
     if rows:
-        return compute(sizes, x, *batches.states_of(sizes, rows[0], x, h_0, c_0), weights, masks, rows)
+        return compute(sizes, x, batches.states_of(sizes, rows[0], x, hx), weights, masks, rows)
     if x.dim() != 3:  # (T, I), or of a cell (N, I) or (I)
         one_step = sizes.is_cell or rows is not None  # or a packed batch without one
         x = x.reshape((1, -1, sizes.I) if one_step else (-1, 1, sizes.I))
-    return compute(sizes, x, *batches.states_of(sizes, x.shape[1], x, h_0, c_0), weights, masks, None)
+    return compute(sizes, x, batches.states_of(sizes, x.shape[1], x, hx), weights, masks, None)

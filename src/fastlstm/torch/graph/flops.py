@@ -3,39 +3,37 @@ counts those of `nn.LSTM` where it sees them (on the device meta).
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import register_flop_formula
 
-from fastlstm.cells import LSTM
+from fastlstm.cells import CELLS, Cell
 from fastlstm.torch import context
 from fastlstm.torch.graph import operator
+from fastlstm.weights import Sizes
 
-_LSTM, _LSTM_BACKWARD = (context.overload(found).overloadpacket for found in (operator.lstm, operator.lstm_backward))
 
-
-def _of_rows(sizes: Sequence[int], rows: int) -> int:
-    known = operator.sizes_of(sizes)
+def _of_rows(known: Sizes, rows: int) -> int:
     width = known.D * known.out
     total = 0
     for layer in range(known.layers):
         inputs = known.I if layer == 0 else width
-        total += known.D * 2 * rows * (len(LSTM.gates) * known.H * (inputs + known.out) + known.H * known.P)
+        total += known.D * 2 * rows * (len(known.cell.gates) * known.H * (inputs + known.out) + known.H * known.P)
     return total
 
 
-def _of_gradients(sizes: Sequence[int], rows: int, N: int, wanted: Sequence[bool]) -> int:
+def _of_gradients(known: Sizes, rows: int, N: int, wanted: Sequence[bool]) -> int:
     """Each product has two gradients: of what is multiplied where that is wanted, and of the weight. What flows back through time
     is always wanted, into the initial state if the caller asks.
     """
-    known = operator.sizes_of(sizes)
-    want_x, want_h, _, *weights = wanted
+    want_x, want_h, weights = *wanted[:2], wanted[1 + len(known.of_states) :]
     width, total = known.D * known.out, 0
-    product = 2 * len(LSTM.gates) * known.H  # flops for each row and feature
-    for cell in range(known.chains):
-        layer = cell // known.D
-        w_ih, w_hh, *rest = weights[cell * known.arrays : (cell + 1) * known.arrays]
+    product = 2 * len(known.cell.gates) * known.H  # flops for each row and feature
+    for chain in range(known.chains):
+        layer = chain // known.D
+        w_ih, w_hh, *rest = weights[chain * known.arrays : (chain + 1) * known.arrays]
         inputs = known.I if layer == 0 else width
         back = rows if want_h else max(0, rows - N)
         total += product * inputs * rows * (int(w_ih) + int(want_x or layer > 0))
@@ -52,11 +50,16 @@ def _rows(x: Any, lengths: Any) -> int:
     return int(torch.Size(x.shape[:-1]).numel())
 
 
-@register_flop_formula(_LSTM, get_raw=True)
-def _lstm(*arguments: Any, **_: Any) -> int:
-    return _of_rows(arguments[10], _rows(arguments[0], arguments[6]))
+def _forward(cell: Cell, *arguments: Any, **_: Any) -> int:
+    call, _per_row = operator.Call.read(cell, arguments)
+    return _of_rows(call.sizes, _rows(call.x, call.rows.lengths))
 
 
-@register_flop_formula(_LSTM_BACKWARD, get_raw=True)
-def _lstm_backward(*arguments: Any, **_: Any) -> int:
-    return _of_gradients(arguments[10], _rows(arguments[0], arguments[6]), arguments[1].shape[1], arguments[-1])
+def _backward(cell: Cell, *arguments: Any, **_: Any) -> int:
+    call, (*_rest, wanted) = operator.Call.read(cell, arguments)
+    return _of_gradients(call.sizes, _rows(call.x, call.rows.lengths), call.hx[0].shape[1], wanted)
+
+
+for _cell in CELLS:
+    for _operator, _formula in zip(operator.OPERATORS[_cell.name], (_forward, _backward), strict=True):
+        register_flop_formula(context.overload(_operator).overloadpacket, get_raw=True)(partial(_formula, _cell))

@@ -12,7 +12,7 @@ from torch import Tensor
 from fastlstm import _engine
 from fastlstm.torch import batch as batches
 from fastlstm.torch import context
-from fastlstm.torch.batch import Batch, Rows, State, Three
+from fastlstm.torch.batch import Batch, Results, Rows, States
 from fastlstm.torch.graph.derivatives import differentiate
 from fastlstm.torch.memory import as_integers, as_read
 from fastlstm.torch.runners import composite
@@ -52,15 +52,14 @@ def differentiable(
     batch: Batch,
     rows: Rows,
     x: Tensor,
-    h_0: State,
-    c_0: State,
+    hx: States,
     weights: Sequence[Tensor],
     masks: Sequence[Tensor],
-) -> Three:
+) -> Results:
     """output, h_n, c_n with gradients: `forward`, and its errors."""
     apply: Any = Lstm.apply
-    output, h_n, c_n = apply(sizes, batch, rows, len(masks), x, h_0, c_0, *masks, *weights)
-    return (h_n if output is None else output), h_n, c_n
+    output, *states = apply(sizes, batch, rows, len(masks), x, *hx, *masks, *weights)
+    return (states[0] if output is None else output), *states
 
 
 def forward(
@@ -68,8 +67,7 @@ def forward(
     batch: Batch,
     rows: Rows,
     x: Tensor,
-    h_0: State,
-    c_0: State,
+    hx: States,
     weights: Sequence[Tensor],
     masks: Sequence[Tensor],
     keep: Any,
@@ -79,23 +77,32 @@ def forward(
 
     RuntimeError, ValueError: rows that x has not, or a tensor of another size than the call has.
     """
-    hx: Any = None if h_0 is None and c_0 is None else (h_0, c_0)
     more = () if run else (keep,)
     run = run or _engine.forward
-    result = run(sizes.layer, weights, x, hx, torch.get_num_threads(), *rows, masks, *more)
+    threads = torch.get_num_threads()
+    result = run(sizes.layer, weights, x, _or_none(hx), threads, *rows, masks, *more)
     if result is not None:
         return result
     # Once more, with all that it reads in order: after the last change that anyone makes to it.
     rows = in_order(rows)
-    x = as_read(x)
-    hx = None if h_0 is None or c_0 is None else (as_read(h_0), as_read(c_0))
+    x, hx = as_read(x), tuple(None if t is None else as_read(t) for t in hx)
     weights, masks = [as_read(w) for w in weights], [as_read(mask) for mask in masks]
-    result = run(sizes.layer, weights, x, hx, torch.get_num_threads(), *rows, masks, *more)
+    result = run(sizes.layer, weights, x, _or_none(hx), threads, *rows, masks, *more)
     if result is None:
         batches.refuse_rows(batch, x)
-        shapes = [list(t.shape) for t in (x, h_0, c_0, *weights, *masks) if t is not None]
+        shapes = [list(t.shape) for t in (x, *hx, *weights, *masks) if t is not None]
         raise RuntimeError(f"a tensor is not of the size that the call has: expected those of {sizes}, got {shapes}")
     return result
+
+
+def _or_none(hx: States) -> Any:
+    """As the engine takes it."""
+    return None if hx[0] is None else hx
+
+
+def results_of(found: Any) -> Results:
+    """output, h_n, c_n from what the engine returns."""
+    return found[0], *found[1]
 
 
 def in_order(rows: Rows) -> Rows:
@@ -160,22 +167,24 @@ class Lstm(torch.autograd.Function):
         """tensors: h_0, c_0, then so many masks, then the weights. batch: None: of a call that nobody has looked at; then rows
         are the first of `Rows`.
         """
-        h_0, c_0, *weights = tensors
+        states = len(sizes.of_states)
+        hx, weights = tensors[:states], tensors[states:]
         if batch is None:
-            threads, keep, hx = torch.get_num_threads(), any(ctx.needs_input_grad), None if h_0 is None else (h_0, c_0)
-            first, lengths, reset = rows
-            result = _engine.forward(sizes.layer, weights, x, hx, threads, first, lengths, reset, None, None, (), keep)
+            threads, keep, (first, lengths, reset) = torch.get_num_threads(), any(ctx.needs_input_grad), rows
+            result = _engine.forward(
+                sizes.layer, weights, x, _or_none(hx), threads, first, lengths, reset, None, None, (), keep
+            )
             if result is None:
                 raise _NotTakenError
         else:
-            result = forward(sizes, batch, rows, x, h_0, c_0, weights[masks:], weights[:masks], True)
-        output, (h_n, c_n), *kept = result
+            result = forward(sizes, batch, rows, x, hx, weights[masks:], weights[:masks], True)
+        output, last, *kept = result
         keep_for_backward(ctx, sizes, masks, kept[0] if kept else None, x, tensors)
-        return (None if sizes.is_cell else output), h_n, c_n  # the output of a cell is its h_n
+        return (None if sizes.is_cell else output), *last  # the output of a cell is its h_n
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        return gradients_of(ctx, gradients, composite.lstm)
+        return gradients_of(ctx, gradients, composite.layer)
 
 
 def keep_for_backward(
@@ -210,9 +219,10 @@ def gradients_of(ctx: Any, gradients: Sequence[Any], compute: Callable[..., Sequ
     inputs, wanted = [*ctx.saved_tensors], [*ctx.needs_input_grad[4:]]
     if kept is None:
         raise RuntimeError(_SECOND_TIME)
+    first = 1 + len(sizes.of_states)
     if count:
-        masks = inputs[3 : 3 + count]
-        del inputs[3 : 3 + count], wanted[3 : 3 + count]
+        masks = inputs[first : first + count]
+        del inputs[first : first + count], wanted[first : first + count]
     if sizes.P:
         wanted = reached(sizes, kept.T, wanted, gradients)
     plain = not torch.is_grad_enabled()
@@ -227,5 +237,5 @@ def gradients_of(ctx: Any, gradients: Sequence[Any], compute: Callable[..., Sequ
         if not context.graph_stays():
             ctx.kept = None  # back to the pool now: the graph may outlive the next forward
     if count:
-        found[3:3] = [None] * count
+        found[first:first] = [None] * count
     return None, None, None, None, *found

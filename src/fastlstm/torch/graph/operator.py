@@ -1,43 +1,76 @@
-"""The engine as a registered operator, for whatever records a call: torch.compile, export, a dispatch mode, saved-tensor hooks.
+"""The engine as registered operators, a pair a cell, for whatever records a call: torch.compile, export, a dispatch mode,
+saved-tensor hooks.
 
-With gradients it costs 53 us a call against 14, so it runs only where it must. What `backward` will need is a plain
+With gradients one costs 53 us a call against 14, so it runs only where it must. What `backward` will need is a plain
 tensor here. A recorded graph runs again on other tensors, past every check of the module: so the operator checks what it is
 given. How many segments a ragged batch has, and of how many steps, is data: outside the operator no shape depends on it.
 """
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from fastlstm import _engine
+from fastlstm.cells import CELLS, LSTM, Cell
 from fastlstm.torch import batch as batches
 from fastlstm.torch import context
-from fastlstm.torch.batch import Batch, Dense, Packed, Ragged, Rows, State, Three
+from fastlstm.torch.batch import Batch, Dense, Packed, Ragged, Results, Rows, States
 from fastlstm.torch.dtypes import HALF, NAMES
 from fastlstm.torch.graph import function
 from fastlstm.torch.graph.derivatives import differentiate
 from fastlstm.torch.memory import as_read
 from fastlstm.weights import Sizes
 
-# x, h_0, c_0 in the `full` form of `batch`; weights as in parameters(); masks as `masks_of` draws them; the six `Sizes`.
-_INPUTS = (
-    "Tensor x, Tensor h_0, Tensor c_0, Tensor[] weights, Tensor[]? masks, "
-    "bool batch_first, Tensor? lengths, Tensor? reset, Tensor? batch_sizes, Tensor? offsets, int[] sizes"
-)
-_GRADIENTS = "Tensor saved, Tensor? doutput, Tensor? dh_n, Tensor? dc_n, bool[] wanted"
-
 
 @lru_cache
-def _sizes(I: int, H: int, P: int, layers: int, D: int, bias: int) -> Sizes:
-    return Sizes(I, H, P, layers, D, bool(bias))
+def sizes_of(I: int, H: int, P: int, layers: int, D: int, bias: int, cell: int = 0) -> Sizes:
+    """From `Sizes.numbers`."""
+    return Sizes(I, H, P, layers, D, bool(bias), cell=CELLS[cell])
 
 
-def sizes_of(numbers: Sequence[int]) -> Sizes:
-    """From the operator's argument."""
-    return _sizes(*numbers)
+class Call(NamedTuple):
+    """An operator's arguments: x and hx in the `full` form of the batch; weights as in parameters(); masks as `masks_of` draws
+    them; `Sizes.numbers`.
+    """
+
+    x: Tensor
+    hx: Results
+    weights: list[Tensor]
+    masks: list[Tensor]
+    rows: Rows
+    numbers: list[int]
+
+    @staticmethod
+    def schema(cell: Cell) -> str:
+        states = ", ".join(f"Tensor {state}_0" for state in cell.states)
+        return (
+            f"Tensor x, {states}, Tensor[] weights, Tensor[]? masks, "
+            "bool batch_first, Tensor? lengths, Tensor? reset, Tensor? batch_sizes, Tensor? offsets, int[] sizes"
+        )
+
+    @staticmethod
+    def read(cell: Cell, arguments: Sequence[Any]) -> tuple["Call", Sequence[Any]]:
+        """And what follows of the arguments."""
+        x, *rest = arguments
+        states = len(cell.states)
+        weights, masks, *rows, numbers = rest[states : states + 8]
+        return Call(x, tuple(rest[:states]), weights, masks or [], Rows(*rows), numbers), rest[states + 8 :]
+
+    @property
+    def sizes(self) -> Sizes:
+        return sizes_of(*self.numbers)
+
+    @property
+    def batch(self) -> Batch:
+        return batch_of(self.x, self.hx[0], self.rows)
+
+    @property
+    def inputs(self) -> list[Tensor]:
+        """What has gradients."""
+        return [self.x, *self.hx, *self.weights]
 
 
 def batch_of(x: Tensor, h_0: Tensor, rows: Rows) -> Batch:
@@ -51,14 +84,14 @@ def batch_of(x: Tensor, h_0: Tensor, rows: Rows) -> Batch:
     return Ragged(T, N, state, rows.lengths, rows.reset, rows.offsets, rows.batch_first)
 
 
-def saved_reals(I: int, H: int, P: int, layers: int, D: int, bias: int, *, dtype: str) -> int:
+def saved_reals(*numbers: int, dtype: str) -> int:
     """How many reals a row leaves for `backward`: by the engine's contract, they are linear in the rows."""
-    return _sizes(I, H, P, layers, D, bias).layer.saved_reals(dtype)
+    return sizes_of(*numbers).layer.saved_reals(dtype)
 
 
-def multiplies_bfloat16(I: int, H: int, P: int, layers: int, D: int, bias: int) -> bool:
+def multiplies_bfloat16(*numbers: int) -> bool:
     """Whether a bfloat16 call of several steps is faster than a float32 one."""
-    return _sizes(I, H, P, layers, D, bias).layer.multiplies_bfloat16()
+    return sizes_of(*numbers).layer.multiplies_bfloat16()
 
 
 # What torch.compiler.assume_constant_result does, without the second it takes to import the compiler. Constants in the
@@ -67,15 +100,14 @@ saved_reals._dynamo_marked_constant = True  # type: ignore[attr-defined]
 multiplies_bfloat16._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-def run(
-    sizes: Sizes, batch: Batch, x: Tensor, h_0: State, c_0: State, weights: list[Tensor], masks: list[Tensor]
-) -> Three:
+def run(sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor], masks: list[Tensor]) -> Results:
     """output, h_n, c_n of a call that something records. The arguments are those of `runners.native.run`."""
-    grad = torch.is_grad_enabled() and any(t.requires_grad for t in (x, h_0, c_0, *weights) if t is not None)
-    whole, x3, h_0, c_0 = batches.full(batch, sizes, x, h_0, c_0)
+    grad = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *hx, *weights) if t is not None)
+    whole, x3, states = batches.full(batch, sizes, x, hx)
     per_row = saved_reals(*sizes.numbers, dtype=NAMES[x.dtype]) if grad else 0
-    output, h_n, c_n, _ = lstm(x3, h_0, c_0, weights, masks, *whole.rows, sizes.numbers, per_row)
-    return batches.like_the_caller(batch, x, (output, h_n, c_n))
+    forward = OPERATORS[sizes.cell.name][0]
+    results = forward(x3, *states, weights, masks, *whole.rows, sizes.numbers, per_row)
+    return batches.like_the_caller(batch, x, results[:-1])
 
 
 def room(x: Tensor, reals: Any) -> Tensor:
@@ -88,7 +120,7 @@ def _rows(x: Tensor) -> Any:
     return rows * x.shape[1] if x.dim() == 3 else rows
 
 
-def check_shapes(sizes: Sizes, batch: Batch, x: Tensor, h_0: Tensor, c_0: Tensor) -> None:
+def check_shapes(sizes: Sizes, batch: Batch, x: Tensor, hx: Results) -> None:
     """Raises RuntimeError unless x, h_0 and c_0 fit each other and the sizes."""
     N = batch.N
     rows = batch.rows
@@ -98,27 +130,26 @@ def check_shapes(sizes: Sizes, batch: Batch, x: Tensor, h_0: Tensor, c_0: Tensor
         letters, lead = "(N, L, H_in)", (N, batch.T)
     else:
         letters, lead = "(L, N, H_in)", (batch.T, N)
-    for name, t, expected in (
-        (f"input {letters}", x, (*lead, sizes.I)),
-        ("h_0 (D*num_layers, N, H_out)", h_0, (sizes.chains, N, sizes.out)),
-        ("c_0 (D*num_layers, N, H_cell)", c_0, (sizes.chains, N, sizes.H)),
-    ):
+    found: list[tuple[str, Tensor, tuple[Any, ...]]] = [(f"input {letters}", x, (*lead, sizes.I))]
+    for state, t, features in zip(sizes.cell.states, hx, sizes.of_states, strict=True):
+        width = "H_out" if state == "h" else "H_cell"
+        found.append((f"{state}_0 (D*num_layers, N, {width})", t, (sizes.chains, N, features)))
+    for name, t, expected in found:
         if t.shape != expected:
             raise RuntimeError(f"expected {name} = {expected}, got {list(t.shape)}")
     if batch.T < 1 and rows.lengths is None:
         raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
 
 
-def _check(
-    sizes: Sizes, batch: Batch, x: Tensor, h_0: Tensor, c_0: Tensor, weights: list[Tensor], masks: list[Tensor]
-) -> None:
-    check_shapes(sizes, batch, x, h_0, c_0)
+def _check(call: Call) -> None:
+    sizes, batch, x = call.sizes, call.batch, call.x
+    check_shapes(sizes, batch, x, call.hx)
     rows = x.shape[:-1] if not isinstance(batch, Ragged) or batch.offsets is not None else (batch.T, batch.N)
-    expected = [*sizes.shapes, *[(*rows, sizes.D * sizes.out)] * (sizes.layers - 1 if masks else 0)]
-    found = [*weights, *masks]
+    expected = [*sizes.shapes, *[(*rows, sizes.D * sizes.out)] * (sizes.layers - 1 if call.masks else 0)]
+    found = [*call.weights, *call.masks]
     if [tuple(t.shape) for t in found] != expected:
         raise RuntimeError(f"expected weights and masks of shapes {expected}, got {[list(t.shape) for t in found]}")
-    if x.dtype not in NAMES or any(t.dtype is not x.dtype for t in (h_0, c_0, *found)):
+    if x.dtype not in NAMES or any(t.dtype is not x.dtype for t in (*call.hx, *found)):
         raise RuntimeError(
             f"expected tensors of one dtype, float32, float64, bfloat16 or float16, got {x.dtype} and others"
         )
@@ -139,113 +170,110 @@ def _check(
 _OTHER_VERSION = "this graph was recorded for another instruction set or version of the engine"
 
 
-@torch.library.custom_op(
-    "fastlstm::lstm",
-    mutates_args=(),
-    device_types="cpu",
-    schema=f"({_INPUTS}, int per_row) -> (Tensor, Tensor, Tensor, Tensor)",
-)
-def lstm(
-    x: Tensor,
-    h_0: Tensor,
-    c_0: Tensor,
-    weights: list[Tensor],
-    masks: list[Tensor] | None,
-    batch_first: bool,
-    lengths: Tensor | None,
-    reset: Tensor | None,
-    batch_sizes: Tensor | None,
-    offsets: Tensor | None,
-    sizes: list[int],
-    per_row: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _forward(cell: Cell, *arguments: Any) -> tuple[Tensor, ...]:
     """output, h_n, c_n, and what backward will need: `per_row` reals a row, or none."""
-    known, masks = sizes_of(sizes), masks or []
-    batch = batch_of(x, h_0, Rows(batch_first, lengths, reset, batch_sizes, offsets))
-    _check(known, batch, x, h_0, c_0, weights, masks)
-    if per_row and per_row < known.layer.saved_reals(NAMES[x.dtype]):
+    call, (per_row,) = Call.read(cell, arguments)
+    _check(call)
+    if per_row and per_row < call.sizes.layer.saved_reals(NAMES[call.x.dtype]):
         raise RuntimeError(_OTHER_VERSION)
-    saved = room(x, per_row * _rows(x))
+    saved = room(call.x, per_row * _rows(call.x))
     keep = saved if per_row else False
-    output, (h_n, c_n), *_ = function.forward(known, batch, batch.rows, x, h_0, c_0, weights, masks, keep)
-    return output, h_n, c_n, saved
+    results = function.forward(call.sizes, call.batch, call.rows, call.x, call.hx, call.weights, call.masks, keep)
+    return *function.results_of(results), saved
 
 
-@lstm.register_fake
-def shapes(x: Tensor, h_0: Tensor, c_0: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    context.keep_whole(("fastlstm::lstm",))
-    *_, sizes, per_row = rest
-    known = sizes_of(sizes)
-    output = x.new_empty((*x.shape[:-1], known.D * known.out))
-    return output, x.new_empty(h_0.shape), x.new_empty(c_0.shape), room(x, per_row * _rows(x))
+def shapes(cell: Cell, *arguments: Any) -> tuple[Tensor, ...]:
+    """Tensors without numbers, of the shapes that the operator of such a call returns."""
+    context.keep_whole(tuple(f"fastlstm::{name.lower()}" for name in OPERATORS))
+    call, (per_row,) = Call.read(cell, arguments)
+    output = call.x.new_empty((*call.x.shape[:-1], call.sizes.D * call.sizes.out))
+    return output, *(call.x.new_empty(t.shape) for t in call.hx), room(call.x, per_row * _rows(call.x))
 
 
-@torch.library.custom_op(
-    "fastlstm::lstm_backward", mutates_args=(), device_types="cpu", schema=f"({_INPUTS}, {_GRADIENTS}) -> Tensor[]"
-)
-def lstm_backward(
-    x: Tensor,
-    h_0: Tensor,
-    c_0: Tensor,
-    weights: list[Tensor],
-    masks: list[Tensor] | None,
-    batch_first: bool,
-    lengths: Tensor | None,
-    reset: Tensor | None,
-    batch_sizes: Tensor | None,
-    offsets: Tensor | None,
-    sizes: list[int],
-    saved: Tensor,
-    doutput: Tensor | None,
-    dh_n: Tensor | None,
-    dc_n: Tensor | None,
-    wanted: list[bool],
-) -> list[Tensor]:
+def _backward(cell: Cell, *arguments: Any) -> list[Tensor]:
     """The gradients of x, h_0, c_0 and the weights: those that are wanted, and only those."""
-    known, masks = sizes_of(sizes), [as_read(mask) for mask in masks or []]
-    batch = batch_of(x, h_0, Rows(batch_first, lengths, reset, batch_sizes, offsets))
-    _check(known, batch, x, h_0, c_0, weights, masks)
-    inputs = [as_read(t) for t in (x, h_0, c_0, *weights)]
-    if saved.dtype is not room(x, 0).dtype:
+    call, (saved, *gradients, wanted) = Call.read(cell, arguments)
+    call = call._replace(masks=[as_read(mask) for mask in call.masks])
+    _check(call)
+    inputs = [as_read(t) for t in call.inputs]
+    if saved.dtype is not room(call.x, 0).dtype:
         raise RuntimeError(_OTHER_VERSION)
-    rows = function.in_order(batch.rows)
-    kept = _engine.kept(known.layer, inputs[0], as_read(saved), *rows)
+    kept = _engine.kept(call.sizes.layer, inputs[0], as_read(saved), *function.in_order(call.rows))
     if kept is None:
-        batches.refuse_rows(batch, x)
+        batches.refuse_rows(call.batch, call.x)
         raise RuntimeError(_OTHER_VERSION)
-    found = function.backward(kept, inputs, masks, (doutput, dh_n, dc_n), wanted)
+    found = function.backward(kept, inputs, call.masks, gradients, wanted)
     return [d for d in found if d is not None]
 
 
-@lstm_backward.register_fake
-def _(x: Tensor, h_0: Tensor, c_0: Tensor, weights: list[Tensor], *rest: Any) -> list[Tensor]:
-    return [t.new_empty(t.shape) for t, want in zip((x, h_0, c_0, *weights), rest[-1], strict=True) if want]
-
-
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    x, h_0, c_0, weights, masks, batch_first, *rows, sizes, _ = inputs
-    masks = masks or []
+    call, _ = Call.read(ctx.cell, inputs)
     ctx.set_materialize_grads(False)
-    ctx.mark_non_differentiable(output[3])
-    ctx.save_for_backward(output[3], *rows, x, h_0, c_0, *weights, *masks)
-    ctx.sizes, ctx.batch_first, ctx.weights = sizes, batch_first, len(weights)
+    ctx.mark_non_differentiable(output[-1])
+    first, *rows = call.rows
+    ctx.save_for_backward(output[-1], *rows, call.x, *call.hx, *call.weights, *call.masks)
+    ctx.numbers, ctx.batch_first, ctx.weights = call.numbers, first, len(call.weights)
 
 
-def _backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
-    saved, lengths, reset, batch_sizes, offsets, x, h_0, c_0, *rest = ctx.saved_tensors
+def _differentiated(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
+    sizes = sizes_of(*ctx.numbers)
+    states = len(sizes.of_states)
+    saved, lengths, reset, batch_sizes, offsets, x, *rest = ctx.saved_tensors
+    hx, weights, masks = tuple(rest[:states]), rest[states : states + ctx.weights], rest[states + ctx.weights :]
     rows = Rows(ctx.batch_first, lengths, reset, batch_sizes, offsets)
-    weights, masks = rest[: ctx.weights], rest[ctx.weights :]
-    needs = ctx.needs_input_grad
-    sizes, batch = sizes_of(ctx.sizes), batch_of(x, h_0, rows)
+    needs, batch = ctx.needs_input_grad, batch_of(x, hx[0], rows)
     T = 0 if isinstance(batch, Ragged) else batch.T
-    wanted = function.reached(sizes, T, [*needs[:3], *needs[3]], gradients)
+    wanted = function.reached(sizes, T, [*needs[: 1 + states], *needs[1 + states]], gradients)
     if torch.is_grad_enabled():
         found = batches.rows_of(batch, sizes, x)
-        results = differentiate(sizes, found, [x, h_0, c_0, *weights], masks, gradients[:3], wanted)
+        results = differentiate(sizes, found, [x, *hx, *weights], masks, gradients[:-1], wanted)
     else:
-        some = iter(lstm_backward(x, h_0, c_0, weights, masks, *rows, ctx.sizes, saved, *gradients[:3], wanted))
+        backward = OPERATORS[sizes.cell.name][1]
+        some = iter(backward(x, *hx, weights, masks, *rows, ctx.numbers, saved, *gradients[:-1], wanted))
         results = [next(some) if want else None for want in wanted]
-    return *results[:3], results[3:], [None] * len(masks), *[None] * 7
+    return *results[: 1 + states], results[1 + states :], [None] * len(masks), *[None] * 7
 
 
-lstm.register_autograd(_backward, setup_context=_setup_context)
+def _register(cell: Cell) -> tuple[Any, Any]:
+    """fastlstm::<cell> and fastlstm::<cell>_backward."""
+    name, inputs = f"fastlstm::{cell.name.lower()}", Call.schema(cell)
+    results = ", ".join(["Tensor"] * (2 + len(cell.states)))
+    gradients = ", ".join(f"Tensor? d{result}" for result in ("output", *(f"{state}_n" for state in cell.states)))
+
+    @torch.library.custom_op(
+        name, mutates_args=(), device_types="cpu", schema=f"({inputs}, int per_row) -> ({results})"
+    )
+    def forward(*arguments: Any) -> Any:
+        return _forward(cell, *arguments)
+
+    @torch.library.custom_op(
+        f"{name}_backward",
+        mutates_args=(),
+        device_types="cpu",
+        schema=f"({inputs}, Tensor saved, {gradients}, bool[] wanted) -> Tensor[]",
+    )
+    def backward(*arguments: Any) -> Any:
+        return _backward(cell, *arguments)
+
+    @forward.register_fake
+    def _(*arguments: Any) -> Any:
+        return shapes(cell, *arguments)
+
+    @backward.register_fake
+    def _(*arguments: Any) -> Any:
+        return [
+            t.new_empty(t.shape)
+            for t, want in zip(Call.read(cell, arguments)[0].inputs, arguments[-1], strict=True)
+            if want
+        ]
+
+    def keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.cell = cell
+        _setup_context(ctx, inputs, output)
+
+    forward.register_autograd(_differentiated, setup_context=keep)
+    return forward, backward
+
+
+OPERATORS = {cell.name: _register(cell) for cell in CELLS}
+lstm, lstm_backward = OPERATORS[LSTM.name]

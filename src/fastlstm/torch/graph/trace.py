@@ -6,30 +6,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fastlstm import _engine, cells
+from fastlstm import _engine
 from fastlstm.torch import context, runners
-from fastlstm.torch.batch import Batch, Rows, State, masks_of
+from fastlstm.torch.batch import Batch, Results, Rows, States, masks_of
 from fastlstm.torch.dtypes import HALF
 from fastlstm.torch.graph import function
 from fastlstm.torch.memory import in_order, refuse_any_freed
 from fastlstm.torch.runners import composite, native
+from fastlstm.torch.runners.composite.lstm import Steps as LstmSteps
 from fastlstm.torch.runners.fallback import fall_back
 from fastlstm.weights import Sizes
-
-
-class Steps(NamedTuple):
-    """One layer in one direction at every step. The shapes are those of `output`, but for the features.
-
-    h: (L, N, H_out), hidden states, before dropout; c: (L, N, H_cell), cell states; i, f, g, o: (L, N, H_cell), the gates
-    after their activations. Where the call's input is packed or nested, so are they; 0 past the end of a row.
-    """
-
-    h: Any
-    c: Any
-    i: Any
-    f: Any
-    g: Any
-    o: Any
 
 
 class Trace(NamedTuple):
@@ -41,57 +27,56 @@ class Trace(NamedTuple):
     output: Any
     h_n: Tensor
     c_n: Tensor
-    layers: tuple[tuple[Steps, ...], ...]
+    layers: tuple[tuple[LstmSteps, ...], ...]
     batch_first: bool
     lengths: Tensor | None
 
 
 def trace(
-    sizes: Sizes, batch: Batch, x: Tensor, h_0: State, c_0: State, weights: list[Tensor], dropout: float
-) -> tuple[Tensor, Tensor, Tensor, list[Steps]]:
-    """What `wrap.run` returns, and the steps of each layer and direction, in the shape of output.
+    sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor], dropout: float
+) -> tuple[Results, list[Any]]:
+    """What `wrap.run` returns, and the `Steps` of each layer and direction, in the shape of output.
 
     The arguments are those of `wrap.run`. Raises RuntimeError as it does.
     """
-    refuse_any_freed(x, h_0, c_0, *weights)
+    refuse_any_freed(x, *hx, *weights)
     x, weights = x.resolve_neg(), [w.resolve_neg() for w in weights]
-    h_0, c_0 = (None if t is None else t.resolve_neg() for t in (h_0, c_0))
-    grad = native.wants_graph(sizes, x, h_0, c_0, weights) if context.is_plain() else None
+    hx = tuple(None if t is None else t.resolve_neg() for t in hx)
+    grad = native.wants_graph(sizes, x, hx, weights) if context.is_plain() else None
     masks = masks_of(batch, sizes, x, dropout) if dropout > 0 else []
     if grad is None or (grad and context.saving_hooks(True) is not None):
-        runners.check(sizes, x, h_0, c_0, weights, torch.is_autocast_enabled("cpu"))
+        runners.check(sizes, x, hx, weights, torch.is_autocast_enabled("cpu"))
         fall_back("a trace outside plain CPU tensors needs plain tensor operations")
-        output, h_n, c_n, *rest = _composite(sizes, batch, x, h_0, c_0, weights, masks)
+        traced: Any = _composite(sizes, batch, x, hx, weights, masks)
     else:
         x = in_order(x)
-        h_0, c_0 = (None if t is None else in_order(t) for t in (h_0, c_0))
+        hx = tuple(None if t is None else in_order(t) for t in hx)
         weights = [in_order(w) for w in weights]
         if grad:
-            traced = _Traced.apply(sizes, batch, batch.rows, len(masks), x, h_0, c_0, *masks, *weights)  # type: ignore[no-untyped-call]
+            traced = _Traced.apply(sizes, batch, batch.rows, len(masks), x, *hx, *masks, *weights)  # type: ignore[no-untyped-call]
         else:
-            traced = _run(sizes, batch, x, h_0, c_0, weights, masks)[0]
-        output, h_n, c_n, *rest = traced
-    return output, h_n, c_n, _steps(sizes, output, rest)
+            traced = _run(sizes, batch, x, hx, weights, masks)[0]
+    own = 1 + len(hx)
+    return traced[:own], _steps(sizes, traced[0], traced[own:])
 
 
-_ARRAYS = len(cells.LSTM.gates) + 1  # a layer and direction: c and the gates
-
-
-def _steps(sizes: Sizes, output: Tensor, rest: Sequence[Tensor]) -> list[Steps]:
-    """rest: c and the gates of each layer and direction, then the outputs of the layers but the last."""
-    outputs = [*rest[_ARRAYS * sizes.chains :], output]
+def _steps(sizes: Sizes, output: Tensor, rest: Sequence[Tensor]) -> list[Any]:
+    """rest: all but h of the `Steps` of each layer and direction, then the outputs of the layers but the last."""
+    Steps = composite.CELLS[sizes.cell.name].Steps
+    arrays = len(Steps._fields) - 1
+    outputs = [*rest[arrays * sizes.chains :], output]
     hidden = outputs if sizes.D == 1 else [side for both in outputs for side in both.chunk(2, -1)]
-    return [Steps(h, *rest[_ARRAYS * k : _ARRAYS * (k + 1)]) for k, h in enumerate(hidden)]
+    return [Steps(h, *rest[arrays * k : arrays * (k + 1)]) for k, h in enumerate(hidden)]
 
 
 def _composite(
-    sizes: Sizes, batch: Batch, x: Tensor, h_0: State, c_0: State, weights: list[Tensor], masks: list[Tensor]
+    sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor], masks: list[Tensor]
 ) -> list[Tensor]:
     dtype = x.dtype
     wide = torch.float32 if dtype in HALF else dtype  # 16 bits are rounded once, as by the engine
-    h_0, c_0 = (None if t is None else t.to(wide) for t in (h_0, c_0))
+    hx = tuple(None if t is None else t.to(wide) for t in hx)
     weights, masks = ([t.to(wide) for t in tensors] for tensors in (weights, masks))
-    return [t.to(dtype) for t in composite.run(sizes, batch, x.to(wide), h_0, c_0, weights, masks, _flat)]
+    return [t.to(dtype) for t in composite.run(sizes, batch, x.to(wide), hx, weights, masks, _flat)]
 
 
 def _flat(sizes: Sizes, *arguments: Any) -> list[Tensor]:
@@ -102,12 +87,10 @@ def _flat(sizes: Sizes, *arguments: Any) -> list[Tensor]:
 
 
 def _run(
-    sizes: Sizes, batch: Batch, x: Tensor, h_0: State, c_0: State, weights: Sequence[Tensor], masks: Sequence[Tensor]
+    sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: Sequence[Tensor], masks: Sequence[Tensor]
 ) -> tuple[tuple[Tensor, ...], _engine.Kept]:
-    output, states, kept, steps = function.forward(
-        sizes, batch, batch.rows, x, h_0, c_0, weights, masks, True, _engine.trace
-    )
-    return (output, *states, *steps), kept
+    found = function.forward(sizes, batch, batch.rows, x, hx, weights, masks, True, _engine.trace)
+    return (*function.results_of(found), *found[3]), found[2]
 
 
 class _Traced(torch.autograd.Function):
@@ -115,8 +98,8 @@ class _Traced(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, sizes: Sizes, batch: Batch, rows: Rows, masks: int, x: Tensor, *tensors: Any) -> Any:
-        h_0, c_0, *rest = tensors
-        results, kept = _run(sizes, batch, x, h_0, c_0, rest[masks:], rest[:masks])
+        hx, rest = tensors[: len(sizes.of_states)], tensors[len(sizes.of_states) :]
+        results, kept = _run(sizes, batch, x, hx, rest[masks:], rest[:masks])
         function.keep_for_backward(ctx, sizes, masks, kept, x, tensors)
         return results
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fastlstm.torch import context
-from fastlstm.torch.batch import Batch, State, Three, masks_of
+from fastlstm.torch.batch import Batch, Results, States, masks_of
 from fastlstm.torch.context import Context
 from fastlstm.torch.dtypes import HALF
 from fastlstm.torch.errors import refuse_layout
@@ -42,21 +42,21 @@ def choose(sizes: Sizes, device: torch.device, dtype: torch.dtype, context: Cont
     return composite, Engine(composite.NAME, against)
 
 
-def run(sizes: Sizes, batch: Batch, x: Tensor, h_0: State, c_0: State, weights: list[Tensor], dropout: float) -> Three:
+def run(sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor], dropout: float) -> Results:
     """The arguments and errors of `wrap.run`."""
-    refuse_any_freed(x, h_0, c_0, *weights)
-    check(sizes, x, h_0, c_0, weights, autocast=False)
+    refuse_any_freed(x, *hx, *weights)
+    check(sizes, x, hx, weights, autocast=False)
     runner, engine = choose(sizes, x.device, x.dtype, context.here())
     if runner is torch_kernel:
-        return torch_kernel.run(sizes, batch, x, h_0, c_0, weights, dropout)
+        return torch_kernel.run(sizes, batch, x, hx, weights, dropout)
     masks = masks_of(batch, sizes, x, dropout) if dropout > 0 else []
     if runner is composite and sizes.I and sizes.H:  # else nothing is slow
         fall_back(engine.why)
-    results: Three = runner.run(sizes, batch, x, h_0, c_0, weights, masks)
+    results: Results = runner.run(sizes, batch, x, hx, weights, masks)
     return results
 
 
-def check(sizes: Sizes, x: Tensor, h_0: State, c_0: State, weights: list[Tensor], autocast: bool) -> None:
+def check(sizes: Sizes, x: Tensor, hx: States, weights: list[Tensor], autocast: bool) -> None:
     """Raises where the tensors of a call don't belong together, in torch's words where it has some."""
     for w, (name, shape) in zip(weights, named_shapes(sizes).items(), strict=True):
         if not isinstance(w, Tensor):
@@ -64,7 +64,7 @@ def check(sizes: Sizes, x: Tensor, h_0: State, c_0: State, weights: list[Tensor]
         _check_same("parameter", x, w, autocast)
         if w.shape != shape:
             raise RuntimeError(f"parameter {name}: expected shape {shape}, got {list(w.shape)}")
-    for kind, t in (("input", x), ("hidden", h_0), ("hidden", c_0)):
+    for kind, t in (("input", x), *(("hidden", t) for t in hx)):
         if t is not None:
             _check_same(kind, x, t, autocast)
 

@@ -8,7 +8,7 @@ from torch.nn import Parameter
 
 from fastlstm.torch import batch as batches
 from fastlstm.torch import context
-from fastlstm.torch.batch import Batch, State, Three
+from fastlstm.torch.batch import Batch, Results, States
 from fastlstm.torch.context import Context
 from fastlstm.torch.dtypes import HALF, NAMES
 from fastlstm.torch.graph import function, operator
@@ -40,37 +40,35 @@ def why(device: torch.device, dtype: torch.dtype) -> str:
     return f"the CPU engine computes in {NAMES[dtype]}"
 
 
-def run(
-    sizes: Sizes, batch: Batch, x: Tensor, h_0: State, c_0: State, weights: list[Tensor], masks: list[Tensor]
-) -> Three:
+def run(sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor], masks: list[Tensor]) -> Results:
     """The arguments and results of `runners.run`, with masks drawn."""
     if context.is_plain():
-        grad = wants_graph(sizes, x, h_0, c_0, weights)
+        grad = wants_graph(sizes, x, hx, weights)
         if grad is False or (grad and context.saving_hooks(True) is None):
-            return _run_by_address(sizes, batch, x, h_0, c_0, weights, masks, grad)
-    return operator.run(sizes, batch, x, h_0, c_0, weights, masks)
+            return _run_by_address(sizes, batch, x, hx, weights, masks, grad)
+    return operator.run(sizes, batch, x, hx, weights, masks)
 
 
 def run_plain(
-    sizes: Sizes, batch: Batch, x: Tensor, h_0: State, c_0: State, weights: list[Tensor], dropout: float
-) -> Three | None:
+    sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor], dropout: float
+) -> Results | None:
     """A call where nothing watches (`context.is_plain`). None, no error yet: its tensors are not all of the engine's kind."""
-    grad = wants_graph(sizes, x, h_0, c_0, weights)
+    grad = wants_graph(sizes, x, hx, weights)
     if grad is None:
         return None
     masks = batches.masks_of(batch, sizes, x, dropout) if dropout > 0 else []
     if grad and context.saving_hooks(True) is not None:
-        return operator.run(sizes, batch, x, h_0, c_0, weights, masks)
-    return _run_by_address(sizes, batch, x, h_0, c_0, weights, masks, grad)
+        return operator.run(sizes, batch, x, hx, weights, masks)
+    return _run_by_address(sizes, batch, x, hx, weights, masks, grad)
 
 
-def wants_graph(sizes: Sizes, x: Tensor, h_0: State, c_0: State, weights: list[Tensor]) -> bool | None:
+def wants_graph(sizes: Sizes, x: Tensor, hx: States, weights: list[Tensor]) -> bool | None:
     """Whether gradients are wanted, where memory tells what tensors are; None, no error yet, where one is of another kind."""
     dtype = x.dtype
     if dtype not in NAMES or not sizes.I or not sizes.H:
         return None
     grad = False
-    for t in (x, h_0, c_0):
+    for t in (x, *hx):
         if t is not None:
             if (
                 type(t) not in _PLAIN
@@ -92,17 +90,16 @@ def _run_by_address(
     sizes: Sizes,
     batch: Batch,
     x: Tensor,
-    h_0: State,
-    c_0: State,
+    hx: States,
     weights: list[Tensor],
     masks: list[Tensor],
     grad: bool,
-) -> Three:
+) -> Results:
     x = x if x.is_contiguous() else in_order(x)
-    h_0, c_0 = (t if t is None or t.is_contiguous() else in_order(t) for t in (h_0, c_0))
+    hx = tuple(t if t is None or t.is_contiguous() else in_order(t) for t in hx)
     weights = [w if w.is_contiguous() else in_order(w) for w in weights]
     rows = batch.rows
     if grad:
-        return function.differentiable(sizes, batch, rows, x, h_0, c_0, weights, masks)
-    result: Any = function.forward(sizes, batch, rows, x, h_0, c_0, weights, masks, False)
+        return function.differentiable(sizes, batch, rows, x, hx, weights, masks)
+    result: Any = function.forward(sizes, batch, rows, x, hx, weights, masks, False)
     return result[0], *result[1]

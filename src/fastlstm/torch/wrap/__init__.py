@@ -1,26 +1,28 @@
 """What stands around a call and is no part of it: autocast, torch.jit.trace, torch.fx."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from fastlstm.torch import context, runners
-from fastlstm.torch.batch import Batch, Dense, Rows, State, Three
+from fastlstm.torch.batch import Batch, Dense, Results, Rows, States
 from fastlstm.torch.graph import operator
 from fastlstm.torch.wrap import autocast, tracing
 from fastlstm.weights import Sizes
 
 
-def run(sizes: Sizes, batch: Batch, x: Tensor, h_0: State, c_0: State, weights: list[Tensor], dropout: float) -> Three:
-    """output, h_n, c_n of a call whose x, h_0 and c_0 have the right shapes, whatever watches it.
+def run(sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor], dropout: float) -> Results:
+    """output, h_n, c_n of a call whose x and hx have the right shapes, whatever watches it.
 
-    x, h_0, c_0: as the batch says, or None: zeros. weights: in the order of `parameters()`. dropout: between layers; 0 outside
-    training. Raises RuntimeError where devices, dtypes or the shapes of the weights don't fit.
+    hx: as the batch says. weights: in the order of `parameters()`. dropout: between layers; 0 outside training. Raises
+    RuntimeError where devices, dtypes or the shapes of the weights don't fit.
     """
     if context.tracing_state() is not None:
-        return tracing.record(sizes, batch, x, h_0, c_0, weights, dropout)
+        return tracing.record(sizes, batch, x, hx, weights, dropout)
     if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-        return autocast.run(sizes, batch, x, h_0, c_0, weights, dropout)
-    return runners.run(sizes, batch, x, h_0, c_0, weights, dropout)
+        return autocast.run(sizes, batch, x, hx, weights, dropout)
+    return runners.run(sizes, batch, x, hx, weights, dropout)
 
 
 @torch.library.impl("fastlstm::layer", "CompositeImplicitAutograd")
@@ -33,15 +35,13 @@ def _layer(
     sizes: list[int],
     dropout: float,
     cell: bool,
-) -> Three:
-    known = operator.sizes_of(sizes)
+) -> Results:
+    known, hx = operator.sizes_of(*sizes), (h_0, c_0)
     batch = operator.batch_of(x, h_0, Rows(batch_sizes=batch_sizes))
-    operator.check_shapes(
-        known, batch, x, h_0, c_0
-    )  # the module's own checks ran once, on the tensors it was traced with
+    # The module's own checks ran once, on the tensors it was traced with.
+    operator.check_shapes(known, batch, x, hx)
     if not cell:
-        return run(known, batch, x, h_0, c_0, weights, dropout)
-    one = Sizes(known.I, known.H, bias=known.bias, is_cell=True)
-    results = run(one, Dense(1, batch.N, (batch.N,)), x[0], h_0[0], c_0[0], weights, dropout)
-    output, h_n, c_n = (t.unsqueeze(0) for t in results)
-    return output, h_n, c_n
+        return run(known, batch, x, hx, weights, dropout)
+    one = replace(known, is_cell=True)
+    results = run(one, Dense(1, batch.N, (batch.N,)), x[0], tuple(t[0] for t in hx), weights, dropout)
+    return tuple(t.unsqueeze(0) for t in results)

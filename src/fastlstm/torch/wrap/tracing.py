@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fastlstm.torch import batch as batches
 from fastlstm.torch import context
-from fastlstm.torch.batch import Batch, State, Three
+from fastlstm.torch.batch import Batch, Results, States
 from fastlstm.torch.runners import torch_kernel
 from fastlstm.weights import Sizes
 
@@ -28,16 +28,14 @@ def quietly(run: Callable[..., Any], *arguments: Any) -> Any:
         return run(*arguments)
 
 
-def record(
-    sizes: Sizes, batch: Batch, x: Tensor, h_0: State, c_0: State, weights: list[Tensor], dropout: float
-) -> Three:
+def record(sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor], dropout: float) -> Results:
     """output, h_n, c_n of a call that torch.jit.trace watches."""
-    whole, x3, h_0, c_0 = batches.full(batch, sizes, x, h_0, c_0)
+    whole, x3, hx = batches.full(batch, sizes, x, hx)
     if _is_read_by_others():
-        results = torch_kernel.call(sizes, x3, h_0, c_0, weights, dropout, whole.rows.batch_sizes)
+        results = torch_kernel.call(sizes, x3, hx, weights, dropout, whole.rows.batch_sizes)
     else:
         results = torch.ops.fastlstm.layer(
-            x3, h_0, c_0, weights, whole.rows.batch_sizes, sizes.numbers, dropout, sizes.is_cell
+            x3, *hx, weights, whole.rows.batch_sizes, sizes.numbers, dropout, sizes.is_cell
         )
     return batches.like_the_caller(batch, x, results)
 
