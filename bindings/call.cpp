@@ -60,12 +60,13 @@ nb::object forward(const Layer& layer, nb::handle weights, nb::handle input, nb:
   if (!batch) return nb::none();
   Inputs inputs{x->data};
   if (!hx.is_none()) {
-    if (!PyTuple_CheckExact(hx.ptr()) || PyTuple_GET_SIZE(hx.ptr()) != 2) return nb::none();
-    for (int k = 0; k < 2; ++k)
-      if (arrays::is_tensor(PyTuple_GET_ITEM(hx.ptr(), k)) != arrays::is_tensor(input.ptr())) return nb::none();
-    if (!inputs.read_states(layer, *batch, dtype, PyTuple_GET_ITEM(hx.ptr(), 0), PyTuple_GET_ITEM(hx.ptr(), 1)) ||
-        inputs.h_0 == nullptr || inputs.c_0 == nullptr)
-      return nb::none();
+    const bool one = layer.states() == 1;
+    if (!one && (!PyTuple_CheckExact(hx.ptr()) || PyTuple_GET_SIZE(hx.ptr()) != 2)) return nb::none();
+    for (std::size_t k = 0; k < layer.states(); ++k) {
+      PyObject* const state = one ? hx.ptr() : PyTuple_GET_ITEM(hx.ptr(), static_cast<Py_ssize_t>(k));
+      if (arrays::is_tensor(state) != arrays::is_tensor(input.ptr())) return nb::none();
+      if (!inputs.read_state(layer, *batch, dtype, k, state) || inputs.states[k] == nullptr) return nb::none();
+    }
   }
   if (!inputs.read_weights(layer, dtype, weights, 0) || !inputs.read_masks(layer, *batch, dtype, masks)) return nb::none();
   Results results;
@@ -78,17 +79,17 @@ nb::object forward(const Layer& layer, nb::handle weights, nb::handle input, nb:
   }
   const Batch& rows = kept ? *kept->batch : *batch;
   rows.clear(results.data[0], layer.D * layer.out() * dtype.bytes());
-  rows.carry(inputs.h_0, results.data[1], layer.out() * dtype.bytes());
-  rows.carry(inputs.c_0, results.data[2], layer.H * dtype.bytes());
+  for (std::size_t k = 0; k < layer.states(); ++k)
+    rows.carry(inputs.states[k], results.data[1 + k], layer.state_features(k) * dtype.bytes());
   as_real(dtype, [&](auto real) {
     using Real = decltype(real);
     Arrays<Real> arrays(layer, rows, dtype);
     const auto from = arrays.inputs(inputs);
-    const auto to = arrays.outputs(results.data[0], results.data[1], results.data[2]);
+    const auto to = arrays.outputs(results.data);
     const nb::gil_scoped_release release;
     fastlstm::forward<Real>(rows.problem, from, to, kept ? static_cast<Real*>(kept->data) : nullptr, threads);
   });
-  const nb::object states = nb::make_tuple(results.objects[1], results.objects[2]);
+  const nb::object states = results.states(layer);
   if (!kept) return nb::make_tuple(results.objects[0], states);
   return nb::make_tuple(results.objects[0], states, nb::cast(kept.release(), nb::rv_policy::take_ownership));
 }
@@ -106,20 +107,19 @@ nb::object kept_in(const Layer& layer, nb::handle input, nb::handle saved, nb::h
 
 // What backward reads and writes; `to` like the inputs: x, h_0, c_0 and the weights.
 struct Differentials {
-  std::vector<void*> from;  // of output, h_n, c_n, then, of what `trace` reads, all or none
+  std::vector<void*> from;  // of output, h_n, an LSTM's c_n, then, of what `trace` reads, all or none
   nb::list objects;
   std::vector<void*> to;
 
   bool read(const Layer& layer, const Batch& batch, const arrays::DType& dtype, nb::handle sequence) {
     const Items items(sequence);
-    const auto traced = static_cast<std::size_t>(kSteps * layer.chains() + layer.layers - 1);
-    if (items.size() != 3 && items.size() != 3 + traced) return false;
+    const std::size_t own = 1 + layer.states();
+    const auto steps = static_cast<std::size_t>(layer.steps() * layer.chains());
+    if (items.size() != own && items.size() != own + steps + static_cast<std::size_t>(layer.layers - 1)) return false;
     const Index width = layer.D * layer.out();
     for (std::size_t k = 0; k < items.size(); ++k) {
-      const bool of_step = 3 <= k && k < 3 + static_cast<std::size_t>(kSteps * layer.chains());
-      const Shape shape = k == 1   ? with(batch.state, layer.out())
-                          : k == 2 ? with(batch.state, layer.H)
-                                   : with(batch.lead, of_step ? layer.H : width);
+      const Shape shape = 1 <= k && k < own ? with(batch.state, layer.state_features(k - 1))
+                                            : with(batch.lead, own <= k && k < own + steps ? layer.H : width);
       from.push_back(nullptr);
       if (!read_array(items[k], dtype, shape, from.back())) return false;
     }
@@ -158,43 +158,48 @@ nb::object backward(const Kept& kept, nb::handle sequence, nb::handle masks, nb:
   const Batch& batch = *kept.batch;
   const arrays::DType& dtype = *kept.dtype;
   const Items items(sequence);
-  if (items.size() != 3 + layer.arrays()) return nb::none();
+  const std::size_t own = 1 + layer.states();
+  if (items.size() != own + layer.arrays()) return nb::none();
   const auto x = arrays::view(items[0], dtype, with(batch.lead, layer.I));
   if (!x) return nb::none();
   Inputs inputs{x->data};
   Differentials d;
-  if (!inputs.read_states(layer, batch, dtype, items[1], items[2]) || !inputs.read_weights(layer, dtype, sequence, 3) ||
+  for (std::size_t k = 0; k < layer.states(); ++k)
+    if (!inputs.read_state(layer, batch, dtype, k, items[1 + k])) return nb::none();
+  if (!inputs.read_weights(layer, dtype, sequence, static_cast<Py_ssize_t>(own)) ||
       !inputs.read_masks(layer, batch, dtype, masks) || !d.read(layer, batch, dtype, gradients) ||
       !d.create(dtype, items, wanted, out))
     return nb::none();
   if (d.to[0] != nullptr) batch.clear(d.to[0], layer.I * dtype.bytes());
-  for (std::size_t k = 1; k < 3; ++k)
-    if (d.to[k] != nullptr) batch.clear_state(d.to[k], (k == 1 ? layer.out() : layer.H) * dtype.bytes());
+  for (std::size_t k = 0; k < layer.states(); ++k)
+    if (d.to[1 + k] != nullptr) batch.clear_state(d.to[1 + k], layer.state_features(k) * dtype.bytes());
+  const auto of_c = [&](const std::vector<void*>& data) { return layer.states() > 1 ? data[2] : nullptr; };
   as_real(dtype, [&](auto real) {
     using Real = decltype(real);
     Arrays<Real> arrays(layer, batch, dtype);
     const auto from = arrays.inputs(inputs);
-    const auto dweights = fives<fastlstm::WeightGradients<Real>, fastlstm::Target<Real>>(layer, d.to.data() + 3, dtype.element);
+    const auto dweights = fives<fastlstm::WeightGradients<Real>, fastlstm::Target<Real>>(layer, d.to.data() + own, dtype.element);
     fastlstm::Gradients<Real> all{arrays.source(d.from[0], batch.places),
                                   arrays.source(d.from[1], batch.final),
-                                  arrays.source(d.from[2], batch.final),
+                                  arrays.source(of_c(d.from), batch.final),
                                   arrays.target(d.to[0], batch.places),
                                   arrays.target(d.to[1], batch.initial),
-                                  arrays.target(d.to[2], batch.initial),
+                                  arrays.target(of_c(d.to), batch.initial),
                                   dweights.data()};
-    std::vector<fastlstm::Steps<fastlstm::Source<Real>>> dsteps;
+    std::vector<fastlstm::Source<Real>> dsteps;
     std::vector<fastlstm::Source<Real>> dhidden;
-    if (d.from.size() > 3) {
-      dsteps = arrays.template steps<fastlstm::Source<Real>>(d.from.data() + 3);
-      dhidden = arrays.template hidden<fastlstm::Source<Real>>(d.from.data() + 3 + kSteps * layer.chains());
+    if (d.from.size() > own) {
+      const Index steps = layer.steps() * layer.chains();
+      dsteps = arrays.template of_rows<fastlstm::Source<Real>>(d.from.data() + own, steps);
+      dhidden = arrays.template of_rows<fastlstm::Source<Real>>(d.from.data() + own + steps, layer.layers - 1);
       all.dsteps = dsteps.data();
       all.dhidden = dhidden.data();
     }
     const nb::gil_scoped_release release;
     fastlstm::backward<Real>(batch.problem, from, dtype.element, static_cast<const Real*>(kept.data), all, threads);
   });
-  for (std::size_t k = 1; k < 3; ++k)
-    if (d.to[k] != nullptr) batch.carry(d.from[k], d.to[k], (k == 1 ? layer.out() : layer.H) * dtype.bytes());
+  for (std::size_t k = 0; k < layer.states(); ++k)
+    if (d.to[1 + k] != nullptr) batch.carry(d.from[1 + k], d.to[1 + k], layer.state_features(k) * dtype.bytes());
   return std::move(d.objects);
 }
 
@@ -213,13 +218,14 @@ nb::object trace(const Layer& layer, nb::handle weights, nb::handle input, nb::h
     objects.append(fresh.object);
     data.push_back(fresh.data);
   };
-  for (Index k = 0; k < kSteps * layer.chains(); ++k) create(layer.H);
+  const Index count = layer.steps() * layer.chains();
+  for (Index k = 0; k < count; ++k) create(layer.H);
   for (Index k = 0; k + 1 < layer.layers; ++k) create(layer.D * layer.out());
   as_real(*kept.dtype, [&](auto real) {
     using Real = decltype(real);
     const Arrays<Real> arrays(layer, batch, *kept.dtype);
-    const auto steps = arrays.template steps<fastlstm::Target<Real>>(data.data());
-    const auto hidden = arrays.template hidden<fastlstm::Target<Real>>(data.data() + kSteps * layer.chains());
+    const auto steps = arrays.template of_rows<fastlstm::Target<Real>>(data.data(), count);
+    const auto hidden = arrays.template of_rows<fastlstm::Target<Real>>(data.data() + count, layer.layers - 1);
     const nb::gil_scoped_release release;
     fastlstm::trace<Real>(batch.problem, static_cast<const Real*>(kept.data), steps.data(), hidden.data(), threads);
   });

@@ -40,9 +40,15 @@ class Weights {
   Py_ssize_t next_;
 };
 
+fastlstm::CellKind cell_named(const std::string& name) {
+  if (name == "LSTM") return fastlstm::CellKind::lstm;
+  if (name == "GRU") return fastlstm::CellKind::gru;
+  throw std::invalid_argument("cell: expected LSTM or GRU, got " + name);
+}
+
 std::vector<std::pair<std::string, std::string>> decisions(const Layer& layer, Index T, Index N, const std::string& dtype,
                                                            bool training, int threads) {
-  const fastlstm::Problem problem(T, N, layer.I, layer.H, layer.P, layer.layers, layer.D);
+  const fastlstm::Problem problem(T, N, layer.I, layer.H, layer.P, layer.layers, layer.D, {}, layer.cell);
   const arrays::DType& of = arrays::dtype_named(dtype.c_str());
   const auto decide = of.bits == 64 ? fastlstm::decisions<double> : fastlstm::decisions<float>;
   std::vector<std::pair<std::string, std::string>> all;
@@ -66,7 +72,7 @@ bool read_weights(const Layer& layer, const arrays::DType& dtype, nb::handle wei
     held.push_back(nb::borrow(object));
     return true;
   };
-  const Index rows = fastlstm::kGates * layer.H;
+  const Index rows = fastlstm::counts_of(layer.cell).gates * layer.H;
   data.reserve(layer.arrays());
   held.reserve(layer.arrays());
   for (Index l = 0; l < layer.layers; ++l)
@@ -82,10 +88,12 @@ void define_layer(nb::module_& m) {
   nb::class_<Layer>(m, "Layer")
       .def(
           "__init__",
-          [](Layer* self, Index I, Index H, Index P, Index layers, Index D, bool bias, bool is_cell, nb::tuple names) {
-            new (self) Layer{{I, H, P, layers, D}, bias, is_cell, std::move(names)};
+          [](Layer* self, Index I, Index H, Index P, Index layers, Index D, bool bias, bool is_cell, nb::tuple names,
+             const std::string& cell) {
+            new (self) Layer{{I, H, P, layers, D, cell_named(cell)}, bias, is_cell, std::move(names)};
           },
-          "I"_a, "H"_a, "P"_a = 0, "layers"_a = 1, "D"_a = 1, "bias"_a = true, "is_cell"_a = false, "names"_a = nb::tuple())
+          "I"_a, "H"_a, "P"_a = 0, "layers"_a = 1, "D"_a = 1, "bias"_a = true, "is_cell"_a = false, "names"_a = nb::tuple(),
+          "cell"_a = "LSTM")
       .def(
           "saved_reals",
           [](const Layer& layer, const std::string& dtype) {

@@ -14,6 +14,10 @@ struct Layer : fastlstm::Sizes {
   bool is_cell;           // LSTMCell: one step, whose input and states have no dimension of time or layers
   nanobind::tuple names;  // of the weights, in the order of `parameters()`
 
+  std::size_t states() const { return static_cast<std::size_t>(fastlstm::counts_of(cell).states); }
+  arrays::Index steps() const { return fastlstm::counts_of(cell).steps; }  // what `trace` reads of a chain
+  arrays::Index state_features(std::size_t state) const { return state == 0 ? out() : H; }
+
   arrays::Index out() const { return P > 0 ? P : H; }
   arrays::Index chains() const { return layers * D; }  // through time
   arrays::Index input(arrays::Index layer) const { return layer == 0 ? I : D * out(); }

@@ -49,15 +49,14 @@ inline bool read_array(PyObject* object, const arrays::DType& dtype, const Shape
 // What a call reads, and who owns it while it does.
 struct Inputs {
   void* x;
-  void* h_0 = nullptr;
-  void* c_0 = nullptr;
+  void* states[2] = {nullptr, nullptr};  // h_0, c_0
   std::vector<void*> weights;
   std::vector<void*> masks;
   std::vector<nb::object> held;
   std::vector<std::unique_ptr<fastlstm::Workspace>> gathered;
 
-  bool read_states(const Layer& layer, const Batch& batch, const arrays::DType& dtype, PyObject* h, PyObject* c) {
-    return read_array(h, dtype, with(batch.state, layer.out()), h_0) && read_array(c, dtype, with(batch.state, layer.H), c_0);
+  bool read_state(const Layer& layer, const Batch& batch, const arrays::DType& dtype, std::size_t k, PyObject* object) {
+    return read_array(object, dtype, with(batch.state, layer.state_features(k)), states[k]);
   }
 
   bool read_weights(const Layer& layer, const arrays::DType& dtype, nb::handle from, Py_ssize_t first) {
@@ -90,8 +89,6 @@ struct Inputs {
   }
 };
 
-inline constexpr Index kSteps = fastlstm::kGates + 1;  // what `trace` reads of a chain: c and the gates
-
 inline const Index* rows_or_null(const std::vector<Index>& rows) { return rows.empty() ? nullptr : rows.data(); }
 
 // The engine's view of a call's arrays.
@@ -109,26 +106,17 @@ class Arrays {
   fastlstm::Inputs<Real> inputs(const Inputs& from) {
     weights_ = fives<fastlstm::Weights<Real>, fastlstm::Source<Real>>(layer_, from.weights.data(), element_);
     for (void* const mask : from.masks) masks_.push_back({mask, element_});
-    return {source(from.x, batch_.places), source(from.h_0, batch_.initial), source(from.c_0, batch_.initial), weights_.data(),
-            masks_.empty() ? nullptr : masks_.data()};
+    return {source(from.x, batch_.places), source(from.states[0], batch_.initial), source(from.states[1], batch_.initial),
+            weights_.data(), masks_.empty() ? nullptr : masks_.data()};
   }
-  fastlstm::Outputs<Real> outputs(void* output, void* h_n, void* c_n) const {
-    return {target(output, batch_.places), target(h_n, batch_.final), target(c_n, batch_.final)};
+  fastlstm::Outputs<Real> outputs(void* const (&results)[3]) const {
+    return {target(results[0], batch_.places), target(results[1], batch_.final), target(results[2], batch_.final)};
   }
-  // Five arrays a layer and direction, from so many pointers.
+  // So many arrays of (rows, ..), from pointers to them.
   template <class Array>
-  std::vector<fastlstm::Steps<Array>> steps(void* const* data) const {
-    std::vector<fastlstm::Steps<Array>> all;
-    for (Index chain = 0; chain < layer_.chains(); ++chain, data += kSteps) {
-      const auto array = [&](int k) { return Array(data[k], element_, rows_or_null(batch_.places)); };
-      all.push_back({array(0), array(1), array(2), array(3), array(4)});
-    }
-    return all;
-  }
-  template <class Array>
-  std::vector<Array> hidden(void* const* data) const {
+  std::vector<Array> of_rows(void* const* data, Index count) const {
     std::vector<Array> all;
-    for (Index layer = 0; layer + 1 < layer_.layers; ++layer) all.push_back({data[layer], element_, rows_or_null(batch_.places)});
+    for (Index k = 0; k < count; ++k) all.push_back({data[k], element_, rows_or_null(batch_.places)});
     return all;
   }
 
@@ -140,10 +128,14 @@ class Arrays {
   std::vector<fastlstm::Source<Real>> masks_;
 };
 
-// output, h_n and c_n: new, or the caller's.
+// output, h_n and, of an LSTM, c_n: new, or the caller's.
 struct Results {
   nb::object objects[3];
-  void* data[3];
+  void* data[3] = {nullptr, nullptr, nullptr};
+
+  nb::object states(const Layer& layer) const {
+    return layer.states() == 1 ? objects[1] : nb::object(nb::make_tuple(objects[1], objects[2]));
+  }
 
   bool create(const Layer& layer, const Batch& batch, const arrays::DType& dtype, PyObject* like) {
     const Index width = layer.D * layer.out();
@@ -152,8 +144,8 @@ struct Results {
       data[k] = array.data;
       return data[k] != nullptr;
     };
-    if (!set(1, New(like, dtype, with(batch.state, layer.out()))) || !set(2, New(like, dtype, with(batch.state, layer.H))))
-      return false;
+    for (std::size_t k = 0; k < layer.states(); ++k)
+      if (!set(1 + k, New(like, dtype, with(batch.state, layer.state_features(k))))) return false;
     if (layer.is_cell) {  // the output of one step is its h_n
       objects[0] = objects[1];
       data[0] = data[1];
@@ -166,9 +158,9 @@ struct Results {
 
   bool read(const Layer& layer, const Batch& batch, const arrays::DType& dtype, nb::handle from) {
     const Items items(from);
-    if (items.size() != 3) return false;
+    if (items.size() != 1 + layer.states()) return false;
     const Shape shapes[] = {with(batch.lead, layer.D * layer.out()), with(batch.state, layer.out()), with(batch.state, layer.H)};
-    for (std::size_t k = 0; k < 3; ++k) {
+    for (std::size_t k = 0; k < items.size(); ++k) {
       const auto array = arrays::view(items[k], true);
       if (!array || array->dtype != &dtype || !array->has(shapes[k]) || !array->is_dense()) return false;
       objects[k] = nb::borrow(items[k]);

@@ -7,10 +7,10 @@ two evaluations entry by entry, by name. A helper asserts; none prints a differe
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from getpass import getuser
 from tempfile import gettempdir
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -34,6 +34,7 @@ settings.load_profile("fastlstm")
 VALUES = ("output", "h_n", "c_n")
 
 Hidden = tuple[Tensor, Tensor]
+States = Hidden | Tensor  # of an LSTM, of a GRU
 Evaluation = dict[str, Tensor | None]
 Named = Mapping[str, Tensor | None]
 
@@ -42,22 +43,31 @@ class Call(NamedTuple):
     """The tensors of one call: what goes in, and what the backward pass starts from."""
 
     x: Tensor | PackedSequence
-    hx: Hidden | None
-    cotangents: tuple[Tensor, Tensor, Tensor]  # on output (its data where packed), h_n and c_n
+    hx: Any  # `States`, or None
+    cotangents: tuple[Tensor, ...]  # on output (its data where packed), h_n and, of an LSTM, c_n
 
     def to(self, target: torch.dtype | torch.device | str) -> "Call":
-        hx = None if self.hx is None else (self.hx[0].to(target), self.hx[1].to(target))
-        doutput, dh_n, dc_n = self.cotangents
-        return Call(self.x.to(target), hx, (doutput.to(target), dh_n.to(target), dc_n.to(target)))
+        hx = None if self.hx is None else like(self.hx, [t.to(target) for t in states_of(self.hx)])
+        return Call(self.x.to(target), hx, tuple(d.to(target) for d in self.cotangents))
+
+
+def states_of(hx: States) -> tuple[Tensor, ...]:
+    """h, and c of an LSTM."""
+    return (hx,) if isinstance(hx, Tensor) else tuple(hx)
+
+
+def like(hx: States, states: Sequence[Tensor]) -> Any:
+    """Other states in the form of hx."""
+    return states[0] if isinstance(hx, Tensor) else tuple(states)
 
 
 def dtype_of(lstm: nn.Module) -> torch.dtype:
     return next(lstm.parameters()).dtype
 
 
-def twin(lstm: nn.Module, dtype: torch.dtype | None = None) -> nn.LSTM:
+def twin(lstm: nn.Module, dtype: torch.dtype | None = None) -> Any:
     """torch's own layer with the same arguments, parameters and mode; in `dtype` where given."""
-    theirs = nn.LSTM(
+    arguments = [
         lstm.input_size,
         lstm.hidden_size,
         lstm.num_layers,
@@ -65,9 +75,9 @@ def twin(lstm: nn.Module, dtype: torch.dtype | None = None) -> nn.LSTM:
         lstm.batch_first,
         0.0,
         lstm.bidirectional,
-        lstm.proj_size,
-        dtype=dtype_of(lstm),
-    )
+    ]
+    projection = {"proj_size": lstm.proj_size} if lstm.mode == "LSTM" else {}
+    theirs = getattr(nn, lstm.mode)(*arguments, **projection, dtype=dtype_of(lstm))
     theirs.dropout = lstm.dropout
     theirs.load_state_dict(lstm.state_dict())
     return theirs.to(dtype).train(lstm.training)
@@ -94,15 +104,17 @@ def draw(
     D = 2 if lstm.bidirectional else 1
     H, P = lstm.hidden_size, lstm.proj_size or lstm.hidden_size
     batch = [] if N is None else [N]
-    states = (randn(D * lstm.num_layers, *batch, P), randn(D * lstm.num_layers, *batch, H))
-    cotangents = (randn(D * lstm.num_layers, *batch, P), randn(D * lstm.num_layers, *batch, H))
+    count = 2 if lstm.mode == "LSTM" else 1
+    states = [randn(D * lstm.num_layers, *batch, features) for features in (P, H)[:count]]
+    cotangents = [randn(D * lstm.num_layers, *batch, features) for features in (P, H)[:count]]
     leading = [T] if N is None else [N, T] if lstm.batch_first else [T, N]
     x: Tensor | PackedSequence = randn(*leading, lstm.input_size)
     doutput = randn(*leading, D * P)
     if lengths is not None:
         x = pack_padded_sequence(x, torch.tensor(lengths), lstm.batch_first, enforce_sorted)
         doutput = pack_padded_sequence(doutput, torch.tensor(lengths), lstm.batch_first, enforce_sorted).data
-    return Call(x, states if hx else None, (doutput, *cotangents))
+    given = tuple(states) if count > 1 else states[0]
+    return Call(x, given if hx else None, (doutput, *cotangents))
 
 
 def _leaf(tensor: Tensor) -> Tensor:
@@ -116,15 +128,16 @@ def evaluate(lstm: nn.Module, call: Call, *, seed: int = 0, **arguments: object)
     data = call.x.data if isinstance(call.x, PackedSequence) else call.x
     data = _leaf(data)
     x = call.x._replace(data=data) if isinstance(call.x, PackedSequence) else data
-    hx = None if call.hx is None else (_leaf(call.hx[0]), _leaf(call.hx[1]))
+    hx = None if call.hx is None else like(call.hx, [_leaf(t) for t in states_of(call.hx)])
     lstm.zero_grad(set_to_none=True)
     torch.manual_seed(seed)
-    output, (h_n, c_n) = lstm(x, hx, **arguments)
+    output, last = lstm(x, hx, **arguments)
     output = output.data if isinstance(output, PackedSequence) else output
-    torch.autograd.backward((output, h_n, c_n), call.cotangents)
-    found: Evaluation = {"output": output.detach(), "h_n": h_n.detach(), "c_n": c_n.detach(), "dx": data.grad}
+    results = (output, *states_of(last))
+    torch.autograd.backward(results, call.cotangents)
+    found: Evaluation = {name: t.detach() for name, t in zip(VALUES, results, strict=False)} | {"dx": data.grad}
     if hx is not None:
-        found |= {"dh_0": hx[0].grad, "dc_0": hx[1].grad}
+        found |= {name: t.grad for name, t in zip(("dh_0", "dc_0"), states_of(hx), strict=False)}
     return found | {f"d{name}": parameter.grad for name, parameter in lstm.named_parameters()}
 
 
@@ -187,7 +200,7 @@ def outcome(call: Callable[[], object]) -> tuple[type[BaseException] | None, str
 @pytest.fixture
 def teams(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """Every call takes the threads it asks for; how many teams of several threads there have been."""
-    for module in ("graph.function", "lstm"):
+    for module in ("graph.function", "layer"):
         monkeypatch.setattr(f"fastlstm.torch.{module}._engine", WillingEngine())
     return _engine.let_teams_run
 

@@ -83,8 +83,8 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
         checkpoint.save(LSTM(3, 4), tmp_path / "no folder" / "lstm.safetensors")
 
 
-def test_only_lstms_are_saved(tmp_path):
-    for module in (nn.GRU(3, 4), nn.Linear(3, 4), nn.RNNCell(3, 4), nn.Sequential(LSTM(3, 4)), type("LSTM", (), {})()):
+def test_only_layers_and_cells_are_saved(tmp_path):
+    for module in (nn.RNN(3, 4), nn.Linear(3, 4), nn.RNNCell(3, 4), nn.Sequential(LSTM(3, 4)), type("LSTM", (), {})()):
         with pytest.raises(TypeError, match="expected an LSTM or LSTMCell"):
             fastlstm.save(module, tmp_path / "model.safetensors")
     with pytest.raises(ValueError, match="float16, bfloat16, float32 or float64"):

@@ -1,4 +1,4 @@
-"""torch.nn.LSTM on an engine of its own: the same layer, the same numbers, faster on a CPU.
+"""torch.nn.LSTM and torch.nn.GRU on an engine of their own: the same layers, the same numbers, faster on a CPU.
 
     from fastlstm import LSTM
     lstm = LSTM(10, 20, 2)
@@ -16,11 +16,26 @@ from fastlstm import torch_hook
 if TYPE_CHECKING:
     from fastlstm import plot
     from fastlstm.checkpoint import save
-    from fastlstm.torch import LSTM, LSTMCell, convert, disable, enable, enabled, engine, load, revert, strict
+    from fastlstm.torch import (
+        GRU,
+        LSTM,
+        GRUCell,
+        LSTMCell,
+        convert,
+        disable,
+        enable,
+        enabled,
+        engine,
+        load,
+        revert,
+        strict,
+    )
 
 __version__ = "0.1.0"
 __all__ = [
+    "GRU",
     "LSTM",
+    "GRUCell",
     "LSTMCell",
     "__version__",
     "convert",
@@ -36,6 +51,8 @@ __all__ = [
 ]
 
 _HOME = {
+    "GRU": "fastlstm.torch",
+    "GRUCell": "fastlstm.torch",
     "LSTM": "fastlstm.torch",
     "LSTMCell": "fastlstm.torch",
     "convert": "fastlstm.torch",

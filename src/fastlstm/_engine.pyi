@@ -28,6 +28,7 @@ class Layer:
         bias: bool = True,
         is_cell: bool = False,
         names: tuple[str, ...] = (),
+        cell: str = "LSTM",
     ) -> None: ...
     def saved_reals(self, dtype: str) -> int:
         """How many reals (float32 or float64) a row leaves for `backward`; what a call leaves is linear in its rows. ValueError:

@@ -1,7 +1,7 @@
 """Checkpoints: safetensors, with the constructor's arguments as JSON in the metadata. No pickle, nothing executed.
 
-The metadata key "fastlstm" holds {"format": 1, "class": "LSTM" or "LSTMCell", "arguments": {...}}; the tensors are the
-parameters under torch's names.
+The metadata key "fastlstm" holds {"format": 1, "class": one of LSTM, LSTMCell, GRU, GRUCell, "arguments": {...}}; the tensors are
+the parameters under torch's names.
 """
 
 import json
@@ -11,8 +11,9 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from fastlstm.cells import CELLS
 from fastlstm.files import held, replace
-from fastlstm.weights import Sizes, cell_shapes, count_arrays, named_shapes
+from fastlstm.weights import Sizes, count_arrays, named_shapes
 
 _KEY = "fastlstm"
 _ARGUMENTS: dict[str, dict[str, type]] = {
@@ -28,11 +29,14 @@ _ARGUMENTS: dict[str, dict[str, type]] = {
     },
     "LSTMCell": {"input_size": int, "hidden_size": int, "bias": bool},
 }
+_ARGUMENTS["GRU"] = {name: kind for name, kind in _ARGUMENTS["LSTM"].items() if name != "proj_size"}
+_ARGUMENTS["GRUCell"] = _ARGUMENTS["LSTMCell"]
+_CELLS = {**{cell.name: cell for cell in CELLS}, **{f"{cell.name}Cell": cell for cell in CELLS}}
 _DTYPES = {"F16", "BF16", "F32", "F64"}
 
 
 def save(lstm: Any, path: str | bytes | os.PathLike[Any]) -> None:
-    """Writes a fastlstm.LSTM or LSTMCell, an nn.LSTM or nn.LSTMCell to `path`, for `load` and the NumPy runtime.
+    """Writes an LSTM, LSTMCell, GRU or GRUCell, of fastlstm or torch.nn, to `path`, for `load` and the NumPy runtime.
 
     The file is replaced whole, or not at all: a process that is killed, or finds the disk full, leaves what was there.
     Parameters that are computed (parametrize, weight_norm, pruning) are written as the values they have now. Raises
@@ -70,7 +74,7 @@ def _kind(module: type) -> str:
     for base in module.__mro__:  # a subclass, such as parametrize makes, is saved as what it is a subclass of
         if base.__name__ in _ARGUMENTS and base.__module__.startswith(("fastlstm.", "torch.nn.modules.")):
             return base.__name__
-    raise TypeError(f"expected an LSTM or LSTMCell of fastlstm or torch.nn, got {module.__name__}")
+    raise TypeError(f"expected an LSTM or LSTMCell, a GRU or GRUCell of fastlstm or torch.nn, got {module.__name__}")
 
 
 def read(path: str | bytes | os.PathLike[Any], framework: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
@@ -148,5 +152,7 @@ def _shapes(kind: str, arguments: dict[str, Any]) -> dict[str, tuple[int, ...]]:
         arguments.get("num_layers", 1),
         2 if arguments.get("bidirectional", False) else 1,
         arguments["bias"],
+        kind.endswith("Cell"),
+        _CELLS[kind],
     )
-    return named_shapes(sizes) if kind == "LSTM" else cell_shapes(sizes)
+    return named_shapes(sizes)

@@ -33,6 +33,8 @@ class Sizes:
     """How many features h has: P, or H without a projection."""
     of_states: tuple[int, ...] = field(init=False, repr=False, compare=False)
     """How many features each state has."""
+    zeros: tuple[None, ...] = field(init=False, repr=False, compare=False)
+    """The states of a call whose caller says nothing."""
     chains: int = field(init=False, repr=False, compare=False)
     """Pairs of a layer and a direction, each a chain through time: the rows of h_n and c_n."""
     arrays: int = field(init=False, repr=False, compare=False)
@@ -46,6 +48,7 @@ class Sizes:
         derive = object.__setattr__  # the dataclass is frozen
         derive(self, "out", self.P or self.H)
         derive(self, "of_states", (self.out, self.H)[: len(self.cell.states)])
+        derive(self, "zeros", (None,) * len(self.of_states))
         derive(self, "chains", self.layers * self.D)
         derive(self, "arrays", count_arrays(self.P, self.bias))
         derive(self, "shapes", tuple(named_shapes(self).values()))
@@ -59,7 +62,7 @@ class Sizes:
     @cached_property
     def layer(self) -> _engine.Layer:
         """The engine's; once it is asked for: sizes that come from a file may be beyond every integer."""
-        return _engine.Layer(*self._six, self.is_cell, tuple(named_shapes(self)))
+        return _engine.Layer(*self._six, self.is_cell, tuple(named_shapes(self)), self.cell.name)
 
 
 def count_arrays(P: int, bias: bool) -> int:
@@ -68,7 +71,7 @@ def count_arrays(P: int, bias: bool) -> int:
 
 
 def cell_shapes(sizes: Sizes, layer: int = 0) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of what a layer has in one direction: those of `nn.LSTMCell`."""
+    """Names and shapes of what a layer has in one direction: those of torch's module of one step."""
     features = sizes.I if layer == 0 else sizes.D * sizes.out
     rows = len(sizes.cell.gates) * sizes.H
     shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, features), "weight_hh": (rows, sizes.out)}

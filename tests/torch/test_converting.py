@@ -21,7 +21,7 @@ class Model(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.encoder = nn.LSTM(3, 4, 2, bidirectional=True, dropout=0.5)
-        self.blocks = nn.ModuleList([nn.LSTM(8, 8, proj_size=2), nn.GRU(3, 4)])
+        self.blocks = nn.ModuleList([nn.LSTM(8, 8, proj_size=2), nn.RNN(3, 4)])
         self.tied = nn.ModuleDict({"same": self.encoder})
         self.own = Theirs(3, 4)
         self.head = nn.Linear(2, 1)
@@ -132,11 +132,11 @@ class Asks(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.lstm = nn.LSTM(3, 4)
-        self.inner = nn.ModuleDict({"cell": nn.LSTMCell(3, 4), "gru": nn.GRU(3, 4)})
+        self.inner = nn.ModuleDict({"cell": nn.LSTMCell(3, 4), "rnn": nn.RNN(3, 4)})
 
     @staticmethod
     def is_recurrent(module: nn.Module) -> bool:
-        return isinstance(module, (nn.LSTM, nn.GRU))
+        return isinstance(module, (nn.LSTM, nn.RNN))
 
     def again(self) -> bool:
         return self.lstm.__class__ is nn.LSTM
@@ -152,7 +152,7 @@ class Holds(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.lstm = nn.LSTM(3, 4)
-        assert not isinstance(self.lstm, nn.GRU | LSTM)
+        assert not isinstance(self.lstm, nn.RNN | LSTM)
         assert type(self.lstm) is not nn.LSTMCell
 
 

@@ -162,7 +162,7 @@ def test_disable_restores_torchs_bits(options):
     evaluate(lstm, call)
     fastlstm.disable()
     assert_bits(evaluate(lstm, call), before)
-    assert "Lstm" not in type(lstm(call.x, call.hx)[0].grad_fn).__name__
+    assert "Recurrence" not in type(lstm(call.x, call.hx)[0].grad_fn).__name__
 
 
 def test_blocks_nest_and_calls_repeat(runs):

@@ -151,7 +151,7 @@ def test_a_cell_gives_the_bits_of_the_long_way(dtype):
 def test_the_module_takes_it_without_gradients_only(monkeypatch):
     taken = []
     watched = SimpleNamespace(forward=lambda *arguments: taken.append(1) or _engine.forward(*arguments))
-    monkeypatch.setattr("fastlstm.torch.lstm._engine", watched)
+    monkeypatch.setattr("fastlstm.torch.layer._engine", watched)
     lstm, x = LSTM(3, 4, 2, dropout=0.5), torch.randn(1, 1, 3)
     lstm(x)
     with torch.no_grad():

@@ -9,11 +9,11 @@ import itertools
 import random
 from collections import Counter
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
-from conftest import assert_close, draw, evaluate, twin
+from conftest import VALUES, assert_close, draw, evaluate, states_of, twin
 
 from fastlstm import LSTM, _engine
 
@@ -61,13 +61,15 @@ class Configuration(NamedTuple):
         return "-".join([*parts, f"threads{self.threads}", f"seed{self.seed}"])
 
 
-def _work(c: Configuration) -> float:
+def work(c: Configuration) -> float:
     out, D = c.P or c.H, 1 + c.bidirectional
     features = c.I + (c.layers - 1) * D * out + c.layers * out
     return c.T * (c.N or 1) * D * (4 * c.H * features + c.layers * c.P * c.H)
 
 
-def _draw(pick: random.Random, seed: int, kind: tuple[torch.dtype, int, bool, bool, bool, bool, bool]) -> Configuration:
+def draw_one(
+    pick: random.Random, seed: int, kind: tuple[torch.dtype, int, bool, bool, bool, bool, bool]
+) -> Configuration:
     dtype, layers, bias, bidirectional, projected, hx, packed = kind
     T, H = pick.choice(STEPS), pick.choice(FEATURES[projected:])
     N = pick.choice(BATCHES[packed:])
@@ -103,20 +105,20 @@ def configurations() -> Iterator[Configuration]:
     flags = [[False, True]] * 5
     kinds = itertools.cycle(itertools.product([torch.float32, torch.float64], [1, 2, 3], *flags))
     for seed, kind in zip(range(COUNT), kinds, strict=False):
-        configuration = _draw(pick, seed, kind)
-        while _work(configuration) > MOST_WORK:
-            configuration = _draw(pick, seed, kind)
+        configuration = draw_one(pick, seed, kind)
+        while work(configuration) > MOST_WORK:
+            configuration = draw_one(pick, seed, kind)
         yield configuration
 
 
 GRID = list(configurations())
 
 
-def compare(c: Configuration) -> None:
+def compare(c: Configuration, kind: Any = LSTM) -> None:
     torch.manual_seed(c.seed)
-    ours = LSTM(c.I, c.H, c.layers, c.bias, c.batch_first, c.dropout, c.bidirectional, c.P, dtype=c.dtype).train(
-        c.training
-    )
+    projection = {"proj_size": c.P} if c.P else {}
+    arguments = (c.I, c.H, c.layers, c.bias, c.batch_first, c.dropout, c.bidirectional)
+    ours = kind(*arguments, **projection, dtype=c.dtype).train(c.training)
     lengths = None if c.lengths is None else list(c.lengths)
     call = draw(ours, c.T, c.N, hx=c.hx, lengths=lengths, enforce_sorted=c.enforce_sorted, seed=c.seed)
     torch.set_num_threads(c.threads)
@@ -126,8 +128,9 @@ def compare(c: Configuration) -> None:
     assert_close(found, reference, c.dtype, hint=str(c))
     with torch.no_grad():
         torch.manual_seed(c.seed)
-        output, (h_n, c_n) = ours(call.x, call.hx)
-    inference = {"output": output if lengths is None else output.data, "h_n": h_n, "c_n": c_n}
+        output, last = ours(call.x, call.hx)
+    results = (output if lengths is None else output.data, *states_of(last))
+    inference = dict(zip(VALUES, results, strict=False))
     assert_close(inference, {name: reference[name] for name in inference}, c.dtype, hint=f"no_grad {c}")
 
 

@@ -213,7 +213,7 @@ def test_a_trace_of_torch_jit_is_another_thing():
             return self.lstm.trace(x).output
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fastlstm.torch.lstm.tracing_state", lambda: object())
+        patch.setattr("fastlstm.torch.layer.tracing_state", lambda: object())
         kind, message = outcome(lambda: Tracing()(torch.zeros(T, N, I)))
     assert kind is RuntimeError
     assert message == "torch.jit.trace records forward alone"

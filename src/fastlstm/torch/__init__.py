@@ -1,4 +1,4 @@
-"""The torch face: modules that stand in for nn.LSTM and nn.LSTMCell. One way down: modules, batch, runners, the engine."""
+"""The torch face: modules that stand in for torch's recurrent ones. One way down: modules, batch, runners, the engine."""
 
 import torch
 
@@ -7,13 +7,16 @@ from fastlstm.torch.adopt import convert, disable, enable, enabled, revert
 from fastlstm.torch.cell import LSTMCell
 from fastlstm.torch.checkpoint import load
 from fastlstm.torch.graph import flops, lowering  # noqa: F401  # torch finds what they register
+from fastlstm.torch.gru import GRU, GRUCell
 from fastlstm.torch.lstm import LSTM
 from fastlstm.torch.parameters import engine
 from fastlstm.torch.runners.fallback import strict
 from fastlstm.torch.threads import share_torch_threads
 
 __all__ = [
+    "GRU",
     "LSTM",
+    "GRUCell",
     "LSTMCell",
     "convert",
     "disable",

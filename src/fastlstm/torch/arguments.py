@@ -1,6 +1,5 @@
 """From what the caller gave to a batch: the arguments of a call, and what is wrong with them."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -8,7 +7,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from fastlstm.torch import context, errors
-from fastlstm.torch.batch import ZEROS, Batch, Dense, Packed, Ragged, Results, States
+from fastlstm.torch.batch import Batch, Dense, Packed, Ragged, Results, States
 from fastlstm.torch.memory import refuse_freed
 from fastlstm.weights import Sizes
 
@@ -36,8 +35,14 @@ def read(
     return _padded(sizes, dtype, bool(lstm.batch_first), input, hx, lengths, reset)
 
 
-def _states(hx: Sequence[Tensor]) -> Results:
-    """h_0, c_0. IndexError: there are not two, as where only h_0 is given."""
+def _states(sizes: Sizes, hx: Any) -> Results:
+    """h_0, and an LSTM's c_0. IndexError: of an LSTM there are not two, as where only h_0 is given. AttributeError, as nn.GRU
+    raises: h_0 is no tensor.
+    """
+    if len(sizes.of_states) == 1:
+        if not isinstance(hx, Tensor):
+            raise AttributeError(f"{sizes.cell.name}: expected hx to be a tensor h_0, got {type(hx).__name__}")
+        return (hx,)
     try:
         return hx[0], hx[1]
     except IndexError:
@@ -51,7 +56,7 @@ def _padded(
     if dims not in (2, 3):
         letters = "(N, L, H_in)" if batch_first else "(L, N, H_in)"
         raise ValueError(
-            f"LSTM: Expected input to be 2D or 3D, got {dims}D instead"
+            f"{sizes.cell.name}: Expected input to be 2D or 3D, got {dims}D instead"
             f": expected {letters}, or (L, H_in) unbatched, H_in = {sizes.I}"
         )
     if input.layout is not torch.strided:  # torch's transpose of an empty MKL-DNN tensor divides by zero
@@ -60,7 +65,7 @@ def _padded(
     shape = input.shape
     T, N = shape[1 if swapped else 0], 1 if dims == 2 else shape[0 if swapped else 1]
     state: tuple[int, ...] = (sizes.chains, N) if dims == 3 else (sizes.chains,)
-    states = None if hx is None else _states(hx)
+    states = None if hx is None else _states(sizes, hx)
     if states is not None and any(t.dim() != dims for t in states):
         errors.refuse_dimensions(sizes, states, "batched" if dims == 3 else "unbatched", dims, state)
     if input.dtype is not dtype:
@@ -69,7 +74,7 @@ def _padded(
         errors.refuse_features(sizes, shape, batch_first)
     if states is not None:
         errors.check_states(sizes, states, hx, state, N)
-    operand = states or ZEROS
+    operand = states or sizes.zeros
     if T == 0 and lengths is None:
         raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
     if lengths is None and reset is None:
@@ -84,7 +89,7 @@ def _padded(
 def _nested(sizes: Sizes, dtype: torch.dtype, input: Tensor, hx: Any) -> Operands:
     letters = f"(N, L of each row, H_in), H_in = {sizes.I}"
     if input.layout is not torch.jagged or input.dim() != 3 or context.ragged_dimension(input) != 1:
-        raise ValueError(f"LSTM: expected a nested tensor of layout torch.jagged and shape {letters}")
+        raise ValueError(f"{sizes.cell.name}: expected a nested tensor of layout torch.jagged and shape {letters}")
     if input.dtype is not dtype:
         errors.check_dtype(input.dtype, dtype)
     values, offsets, lengths = input.values(), input.offsets(), input.lengths()  # type: ignore[attr-defined]
@@ -95,13 +100,13 @@ def _nested(sizes: Sizes, dtype: torch.dtype, input: Tensor, hx: Any) -> Operand
         )
     N = offsets.shape[0] - 1
     state = (sizes.chains, N)
-    states = None if hx is None else _states(hx)
+    states = None if hx is None else _states(sizes, hx)
     if states is not None:
         errors.check_states(sizes, states, hx, state, N)
     with context.outside_transforms():
         own = None if lengths is None else lengths.to("cpu", torch.int64)
         starts = offsets.to("cpu", torch.int64)
-    return Ragged(1, N, state, own, None, starts, nested=(offsets, lengths)), values, states or ZEROS
+    return Ragged(1, N, state, own, None, starts, nested=(offsets, lengths)), values, states or sizes.zeros
 
 
 def _packed(sizes: Sizes, dtype: torch.dtype, plain: bool, input: PackedSequence, hx: Any) -> Operands:
@@ -119,9 +124,9 @@ def _packed(sizes: Sizes, dtype: torch.dtype, plain: bool, input: PackedSequence
         )
     N = _batch_of(batch_sizes, x.shape[0])
     state = (sizes.chains, N)
-    states = None if hx is None else _states(hx)
+    states = None if hx is None else _states(sizes, hx)
     if states is not None:
-        if any(t.dim() != 3 for t in states):
+        if len(states) > 1 and any(t.dim() != 3 for t in states):  # nn.GRU compares the whole shape
             errors.refuse_dimensions(sizes, states, "packed", 3, state)
         errors.check_states(sizes, states, hx, state, N)
         if sorted_indices is not None:
@@ -130,7 +135,11 @@ def _packed(sizes: Sizes, dtype: torch.dtype, plain: bool, input: PackedSequence
                     refuse_freed(t)
             states = tuple(t.index_select(1, sorted_indices) for t in states)
             errors.check_states(sizes, states, hx, state, N)  # the indices may be fewer than the rows
-    return Packed(len(batch_sizes), N, state, batch_sizes, sorted_indices, unsorted_indices), x, states or ZEROS
+    return (
+        Packed(len(batch_sizes), N, state, batch_sizes, sorted_indices, unsorted_indices),
+        x,
+        states or sizes.zeros,
+    )
 
 
 INTEGERS = frozenset({torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64})

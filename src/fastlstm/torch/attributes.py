@@ -7,13 +7,14 @@ constructor raises, with gradients and without.
 import operator
 from typing import Any
 
+from fastlstm.cells import Cell
 from fastlstm.weights import Sizes
 
 _TOO_MANY_LAYERS = 1 << 16  # a name each is made when the attribute is set
 _TOO_MANY = 1 << 56  # four gates of both directions, in bytes, still fit 64 bits
 
 
-def lstm_sizes(lstm: Any) -> Sizes:
+def layer_sizes(lstm: Any, cell: Cell) -> Sizes:
     """Those of a layer with nn.LSTM's attributes. TypeError, ValueError: one of them can't be."""
     H = at_least_one(lstm, "hidden_size")
     I, layers = at_least_one(lstm, "input_size"), at_least_one(lstm, "num_layers")
@@ -22,12 +23,13 @@ def lstm_sizes(lstm: Any) -> Sizes:
     P = max(0, whole(lstm, "proj_size"))  # nn.LSTM takes what is below 0 for none
     if P >= H:
         raise ValueError("proj_size has to be smaller than hidden_size")
-    return Sizes(I, H, P, layers, 2 if lstm.bidirectional else 1, bool(lstm.bias))
+    return Sizes(I, H, P, layers, 2 if lstm.bidirectional else 1, bool(lstm.bias), cell=cell)
 
 
-def cell_sizes(cell: Any) -> Sizes:
-    """Those of a cell with nn.LSTMCell's attributes; a cell may have no input or no units. TypeError: one can't be."""
-    return Sizes(whole(cell, "input_size"), whole(cell, "hidden_size"), bias=bool(cell.bias), is_cell=True)
+def step_sizes(module: Any, cell: Cell) -> Sizes:
+    """Those of a module with nn.LSTMCell's attributes, which may have no input or no units. TypeError: one can't be."""
+    I, H = whole(module, "input_size"), whole(module, "hidden_size")
+    return Sizes(I, H, bias=bool(module.bias), is_cell=True, cell=cell)
 
 
 def dropout_of(lstm: Any) -> float:

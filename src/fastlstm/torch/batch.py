@@ -20,7 +20,17 @@ from fastlstm.weights import Sizes
 
 States = tuple[Tensor | None, ...]  # what each chain starts from, h_0, and an LSTM's c_0; None: zeros
 Results = tuple[Tensor, ...]  # output, then what each chain ends in, h_n, and an LSTM's c_n
-ZEROS: States = (None, None)
+
+
+def last_of(states: Any) -> Any:
+    """As the caller gets them: h_n alone, or a tuple of all that the cell has."""
+    return states[0] if len(states) == 1 else states
+
+
+def results_of(found: Any) -> Results:
+    """output, h_n, c_n from what the engine returns."""
+    output, states, *_ = found
+    return output, *(states if isinstance(states, tuple) else (states,))
 
 
 class Rows(NamedTuple):

@@ -110,9 +110,9 @@ def overload(operator: Any) -> Any:
     return operator._opoverload
 
 
-def torch_lstm(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """torch's own operator, which calls cuDNN on CUDA: nn.LSTM calls it so."""
-    result: tuple[Tensor, Tensor, Tensor] = torch._VF.lstm(*arguments)
+def torch_layer(name: str, *arguments: Any) -> tuple[Tensor, ...]:
+    """torch's own operator, 'lstm' or 'gru', which calls cuDNN on CUDA: nn.LSTM and nn.GRU call it so."""
+    result: tuple[Tensor, ...] = getattr(torch._VF, name)(*arguments)
     return result
 
 

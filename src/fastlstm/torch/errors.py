@@ -13,19 +13,17 @@ from fastlstm.weights import Sizes
 def expected_states(sizes: Sizes, state: tuple[int, ...]) -> str:
     """The end of a message. state: what h_0 and c_0 have before their features."""
     letters = "D*num_layers, N" if len(state) == 2 else "D*num_layers"
-    return (
-        f": expected h_0 of shape ({letters}, H_out) = {(*state, sizes.out)}"
-        f" and c_0 of shape ({letters}, H_cell) = {(*state, sizes.H)}"
-    )
+    h_0 = f": expected h_0 of shape ({letters}, H_out) = {(*state, sizes.out)}"
+    return h_0 if len(sizes.of_states) == 1 else f"{h_0} and c_0 of shape ({letters}, H_cell) = {(*state, sizes.H)}"
 
 
 def refuse_dimensions(sizes: Sizes, states: Sequence[Tensor], kind: str, dims: int, state: tuple[int, ...]) -> None:
     """RuntimeError: the states of a call whose input is 'batched', 'unbatched' or 'packed' have another number of dimensions."""
     of_input, should = ("packed", "") if kind == "packed" else (f"{kind} {dims}-D", "also ")
-    got = ", ".join(f"{t.dim()}-D" for t in states)
-    raise RuntimeError(
-        f"For {of_input} input, hx and cx should {should}be {dims}-D but got ({got}) tensors{expected_states(sizes, state)}"
-    )
+    names, tensors = ("hx and cx", "({}) tensors") if len(states) > 1 else ("hx", "{} tensor")
+    got = tensors.format(", ".join(f"{t.dim()}-D" for t in states))
+    expected = expected_states(sizes, state)
+    raise RuntimeError(f"For {of_input} input, {names} should {should}be {dims}-D but got {got}{expected}")
 
 
 def check_states(sizes: Sizes, states: Sequence[Tensor], hx: Any, state: tuple[int, ...], N: int) -> None:
@@ -33,9 +31,11 @@ def check_states(sizes: Sizes, states: Sequence[Tensor], hx: Any, state: tuple[i
     for k, (t, features) in enumerate(zip(states, sizes.of_states, strict=True)):
         if t.shape != (*state, features):
             got = list(t.shape) if len(state) == 2 else [t.shape[0], 1, *t.shape[1:]]
-            raise RuntimeError(
-                f"Expected hidden[{k}] size {(sizes.chains, N, features)}, got {got}{expected_states(sizes, state)}"
-            )
+            name = f"hidden[{k}]" if len(states) > 1 else "hidden"
+            expected = expected_states(sizes, state)
+            raise RuntimeError(f"Expected {name} size {(sizes.chains, N, features)}, got {got}{expected}")
+    if len(states) == 1:
+        return
     if not isinstance(hx, (tuple, list)):
         raise TypeError(f"expected hx to be a tuple (h_0, c_0), got {type(hx).__name__}")
     if len(hx) != 2:

@@ -18,11 +18,11 @@ _SIZES = frozenset({"input_size", "hidden_size", "num_layers", "bias", "bidirect
 
 
 # In place of the sizes where an attribute is not what it should be: the engine takes no call with these.
-UNKNOWN: Any = SimpleNamespace(layer=_engine.Layer(0, 0), of_states=(0, 0))
+UNKNOWN: Any = SimpleNamespace(layer=_engine.Layer(0, 0), of_states=(0, 0), zeros=(None, None))
 
 
 class Recurrent(nn.Module):
-    """A module with LSTM parameters.
+    """A module with the parameters of a recurrent layer, or of one step of it.
 
     It keeps no list of tensors: parametrize, weight_norm, prune, functional_call and replicate put others in place of
     the parameters, and whatever carries the name when the module is called is what it computes with.
@@ -31,8 +31,9 @@ class Recurrent(nn.Module):
     _sizes: Sizes = UNKNOWN
     _names: tuple[str, ...] = ()
 
-    def _sizes_of_attributes(self) -> Sizes:
-        """From the constructor's arguments. TypeError, ValueError: one of them can't be."""
+    @classmethod
+    def _sizes_of_attributes(cls, module: Any) -> Sizes:
+        """From the constructor's arguments, of this class or torch's. TypeError, ValueError: one of them can't be."""
         raise NotImplementedError
 
     def _create_parameters(self, device: Any, dtype: Any) -> None:
@@ -62,7 +63,7 @@ class Recurrent(nn.Module):
         return self._sizes
 
     def _look_up(self) -> dict[str, tuple[int, ...]]:
-        self._sizes = self._sizes_of_attributes()
+        self._sizes = self._sizes_of_attributes(self)
         shapes = named_shapes(self._sizes)
         self._names = tuple(shapes)
         return shapes
@@ -92,16 +93,18 @@ class Recurrent(nn.Module):
         """torch.jit.script asks this for what it should compile; it would put that in the caller's model, too."""
         raise RuntimeError(
             f"torch.jit.script can't compile fastlstm.{type(self).__name__}: script torch.nn.{type(self).__name__} in its place "
-            "(fastlstm.revert(model) exchanges every LSTM), which runs on the engine under fastlstm.enable()"
+            "(fastlstm.revert(model) exchanges all of them), which runs on the engine under fastlstm.enable()"
         )
 
 
 def engine(lstm: Recurrent, x: Tensor | PackedSequence, *arguments: Any, **named: Any) -> Engine:
     """Which engine `lstm(x, ...)` would run on, 'native', 'cudnn' or 'composite', and why. It takes what the call takes.
 
-    lstm: a fastlstm.LSTM or LSTMCell. Raises TypeError for anything else.
+    lstm: a layer or a cell of fastlstm. Raises TypeError for anything else.
     """
     if not isinstance(lstm, Recurrent):
-        raise TypeError(f"expected a fastlstm.LSTM or fastlstm.LSTMCell, got {type(lstm).__name__}")
+        raise TypeError(
+            f"expected a fastlstm.GRU, fastlstm.GRUCell, fastlstm.LSTM or fastlstm.LSTMCell, got {type(lstm).__name__}"
+        )
     data = x.data if isinstance(x, PackedSequence) else x
     return runners.choose(lstm._known(), data.device, data.dtype, context.here())[1]

@@ -1,10 +1,11 @@
-"""`convert(model)`: its nn.LSTM and nn.LSTMCell modules run on the engine, where they stand; `revert(model)`: and back.
+"""`convert(model)`: its nn.LSTM and nn.GRU, nn.LSTMCell and nn.GRUCell run on the engine, where they stand; `revert(model)`:
+and back.
 
 A module changes its class, or with keep_type gets a mark, and stays the object it is. So its parameters (an optimizer has
 them), hooks, mode, device, and whoever else holds the module or its weights are as before.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,11 +17,19 @@ from fastlstm.torch.adopt import internals
 from fastlstm.torch.adopt.asking import who_asks
 from fastlstm.torch.adopt.keeping import MARK, heed_marks
 from fastlstm.torch.cell import LSTMCell
+from fastlstm.torch.gru import GRU, GRUCell
+from fastlstm.torch.layer import Layer
 from fastlstm.torch.lstm import LSTM
-from fastlstm.torch.parameters import DERIVED
+from fastlstm.torch.parameters import DERIVED, Recurrent
 from fastlstm.weights import named_shapes
 
-_OURS: dict[type[nn.Module], type[nn.Module]] = {nn.LSTM: LSTM, nn.LSTMCell: LSTMCell}
+_OURS: dict[type[nn.Module], type[Recurrent]] = {
+    nn.LSTM: LSTM,
+    nn.LSTMCell: LSTMCell,
+    nn.GRU: GRU,
+    nn.GRUCell: GRUCell,
+}
+_THEIRS: dict[type[nn.Module], type[nn.Module]] = {ours: theirs for theirs, ours in _OURS.items()}
 
 
 @dataclass(frozen=True)
@@ -50,8 +59,8 @@ def _named(name: str) -> str:
 
 
 def convert(model: nn.Module, *, keep_type: bool = False) -> Report:
-    """Makes every nn.LSTM and nn.LSTMCell in the model, itself too, a fastlstm.LSTM and LSTMCell: same Parameter objects,
-    hooks, mode and names.
+    """Makes every nn.LSTM, nn.LSTMCell, nn.GRU and nn.GRUCell in the model, itself too, one of fastlstm: same Parameter
+    objects, hooks, mode and names.
 
     keep_type: they stay what they are to all who look, and their calls alone go to the engine. For code that asks for the
     type, to initialize, replace or quantize by it, and for subclasses and parametrized modules.
@@ -64,18 +73,17 @@ def convert(model: nn.Module, *, keep_type: bool = False) -> Report:
         report = _each(model, (*_OURS, *_OURS.values()), _mark)
     else:
         report = _each(model, tuple(_OURS), _to_ours)
-        theirs = {ours: kind for kind, ours in _OURS.items()}
-        layers = {name: theirs[type(model.get_submodule(name))] for name in report.changed}
+        layers = {name: _THEIRS[type(model.get_submodule(name))] for name in report.changed}
         report.asked.update(who_asks(model, layers))
     for name, module in model.named_modules():
-        if isinstance(module, torch.jit.ScriptModule) and module.original_name in ("LSTM", "LSTMCell"):
+        if isinstance(module, torch.jit.ScriptModule) and module.original_name in {kind.__name__ for kind in _OURS}:
             report.left[name] = f"TorchScript runs its own copy of nn.{module.original_name}: enable() reaches it"
     return report
 
 
 def revert(model: nn.Module) -> Report:
-    """Makes every fastlstm.LSTM and LSTMCell in the model, itself too, an nn.LSTM and nn.LSTMCell, and what kept its type
-    runs on torch's kernels again: same Parameter objects, hooks, mode and names.
+    """Makes every layer and cell of fastlstm in the model, itself too, torch's own, and what kept its type runs on torch's
+    kernels again: same Parameter objects, hooks, mode and names.
 
     Left alone, and reported: as `convert` does. TypeError: model is not a module.
     """
@@ -122,8 +130,13 @@ def _why_not(module: Any, kind: type[nn.Module]) -> str | None:
     return None
 
 
+def _kind(module: Any, kinds: Iterable[type[nn.Module]]) -> Any:
+    """Which of these it is, or a subclass of."""
+    return next(kind for kind in kinds if isinstance(module, kind))
+
+
 def _to_ours(module: Any) -> str | bool:
-    theirs = nn.LSTM if isinstance(module, nn.LSTM) else nn.LSTMCell
+    theirs = _kind(module, _OURS)
     why = _why_not(module, theirs)
     if why is not None:
         return why
@@ -137,14 +150,16 @@ def _to_ours(module: Any) -> str | bool:
 def _to_theirs(module: Any) -> str | bool:
     if isinstance(module, tuple(_OURS)):
         return bool(vars(module).pop(MARK, False))
-    ours, theirs = (LSTM, nn.LSTM) if isinstance(module, LSTM) else (LSTMCell, nn.LSTMCell)
+    ours = _kind(module, _THEIRS)
+    theirs = _THEIRS[ours]
     why = _why_not(module, ours)
     if why is not None:
         return why
-    chains = internals.names_by_chain(module) if theirs is nn.LSTM else []
+    is_layer = isinstance(module, Layer)
+    chains = internals.names_by_chain(module) if is_layer else []
     for name in DERIVED:
         vars(module).pop(name, None)
     module.__class__ = theirs
-    if theirs is nn.LSTM:
+    if is_layer:
         internals.restore_flat_weights(module, chains)
     return True

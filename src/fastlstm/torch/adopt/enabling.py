@@ -1,6 +1,7 @@
-"""`enable()`: every nn.LSTM and nn.LSTMCell of the process runs on the engine, without a change to anybody's code.
+"""`enable()`: every nn.LSTM and nn.GRU, nn.LSTMCell and nn.GRUCell of the process runs on the engine, without a change to
+anybody's code.
 
-All of them end in three operators of torch, from Python and from TorchScript alike. Kernels of ours stand in for them on the
+Those of a kind end in three operators of torch, from Python and from TorchScript alike. Kernels of ours stand in for them on the
 CPU, under the tensors' autograd; what the engine can't take, and everything while it is off, goes on to torch's own.
 """
 
@@ -15,17 +16,14 @@ import torch
 from torch import Tensor
 
 from fastlstm import _engine
-from fastlstm.cells import LSTM
+from fastlstm.cells import CELLS, LSTM, Cell
 from fastlstm.torch import context
 from fastlstm.torch.adopt import internals
 from fastlstm.torch.arguments import INTEGERS
-from fastlstm.torch.batch import Dense, Packed
+from fastlstm.torch.batch import Dense, Packed, last_of, results_of
 from fastlstm.torch.runners import native
 from fastlstm.torch.wrap import tracing
 from fastlstm.weights import Sizes, count_arrays
-
-_INPUT, _DATA = torch.ops.aten.lstm.input, torch.ops.aten.lstm.data
-_CELL = torch.ops.aten.lstm_cell.default
 
 
 class _State:
@@ -42,8 +40,8 @@ class _State:
         if self.scopes[-1][0] and self.library is None:
             # For good: to take a kernel away while another thread is in it would free it under that thread's feet.
             library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
-            for op, run in ((_INPUT, input_on_engine), (_DATA, data_on_engine), (_CELL, cell_on_engine)):
-                kernel = partial(_kernel, op, run)
+            for op, run, cell in _operators():
+                kernel = partial(_kernel, op, run, cell)
                 library.impl(op, kernel, internals.AUTOGRAD.name)  # type: ignore[no-untyped-call]
                 library.impl(op, kernel, internals.BELOW.name)  # type: ignore[no-untyped-call]
                 internals.hide_kernels(op)
@@ -63,7 +61,8 @@ os.register_at_fork(after_in_child=_in_a_child)
 
 
 def enable() -> None:
-    """From now on nn.LSTM and nn.LSTMCell run on the engine, whoever made them and whenever; again: nothing changes.
+    """From now on nn.LSTM and nn.GRU, nn.LSTMCell and nn.GRUCell run on the engine, whoever made them and whenever; again:
+    nothing changes.
 
     For the whole process; inside an `enabled()` block until that ends.
     """
@@ -99,25 +98,32 @@ def enabled() -> Iterator[None]:
             _state.settle()
 
 
-def _kernel(op: Any, run: Callable[..., Any], *arguments: Any) -> Any:
-    results = run(*arguments) if _state.active else None
+def _kernel(op: Any, run: Callable[..., Any], cell: Cell, *arguments: Any) -> Any:
+    results = run(cell, *arguments) if _state.active else None
     return internals.own_kernel(op, *arguments) if results is None else results
 
 
 # Found once: 20 us each. No lru_cache: Dynamo, which meets the kernels as frames, warns about those.
-_known: dict[tuple[int, int, int, int, int, bool, bool], Sizes] = {}
+_known: dict[tuple[int, int, int, int, int, bool, bool, Cell], Sizes] = {}
 
 
-def _sizes_of(params: Sequence[Tensor], bias: bool, layers: int, D: int, is_cell: bool = False) -> Sizes | None:
+def _sizes_of(
+    cell: Cell, params: Sequence[Tensor], bias: bool, layers: int, D: int, is_cell: bool = False
+) -> Sizes | None:
     """None: these are not the parameters of such a layer."""
-    for projected in (False, True):
+    for projected in (False, True) if cell is LSTM else (False,):
         if len(params) == layers * D * count_arrays(int(projected), bias) and params[0].dim() == params[1].dim() == 2:
             rows, I = params[0].shape
-            key = (I, rows // len(LSTM.gates), params[1].shape[1] if projected else 0, layers, D, bias, is_cell)
+            key = (I, rows // len(cell.gates), params[1].shape[1] if projected else 0, layers, D, bias, is_cell, cell)
             if key not in _known:
                 _known[key] = Sizes(*key)
             return _known[key]
     return None
+
+
+def _states(cell: Cell, hx: Any) -> tuple[Tensor, ...]:
+    """The operator's list, or its one tensor."""
+    return tuple(hx) if len(cell.states) > 1 else (hx,)
 
 
 def _fits(sizes: Sizes, features: int, N: int, hx: Sequence[Tensor]) -> bool:
@@ -126,8 +132,9 @@ def _fits(sizes: Sizes, features: int, N: int, hx: Sequence[Tensor]) -> bool:
 
 
 def input_on_engine(
+    cell: Cell,
     x: Tensor,
-    hx: list[Tensor],
+    hx: Any,
     params: list[Tensor],
     has_biases: bool,
     num_layers: int,
@@ -136,28 +143,29 @@ def input_on_engine(
     bidirectional: bool,
     batch_first: bool,
 ) -> Any:
-    """What `aten::lstm.input` returns; None: the engine can't take the call."""
-    sizes = _sizes_of(params, has_biases, num_layers, 2 if bidirectional else 1)
+    """What `aten::lstm.input` returns, or another cell's; None: the engine can't take the call."""
+    sizes, states = _sizes_of(cell, params, has_biases, num_layers, 2 if bidirectional else 1), _states(cell, hx)
     grad = torch.is_grad_enabled()
     if x.dim() != 3 or sizes is None or not context.is_plain():
         return None
     if not (grad or (train and dropout)):
-        done = _engine.forward(sizes.layer, params, x, tuple(hx), torch.get_num_threads(), batch_first)
+        done = _engine.forward(sizes.layer, params, x, last_of(states), torch.get_num_threads(), batch_first)
         if done is not None:
-            return done[0], *done[1]
+            return results_of(done)
     T, N = x.shape[1 if batch_first else 0], x.shape[0 if batch_first else 1]
-    if T == 0 or not _fits(sizes, x.shape[2], N, hx):
+    if T == 0 or not _fits(sizes, x.shape[2], N, states):
         return None
     batch = Dense(T, N, (sizes.chains, N), batch_first)
     rows = x.transpose(0, 1) if batch_first else x
-    results = native.run_plain(sizes, batch, rows, tuple(hx), list(params), dropout if train else 0.0)
+    results = native.run_plain(sizes, batch, rows, states, list(params), dropout if train else 0.0)
     return None if results is None else (batch.place(results[0]), *results[1:])
 
 
 def data_on_engine(
+    cell: Cell,
     data: Tensor,
     batch_sizes: Tensor,
-    hx: list[Tensor],
+    hx: Any,
     params: list[Tensor],
     has_biases: bool,
     num_layers: int,
@@ -165,35 +173,44 @@ def data_on_engine(
     train: bool,
     bidirectional: bool,
 ) -> Any:
-    """What `aten::lstm.data` returns; None: the engine can't take the call."""
-    sizes = _sizes_of(params, has_biases, num_layers, 2 if bidirectional else 1)
+    """What `aten::lstm.data` returns, or another cell's; None: the engine can't take the call."""
+    sizes, states = _sizes_of(cell, params, has_biases, num_layers, 2 if bidirectional else 1), _states(cell, hx)
     if data.dim() != 2 or batch_sizes.dim() != 1 or not batch_sizes.is_cpu or batch_sizes.dtype not in INTEGERS:
         return None
     if sizes is None or not context.is_plain():
         return None
     steps: list[int] = batch_sizes.tolist()
     falling = all(a >= b for a, b in zip(steps, [*steps[1:], 1], strict=True))
-    if not (steps and falling and sum(steps) == data.shape[0] and _fits(sizes, data.shape[1], steps[0], hx)):
+    if not (steps and falling and sum(steps) == data.shape[0] and _fits(sizes, data.shape[1], steps[0], states)):
         return None
     batch = Packed(len(steps), steps[0], (sizes.chains, steps[0]), batch_sizes)
-    return native.run_plain(sizes, batch, data, tuple(hx), list(params), dropout if train else 0.0)
+    return native.run_plain(sizes, batch, data, states, list(params), dropout if train else 0.0)
 
 
-def cell_on_engine(
-    x: Tensor, hx: list[Tensor], w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None, b_hh: Tensor | None = None
+def step_on_engine(
+    cell: Cell, x: Tensor, hx: Any, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor | None = None, b_hh: Tensor | None = None
 ) -> Any:
-    """What `aten::lstm_cell` returns; None: the engine can't take the call."""
-    if x.dim() != 2 or len(hx) != 2 or (b_ih is None) != (b_hh is None):
+    """What `aten::lstm_cell` returns, or another cell's; None: the engine can't take the call."""
+    states = _states(cell, hx)
+    if x.dim() != 2 or len(states) != len(cell.states) or (b_ih is None) != (b_hh is None):
         return None
     params = [t for t in (w_ih, w_hh, b_ih, b_hh) if t is not None]
-    sizes, N, grad = _sizes_of(params, b_ih is not None, 1, 1, is_cell=True), x.shape[0], torch.is_grad_enabled()
+    sizes, N, grad = _sizes_of(cell, params, b_ih is not None, 1, 1, is_cell=True), x.shape[0], torch.is_grad_enabled()
     if sizes is None or not context.is_plain():
         return None
     if not grad:
-        done = _engine.forward(sizes.layer, params, x, tuple(hx), torch.get_num_threads())
+        done = _engine.forward(sizes.layer, params, x, last_of(states), torch.get_num_threads())
         if done is not None:
             return done[1]
-    if N == 0 or x.shape[1] != sizes.I or not hx[0].shape == hx[1].shape == (N, sizes.H):
+    if N == 0 or x.shape[1] != sizes.I or any(t.shape != (N, sizes.H) for t in states):
         return None
-    results = native.run_plain(sizes, Dense(1, N, (N,)), x, tuple(hx), params, 0.0)
-    return None if results is None else results[1:]
+    results = native.run_plain(sizes, Dense(1, N, (N,)), x, states, params, 0.0)
+    return None if results is None else last_of(results[1:])
+
+
+def _operators() -> Iterator[tuple[Any, Callable[..., Any], Cell]]:
+    for cell in CELLS:
+        name = cell.name.lower()
+        yield getattr(torch.ops.aten, name).input, input_on_engine, cell
+        yield getattr(torch.ops.aten, name).data, data_on_engine, cell
+        yield getattr(torch.ops.aten, f"{name}_cell").default, step_on_engine, cell

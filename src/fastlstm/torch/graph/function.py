@@ -37,11 +37,13 @@ def attempt(
     engine takes as it is; where nothing watches (`context.is_plain`).
     """
     if hx is None:
-        hx = (None, None)
+        hx = sizes.zeros
+    elif len(sizes.of_states) == 1:
+        hx = (hx,)
     elif type(hx) is not tuple or len(hx) != 2 or hx[0] is None or hx[1] is None:
         return None
     try:
-        apply: Any = Lstm.apply
+        apply: Any = Recurrence.apply
         return apply(sizes, None, (batch_first, lengths, reset), 0, x, *hx, *map(parameters.__getitem__, names))
     except (KeyError, _NotTakenError):
         return None
@@ -57,7 +59,7 @@ def differentiable(
     masks: Sequence[Tensor],
 ) -> Results:
     """output, h_n, c_n with gradients: `forward`, and its errors."""
-    apply: Any = Lstm.apply
+    apply: Any = Recurrence.apply
     output, *states = apply(sizes, batch, rows, len(masks), x, *hx, *masks, *weights)
     return (states[0] if output is None else output), *states
 
@@ -97,12 +99,7 @@ def forward(
 
 def _or_none(hx: States) -> Any:
     """As the engine takes it."""
-    return None if hx[0] is None else hx
-
-
-def results_of(found: Any) -> Results:
-    """output, h_n, c_n from what the engine returns."""
-    return found[0], *found[1]
+    return None if hx[0] is None else hx if len(hx) > 1 else hx[0]
 
 
 def in_order(rows: Rows) -> Rows:
@@ -159,7 +156,7 @@ _SECOND_TIME = (
 )
 
 
-class Lstm(torch.autograd.Function):
+class Recurrence(torch.autograd.Function):
     """The op with gradients. In the ctx style: with `setup_context` it would cost 50 us instead of 14."""
 
     @staticmethod
@@ -167,8 +164,8 @@ class Lstm(torch.autograd.Function):
         """tensors: h_0, c_0, then so many masks, then the weights. batch: None: of a call that nobody has looked at; then rows
         are the first of `Rows`.
         """
-        states = len(sizes.of_states)
-        hx, weights = tensors[:states], tensors[states:]
+        count = len(sizes.of_states)
+        hx, weights = tensors[:count], tensors[count:]
         if batch is None:
             threads, keep, (first, lengths, reset) = torch.get_num_threads(), any(ctx.needs_input_grad), rows
             result = _engine.forward(
@@ -179,8 +176,9 @@ class Lstm(torch.autograd.Function):
         else:
             result = forward(sizes, batch, rows, x, hx, weights[masks:], weights[:masks], True)
         output, last, *kept = result
+        states = last if isinstance(last, tuple) else (last,)
         keep_for_backward(ctx, sizes, masks, kept[0] if kept else None, x, tensors)
-        return (None if sizes.is_cell else output), *last  # the output of a cell is its h_n
+        return (None if sizes.is_cell else output), *states  # the output of a cell is its h_n
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:

@@ -179,7 +179,7 @@ def _forward(cell: Cell, *arguments: Any) -> tuple[Tensor, ...]:
     saved = room(call.x, per_row * _rows(call.x))
     keep = saved if per_row else False
     results = function.forward(call.sizes, call.batch, call.rows, call.x, call.hx, call.weights, call.masks, keep)
-    return *function.results_of(results), saved
+    return *batches.results_of(results), saved
 
 
 def shapes(cell: Cell, *arguments: Any) -> tuple[Tensor, ...]:

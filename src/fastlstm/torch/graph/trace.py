@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fastlstm import _engine
 from fastlstm.torch import context, runners
-from fastlstm.torch.batch import Batch, Results, Rows, States, masks_of
+from fastlstm.torch.batch import Batch, Results, Rows, States, masks_of, results_of
 from fastlstm.torch.dtypes import HALF
 from fastlstm.torch.graph import function
 from fastlstm.torch.memory import in_order, refuse_any_freed
@@ -90,11 +90,11 @@ def _run(
     sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: Sequence[Tensor], masks: Sequence[Tensor]
 ) -> tuple[tuple[Tensor, ...], _engine.Kept]:
     found = function.forward(sizes, batch, batch.rows, x, hx, weights, masks, True, _engine.trace)
-    return (*function.results_of(found), *found[3]), found[2]
+    return (*results_of(found), *found[3]), found[2]
 
 
 class _Traced(torch.autograd.Function):
-    """`function.Lstm`, whose saved numbers are read out, and which takes gradients of them."""
+    """`function.Recurrence`, whose saved numbers are read out, and which takes gradients of them."""
 
     @staticmethod
     def forward(ctx: Any, sizes: Sizes, batch: Batch, rows: Rows, masks: int, x: Tensor, *tensors: Any) -> Any:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from fastlstm.cells import LSTM
 from fastlstm.torch import batch as batches
 from fastlstm.torch import context
 from fastlstm.torch.batch import Batch, Results, States
@@ -27,6 +28,8 @@ def why_not(sizes: Sizes, device: torch.device, dtype: torch.dtype, context: Con
         return f"there is no engine for the device {device.type!r}"
     if device.type == "cpu" and dtype not in NAMES:
         return f"the CPU engine has no {str(dtype).removeprefix('torch.')}"
+    if sizes.cell is not LSTM:
+        return f"the engine has no {sizes.cell.name}"
     if not sizes.I or not sizes.H:
         return "without features or units there is nothing for an engine"
     return None
@@ -65,7 +68,7 @@ def run_plain(
 def wants_graph(sizes: Sizes, x: Tensor, hx: States, weights: list[Tensor]) -> bool | None:
     """Whether gradients are wanted, where memory tells what tensors are; None, no error yet, where one is of another kind."""
     dtype = x.dtype
-    if dtype not in NAMES or not sizes.I or not sizes.H:
+    if dtype not in NAMES or not sizes.I or not sizes.H or sizes.cell is not LSTM:
         return None
     grad = False
     for t in (x, *hx):

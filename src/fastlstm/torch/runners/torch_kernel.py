@@ -48,6 +48,7 @@ def call(
 ) -> Results:
     """torch's operator. x (T, N, I), or (rows, I) with batch_sizes; h_0 (layers * D, N, P or H), c_0 (layers * D, N, H)."""
     options = (sizes.bias, sizes.layers, dropout, dropout > 0, sizes.D == 2)
+    name, given = sizes.cell.name.lower(), batches.last_of(hx)
     if batch_sizes is None:
-        return context.torch_lstm(x, hx, weights, *options, False)
-    return context.torch_lstm(x, batch_sizes, hx, weights, *options)
+        return context.torch_layer(name, x, given, weights, *options, False)
+    return context.torch_layer(name, x, batch_sizes, given, weights, *options)

@@ -1,10 +1,12 @@
 """What stands around a call and is no part of it: autocast, torch.jit.trace, torch.fx."""
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from fastlstm.cells import CELLS, Cell
 from fastlstm.torch import context, runners
 from fastlstm.torch.batch import Batch, Dense, Results, Rows, States
 from fastlstm.torch.graph import operator
@@ -25,23 +27,23 @@ def run(sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor]
     return runners.run(sizes, batch, x, hx, weights, dropout)
 
 
-@torch.library.impl("fastlstm::layer", "CompositeImplicitAutograd")
-def _layer(
-    x: Tensor,
-    h_0: Tensor,
-    c_0: Tensor,
-    weights: list[Tensor],
-    batch_sizes: Tensor | None,
-    sizes: list[int],
-    dropout: float,
-    cell: bool,
-) -> Results:
-    known, hx = operator.sizes_of(*sizes), (h_0, c_0)
-    batch = operator.batch_of(x, h_0, Rows(batch_sizes=batch_sizes))
-    # The module's own checks ran once, on the tensors it was traced with.
-    operator.check_shapes(known, batch, x, hx)
-    if not cell:
-        return run(known, batch, x, hx, weights, dropout)
-    one = replace(known, is_cell=True)
-    results = run(one, Dense(1, batch.N, (batch.N,)), x[0], tuple(t[0] for t in hx), weights, dropout)
-    return tuple(t.unsqueeze(0) for t in results)
+def _register(cell: Cell) -> None:
+    @torch.library.impl(f"fastlstm::{tracing.layer_operator(cell)}", "CompositeImplicitAutograd")
+    def _(x: Tensor, *arguments: Any) -> Results:
+        hx, (weights, batch_sizes, sizes, dropout, is_cell) = (
+            arguments[: len(cell.states)],
+            arguments[len(cell.states) :],
+        )
+        known = operator.sizes_of(*sizes)
+        batch = operator.batch_of(x, hx[0], Rows(batch_sizes=batch_sizes))
+        # The module's own checks ran once, on the tensors it was traced with.
+        operator.check_shapes(known, batch, x, hx)
+        if not is_cell:
+            return run(known, batch, x, hx, weights, dropout)
+        one = replace(known, is_cell=True)
+        results = run(one, Dense(1, batch.N, (batch.N,)), x[0], tuple(t[0] for t in hx), weights, dropout)
+        return tuple(t.unsqueeze(0) for t in results)
+
+
+for _cell in CELLS:
+    _register(_cell)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastlstm.cells import CELLS, LSTM, Cell
 from fastlstm.torch import batch as batches
 from fastlstm.torch import context
 from fastlstm.torch.batch import Batch, Results, States
@@ -30,12 +31,12 @@ def quietly(run: Callable[..., Any], *arguments: Any) -> Any:
 
 def record(sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor], dropout: float) -> Results:
     """output, h_n, c_n of a call that torch.jit.trace watches."""
-    whole, x3, hx = batches.full(batch, sizes, x, hx)
+    whole, x3, states = batches.full(batch, sizes, x, hx)
     if _is_read_by_others():
-        results = torch_kernel.call(sizes, x3, hx, weights, dropout, whole.rows.batch_sizes)
+        results = torch_kernel.call(sizes, x3, states, weights, dropout, whole.rows.batch_sizes)
     else:
-        results = torch.ops.fastlstm.layer(
-            x3, *hx, weights, whole.rows.batch_sizes, sizes.numbers, dropout, sizes.is_cell
+        results = getattr(torch.ops.fastlstm, layer_operator(sizes.cell))(
+            x3, *states, weights, whole.rows.batch_sizes, sizes.numbers, dropout, sizes.is_cell
         )
     return batches.like_the_caller(batch, x, results)
 
@@ -50,8 +51,14 @@ def _is_read_by_others() -> bool:
     return any(str(frame.f_globals.get("__name__")).partition(".")[0] in _CONVERTERS for frame in frames)
 
 
-torch.library.define(
-    "fastlstm::layer",
-    "(Tensor x, Tensor h_0, Tensor c_0, Tensor[] weights, Tensor? batch_sizes, int[] sizes, float dropout, bool cell)"
-    " -> (Tensor, Tensor, Tensor)",
-)
+def layer_operator(cell: Cell) -> str:
+    """The name of what a torch.jit.trace records."""
+    return "layer" if cell is LSTM else f"{cell.name.lower()}_layer"
+
+
+for _cell in CELLS:
+    torch.library.define(
+        f"fastlstm::{layer_operator(_cell)}",
+        f"(Tensor x, {', '.join(f'Tensor {state}_0' for state in _cell.states)}, Tensor[] weights, Tensor? batch_sizes, "
+        f"int[] sizes, float dropout, bool cell) -> ({', '.join(['Tensor'] * (1 + len(_cell.states)))})",
+    )

@@ -1,0 +1,103 @@
+"""`fastlstm.GRU` and `fastlstm.GRUCell`: the constructors, arguments, shapes and errors of nn.GRU and nn.GRUCell."""
+
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from fastlstm import cells
+from fastlstm.torch.cell import StepModule
+from fastlstm.torch.layer import Layer, forward_of
+from fastlstm.torch.runners.composite.gru import Steps
+
+
+class GRUTrace(NamedTuple):
+    """What `fastlstm.GRU.trace` returns: the results of the call, and `layers[layer][direction]`.
+
+    batch_first: then output and all steps are (N, L, features). lengths: (N) of int64, those the call was given, or None.
+    """
+
+    output: Any
+    h_n: Tensor
+    layers: tuple[tuple[Steps, ...], ...]
+    batch_first: bool
+    lengths: Tensor | None
+
+
+class GRU(Layer):
+    """`torch.nn.GRU`, on the engine of `fastlstm.LSTM`.
+
+    For each layer and direction, W its w_ih, R its w_hh:
+
+        r = sigmoid(W_r x_t + b_ir + R_r h_{t-1} + b_hr),  z = sigmoid(W_z x_t + b_iz + R_z h_{t-1} + b_hz)
+        n = tanh(W_n x_t + b_in + r * (R_n h_{t-1} + b_hn)),  h_t = (1 - z) * n + z * h_{t-1}
+
+    Args: those of nn.GRU. input_size, hidden_size, num_layers; bias: without it there are no b_ih, b_hh; batch_first:
+    input and output are (N, L, features); dropout: its probability between layers, in training; bidirectional; device,
+    dtype of the parameters. ValueError: proj_size, which nn.GRU has not.
+
+    Shapes: L = length, N = batch, D = 2 if bidirectional else 1, H_in = input_size, H_out = hidden_size.
+
+    - input: (L, N, H_in); (N, L, H_in) with batch_first; (L, H_in) unbatched; a PackedSequence; or a nested tensor of
+      layout torch.jagged, (N, L of each row, H_in)
+    - hx: h_0 (D*num_layers, N, H_out), (D*num_layers, H_out) unbatched; zeros by default
+    - lengths, reset, mask: as those of `fastlstm.LSTM`
+    - output: (L, N, D*H_out); (N, L, D*H_out) with batch_first; (L, D*H_out) unbatched; a PackedSequence or a nested
+      tensor where the input is one
+    - h_n: as h_0: each row's state after its own last step (its first, for the reverse direction); h_0 of a row without
+      a step
+
+    Errors are nn.GRU's, as `fastlstm.LSTM` says; AttributeError where hx is no tensor. Source: `torch.nn.GRU`; Cho et al.
+    2014.
+    """
+
+    cell = cells.GRU
+    forward = forward_of("GRU")
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: Any = None,
+        dtype: Any = None,
+        **more: Any,
+    ) -> None:
+        super().__init__()
+        if "proj_size" in more:
+            raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
+        if more:
+            raise TypeError(f"GRU got an unexpected keyword argument {next(iter(more))!r}")
+        self._construct(
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, device, dtype
+        )
+
+    def trace(self, input: Any, hx: Any = None, lengths: Any = None, reset: Any = None, mask: Any = None) -> GRUTrace:
+        """The call, with every layer's hidden states and gates at every step, all of them differentiable.
+
+        Arguments, numbers and errors are those of `forward` (under CPU autocast: in float32). `trace.layers[layer][direction]`
+        has h, r, z, n, each like output: (L, N, H_out). RuntimeError under torch.jit.trace.
+        """
+        return GRUTrace(*self._trace(input, hx, lengths, reset, mask))
+
+
+class GRUCell(StepModule):
+    """`torch.nn.GRUCell`, on the engine of `fastlstm.LSTM`: one step.
+
+    Args: those of nn.GRUCell. input_size, hidden_size; bias: without it bias_ih and bias_hh are None; device, dtype of
+    the parameters.
+
+    Shapes: N = batch, H_in = input_size, H_out = hidden_size.
+
+    - input: (N, H_in) or (H_in)
+    - hx: h, (N, H_out) or (H_out); zeros by default
+    - returns h of the same shape
+
+    Errors are nn.GRUCell's: ValueError for a wrong number of dimensions, RuntimeError for any other shape, dtype or
+    device, each saying the shape it expected. Source: `torch.nn.GRUCell`.
+    """
+
+    cell = cells.GRU
