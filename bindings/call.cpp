@@ -112,11 +112,11 @@ struct Differentials {
 
   bool read(const Layer& layer, const Batch& batch, const arrays::DType& dtype, nb::handle sequence) {
     const Items items(sequence);
-    const auto traced = static_cast<std::size_t>(kSteps * layer.chains() + layer.layers - 1);
+    const auto traced = static_cast<std::size_t>(step_arrays(layer) + layer.layers - 1);
     if (items.size() != 3 && items.size() != 3 + traced) return false;
     const Index width = layer.D * layer.out();
     for (std::size_t k = 0; k < items.size(); ++k) {
-      const bool of_step = 3 <= k && k < 3 + static_cast<std::size_t>(kSteps * layer.chains());
+      const bool of_step = 3 <= k && k < 3 + static_cast<std::size_t>(step_arrays(layer));
       const Shape shape = k == 1   ? with(batch.state, layer.out())
                           : k == 2 ? with(batch.state, layer.H)
                                    : with(batch.lead, of_step ? layer.H : width);
@@ -183,11 +183,11 @@ nb::object backward(const Kept& kept, nb::handle sequence, nb::handle masks, nb:
                                   arrays.target(d.to[1], batch.initial),
                                   arrays.target(d.to[2], batch.initial),
                                   dweights.data()};
-    std::vector<fastlstm::Steps<fastlstm::Source<Real>>> dsteps;
+    std::vector<fastlstm::Source<Real>> dsteps;
     std::vector<fastlstm::Source<Real>> dhidden;
     if (d.from.size() > 3) {
       dsteps = arrays.template steps<fastlstm::Source<Real>>(d.from.data() + 3);
-      dhidden = arrays.template hidden<fastlstm::Source<Real>>(d.from.data() + 3 + kSteps * layer.chains());
+      dhidden = arrays.template hidden<fastlstm::Source<Real>>(d.from.data() + 3 + step_arrays(layer));
       all.dsteps = dsteps.data();
       all.dhidden = dhidden.data();
     }
@@ -214,13 +214,13 @@ nb::object trace(const Layer& layer, nb::handle weights, nb::handle input, nb::h
     objects.append(fresh.object);
     data.push_back(fresh.data);
   };
-  for (Index k = 0; k < kSteps * layer.chains(); ++k) create(layer.H);
+  for (Index k = 0; k < step_arrays(layer); ++k) create(layer.H);
   for (Index k = 0; k + 1 < layer.layers; ++k) create(layer.D * layer.out());
   as_real(*kept.dtype, [&](auto real) {
     using Real = decltype(real);
     const Arrays<Real> arrays(layer, batch, *kept.dtype);
     const auto steps = arrays.template steps<fastlstm::Target<Real>>(data.data());
-    const auto hidden = arrays.template hidden<fastlstm::Target<Real>>(data.data() + kSteps * layer.chains());
+    const auto hidden = arrays.template hidden<fastlstm::Target<Real>>(data.data() + step_arrays(layer));
     const nb::gil_scoped_release release;
     fastlstm::trace<Real>(batch.problem, static_cast<const Real*>(kept.data), steps.data(), hidden.data(), threads);
   });

@@ -42,7 +42,7 @@ class Weights {
 
 std::vector<std::pair<std::string, std::string>> decisions(const Layer& layer, Index T, Index N, const std::string& dtype,
                                                            bool training, int threads) {
-  const fastlstm::Problem problem(T, N, layer.I, layer.H, layer.P, layer.layers, layer.D);
+  const fastlstm::Problem problem(T, N, layer.I, layer.H, layer.P, layer.layers, layer.D, {}, layer.cell);
   const arrays::DType& of = arrays::dtype_named(dtype.c_str());
   const auto decide = of.bits == 64 ? fastlstm::decisions<double> : fastlstm::decisions<float>;
   std::vector<std::pair<std::string, std::string>> all;
@@ -50,7 +50,9 @@ std::vector<std::pair<std::string, std::string>> decisions(const Layer& layer, I
   return all;
 }
 
-fastlstm::Problem row(const Layer& layer, Index T) { return {T, 1, layer.I, layer.H, layer.P, layer.layers, layer.D}; }
+fastlstm::Problem row(const Layer& layer, Index T) {
+  return {T, 1, layer.I, layer.H, layer.P, layer.layers, layer.D, {}, layer.cell};
+}
 
 }  // namespace
 
@@ -66,7 +68,7 @@ bool read_weights(const Layer& layer, const arrays::DType& dtype, nb::handle wei
     held.push_back(nb::borrow(object));
     return true;
   };
-  const Index rows = fastlstm::kGates * layer.H;
+  const Index rows = fastlstm::counts_of(layer.cell).gates * layer.H;
   data.reserve(layer.arrays());
   held.reserve(layer.arrays());
   for (Index l = 0; l < layer.layers; ++l)

@@ -90,7 +90,8 @@ struct Inputs {
   }
 };
 
-inline constexpr Index kSteps = fastlstm::kGates + 1;  // what `trace` reads of a chain: c and the gates
+// What `trace` reads of a layer: of its chains, one after the other.
+inline Index step_arrays(const Layer& layer) { return fastlstm::counts_of(layer.cell).steps * layer.chains(); }
 
 inline const Index* rows_or_null(const std::vector<Index>& rows) { return rows.empty() ? nullptr : rows.data(); }
 
@@ -115,14 +116,10 @@ class Arrays {
   fastlstm::Outputs<Real> outputs(void* output, void* h_n, void* c_n) const {
     return {target(output, batch_.places), target(h_n, batch_.final), target(c_n, batch_.final)};
   }
-  // Five arrays a layer and direction, from so many pointers.
   template <class Array>
-  std::vector<fastlstm::Steps<Array>> steps(void* const* data) const {
-    std::vector<fastlstm::Steps<Array>> all;
-    for (Index chain = 0; chain < layer_.chains(); ++chain, data += kSteps) {
-      const auto array = [&](int k) { return Array(data[k], element_, rows_or_null(batch_.places)); };
-      all.push_back({array(0), array(1), array(2), array(3), array(4)});
-    }
+  std::vector<Array> steps(void* const* data) const {
+    std::vector<Array> all;
+    for (Index k = 0; k < step_arrays(layer_); ++k) all.push_back({data[k], element_, rows_or_null(batch_.places)});
     return all;
   }
   template <class Array>
