@@ -56,7 +56,9 @@ std::vector<std::pair<std::string, std::string>> decisions(const Layer& layer, I
   return all;
 }
 
-fastlstm::Problem row(const Layer& layer, Index T) { return {T, 1, layer.I, layer.H, layer.P, layer.layers, layer.D}; }
+fastlstm::Problem row(const Layer& layer, Index T) {
+  return {T, 1, layer.I, layer.H, layer.P, layer.layers, layer.D, {}, layer.cell};
+}
 
 }  // namespace
 

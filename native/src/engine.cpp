@@ -28,9 +28,9 @@ void expect_write(const Target<Real>& array, std::int64_t count) {
 template <class Real>
 const Kernels<Real>& kernels_for(const Problem& problem, const Inputs<Real>& inputs, Element output) {
   if constexpr (sizeof(Real) == sizeof(float)) {
-    if (multiplies_bfloat16(problem) && all_bfloat16(problem, inputs, output)) return current_isa().pairs->lstm;
+    if (multiplies_bfloat16(problem) && all_bfloat16(problem, inputs, output)) return current_isa().pairs->of(problem.cell);
   }
-  return kernels<Real>();
+  return kernels<Real>(problem.cell);
 }
 
 template <class Real>
@@ -45,7 +45,7 @@ bool multiplies_bfloat16(const Problem& problem) { return current_isa().pairs !=
 
 template <class Real>
 std::int64_t saved_size(const Problem& problem) {
-  return kernels<Real>().saved_size(problem);
+  return kernels<Real>(problem.cell).saved_size(problem);
 }
 
 template <class Real>
@@ -98,12 +98,12 @@ void backward(const Problem& problem, const Inputs<Real>& inputs, Element output
 }
 
 template <class Real>
-void trace(const Problem& problem, const Real* saved, const Steps<Target<Real>>* steps, const Target<Real>* hidden, int threads) {
+void trace(const Problem& problem, const Real* saved, const Target<Real>* steps, const Target<Real>* hidden, int threads) {
   if (problem.N == 0) return;
   struct Data {
     const Kernels<Real>& kernels;
     const TraceCall<Real> call;
-  } data{kernels<Real>(), {problem, saved, steps, hidden}};
+  } data{kernels<Real>(problem.cell), {problem, saved, steps, hidden}};
   const double bytes =
       static_cast<double>(problem.rows() * problem.layers * problem.D * (data.kernels.machine().sums + 1) * problem.H) *
       sizeof(Real);
@@ -118,9 +118,9 @@ void trace(const Problem& problem, const Real* saved, const Steps<Target<Real>>*
 
 template <class Real>
 std::vector<Decision> decisions(const Problem& problem, Element element, bool training, bool rows_elsewhere, int threads) {
-  Machine machine = kernels<Real>().machine();
+  Machine machine = kernels<Real>(problem.cell).machine();
   if constexpr (sizeof(Real) == sizeof(float)) {
-    if (element == Element::bfloat16 && multiplies_bfloat16(problem)) machine = current_isa().pairs->lstm.machine();
+    if (element == Element::bfloat16 && multiplies_bfloat16(problem)) machine = current_isa().pairs->of(problem.cell).machine();
   }
   return plan_in_words(problem, threads, training, rows_elsewhere, machine);
 }
@@ -128,7 +128,7 @@ std::vector<Decision> decisions(const Problem& problem, Element element, bool tr
 #define FASTLSTM_INSTANTIATE(Real)                                                                                      \
   template std::int64_t saved_size<Real>(const Problem&);                                                               \
   template void forward<Real>(const Problem&, const Inputs<Real>&, const Outputs<Real>&, Real*, int);                   \
-  template void trace<Real>(const Problem&, const Real*, const Steps<Target<Real>>*, const Target<Real>*, int);         \
+  template void trace<Real>(const Problem&, const Real*, const Target<Real>*, const Target<Real>*, int);                \
   template void backward<Real>(const Problem&, const Inputs<Real>&, Element, const Real*, const Gradients<Real>&, int); \
   template std::vector<Decision> decisions<Real>(const Problem&, Element, bool, bool, int)
 

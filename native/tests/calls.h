@@ -13,7 +13,10 @@ struct Sizes {
   std::int64_t T, N, I, H, P, layers, D;
   bool bias, hx, masks;
   std::vector<std::int64_t> batch_sizes;
+  fastlstm::CellKind cell = fastlstm::CellKind::lstm;
 };
+
+inline constexpr fastlstm::CellKind kCells[] = {fastlstm::CellKind::lstm, fastlstm::CellKind::gru};
 
 template <class Real>
 struct Call {
@@ -24,21 +27,24 @@ struct Call {
   std::vector<Array> weights, masks;  // five a layer and direction
   Array doutput, dh_n, dc_n, dx, dh_0, dc_0;
   std::vector<Array> dweights;
+  std::vector<Array> steps, hidden, dsteps, dhidden;  // where it is traced
   // Reals past a multiple of 64 bytes, where what is saved begins; none: `saved` is of its exact size, too, wherever it is.
   std::optional<std::size_t> past_line;
 
-  Call(const Sizes& s, unsigned seed) : sizes(s), problem(s.T, s.N, s.I, s.H, s.P, s.layers, s.D, s.batch_sizes), random_(seed) {
+  Call(const Sizes& s, unsigned seed)
+      : sizes(s), problem(s.T, s.N, s.I, s.H, s.P, s.layers, s.D, s.batch_sizes, s.cell), random_(seed) {
     const std::int64_t out = problem.out();
     const std::int64_t cells = s.layers * s.D;
+    const auto [gates, states, step_arrays] = fastlstm::counts_of(s.cell);
     x = fill(problem.rows() * s.I);
     if (s.hx) {
       h_0 = fill(cells * s.N * out);
-      c_0 = fill(cells * s.N * s.H);
+      if (states > 1) c_0 = fill(cells * s.N * s.H);
     }
     for (std::int64_t l = 0; l < cells; ++l) {
-      weights.push_back(fill(4 * s.H * problem.layer_input(l / s.D), 0.3));
-      weights.push_back(fill(4 * s.H * out, 0.3));
-      for (int k = 0; k < 2; ++k) weights.push_back(s.bias ? fill(4 * s.H, 0.3) : Array{});
+      weights.push_back(fill(gates * s.H * problem.layer_input(l / s.D), 0.3));
+      weights.push_back(fill(gates * s.H * out, 0.3));
+      for (int k = 0; k < 2; ++k) weights.push_back(s.bias ? fill(gates * s.H, 0.3) : Array{});
       weights.push_back(s.P > 0 ? fill(s.P * s.H, 0.3) : Array{});
     }
     for (std::int64_t l = 0; s.masks && l + 1 < s.layers; ++l) {
@@ -47,7 +53,7 @@ struct Call {
     }
     output.resize(size(problem.rows() * s.D * out));
     h_n.resize(size(cells * s.N * out));
-    c_n.resize(size(cells * s.N * s.H));
+    if (states > 1) c_n.resize(size(cells * s.N * s.H));
     doutput = fill(static_cast<std::int64_t>(output.size()));
     dh_n = fill(static_cast<std::int64_t>(h_n.size()));
     dc_n = fill(static_cast<std::int64_t>(c_n.size()));
@@ -57,6 +63,19 @@ struct Call {
     for (const Array& w : weights) dweights.emplace_back(w.size());
   }
 
+  // From now on forward reads out what its steps computed, and backward has gradients of that.
+  void traced() {
+    const std::int64_t chains = sizes.layers * sizes.D;
+    for (std::int64_t k = 0; k < chains * fastlstm::counts_of(sizes.cell).steps; ++k) {
+      dsteps.push_back(fill(problem.rows() * sizes.H));
+      steps.emplace_back(dsteps.back().size());
+    }
+    for (std::int64_t k = 0; k + 1 < sizes.layers; ++k) {
+      dhidden.push_back(fill(problem.rows() * sizes.D * problem.out()));
+      hidden.emplace_back(dhidden.back().size());
+    }
+  }
+
   void forward(int threads, bool training = true) {
     fastlstm::let_teams_run();
     const std::size_t needed = size(fastlstm::saved_size<Real>(problem));
@@ -64,6 +83,10 @@ struct Call {
     const auto w = weight_pointers();
     const auto m = mask_pointers();
     fastlstm::forward<Real>(problem, inputs(w, m), outputs(), training ? begin_of_saved() : nullptr, threads);
+    if (steps.empty() || !training) return;
+    const auto to_steps = all_of<fastlstm::Target<Real>>(steps);
+    const auto to_hidden = all_of<fastlstm::Target<Real>>(hidden);
+    fastlstm::trace<Real>(problem, begin_of_saved(), to_steps.data(), to_hidden.data(), threads);
   }
   void backward(int threads) {
     fastlstm::let_teams_run();
@@ -73,8 +96,14 @@ struct Call {
     for (std::size_t k = 0; k < dweights.size(); k += 5)
       d.push_back({pointer(dweights[k]), pointer(dweights[k + 1]), pointer(dweights[k + 2]), pointer(dweights[k + 3]),
                    pointer(dweights[k + 4])});
-    const fastlstm::Gradients<Real> gradients{pointer(doutput), pointer(dh_n), pointer(dc_n), pointer(dx),
-                                              pointer(dh_0),    pointer(dc_0), d.data()};
+    fastlstm::Gradients<Real> gradients{pointer(doutput), pointer(dh_n), pointer(dc_n), pointer(dx),
+                                        pointer(dh_0),    pointer(dc_0), d.data()};
+    const auto of_steps = all_of<fastlstm::Source<Real>>(dsteps);
+    const auto of_hidden = all_of<fastlstm::Source<Real>>(dhidden);
+    if (!dsteps.empty()) {
+      gradients.dsteps = of_steps.data();
+      gradients.dhidden = of_hidden.data();
+    }
     fastlstm::backward<Real>(problem, inputs(w, m), fastlstm::Element::real, begin_of_saved(), gradients, threads);
   }
 
@@ -82,6 +111,8 @@ struct Call {
   std::vector<Array> results() const {
     std::vector<Array> all{output, h_n, c_n, dx, dh_0, dc_0};
     all.insert(all.end(), dweights.begin(), dweights.end());
+    all.insert(all.end(), steps.begin(), steps.end());
+    all.insert(all.end(), hidden.begin(), hidden.end());
     return all;
   }
 
@@ -94,6 +125,12 @@ struct Call {
   }
   static std::size_t size(std::int64_t n) { return static_cast<std::size_t>(n); }
   static Real* pointer(Array& a) { return a.empty() ? nullptr : a.data(); }
+  template <class To, class Arrays>
+  static std::vector<To> all_of(Arrays& arrays) {
+    std::vector<To> all;
+    for (auto& array : arrays) all.push_back(To(array.data()));
+    return all;
+  }
   static const Real* pointer(const Array& a) { return a.empty() ? nullptr : a.data(); }
   Array fill(std::int64_t n, double scale = 1) {
     std::normal_distribution<double> normal(0, scale);
@@ -117,13 +154,13 @@ struct Call {
                                 const std::vector<fastlstm::Source<Real>>& m) const {
     return {x.data(), pointer(h_0), pointer(c_0), w.data(), m.empty() ? nullptr : m.data()};
   }
-  fastlstm::Outputs<Real> outputs() { return {output.data(), h_n.data(), c_n.data()}; }
+  fastlstm::Outputs<Real> outputs() { return {output.data(), h_n.data(), pointer(c_n)}; }
 
   std::mt19937 random_;
 };
 
 // Odd sizes around a vector's width, packed or dense, with everything switched on and off.
-inline Sizes draw(std::mt19937& random) {
+inline Sizes draw(std::mt19937& random, fastlstm::CellKind cell = fastlstm::CellKind::lstm) {
   const auto pick = [&](std::initializer_list<std::int64_t> of) { return of.begin()[random() % of.size()]; };
   Sizes s{};
   s.T = pick({1, 1, 2, 3, 7, 20});
@@ -131,7 +168,8 @@ inline Sizes draw(std::mt19937& random) {
   s.I = pick({1, 3, 7, 8, 17});
   s.H = pick({1, 3, 7, 8, 9, 15, 16, 17, 33});
   s.P = pick({0, 0, 1, 5});
-  if (s.P >= s.H) s.P = 0;
+  if (s.P >= s.H || cell == fastlstm::CellKind::gru) s.P = 0;
+  s.cell = cell;
   s.layers = pick({1, 2, 3});
   s.D = pick({1, 2});
   s.bias = random() % 4 != 0;

@@ -213,8 +213,8 @@ TEST_CASE("a 16-bit call is the float32 call, its results rounded") {
   for (const std::string& isa : fastlstm::isas()) {
     fastlstm::use_isa(isa);
     std::mt19937 random(5);
-    for (int k = 0; k < 40; ++k) {
-      const Sizes s = draw(random);
+    for (int k = 0; k < 80; ++k) {
+      const Sizes s = draw(random, kCells[k % 4 / 2]);
       CAPTURE(isa);
       CAPTURE(k);
       Call<float> call(s, static_cast<unsigned>(k));
@@ -241,8 +241,8 @@ TEST_CASE("products of pairs: as near as bfloat16 is, and the same bits on any n
     if (!has_pairs(isa)) continue;
     fastlstm::use_isa(isa);
     std::mt19937 random(7);
-    for (int k = 0; k < 60; ++k) {
-      Sizes s = draw(random);
+    for (int k = 0; k < 120; ++k) {
+      Sizes s = draw(random, kCells[k % 2]);
       s.T = k % 6 == 0 ? 40 : s.T == 1 ? 5 : s.T;  // 40: several blocks of steps
       while (!s.batch_sizes.empty() && static_cast<std::int64_t>(s.batch_sizes.size()) < s.T) s.batch_sizes.push_back(1);
       s.H = std::int64_t{32} + 2 * static_cast<std::int64_t>(random() % 30);

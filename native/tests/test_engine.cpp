@@ -1,4 +1,4 @@
-// The engine against the equations (naive.h), on every instruction set the host has.
+// The engine against the equations (naive.h), on every instruction set the host has; and the bits of every cell.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -7,148 +7,11 @@
 #include <limits>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "calls.h"
-#include "naive.h"
-
-namespace {
-
-using naive::Array;
-
-template <class Real>
-Array part(const std::vector<Real>& from, std::int64_t start, std::int64_t count) {
-  if (from.empty()) return Array(static_cast<std::size_t>(count), 0);
-  return Array(from.begin() + start, from.begin() + start + count);
-}
-
-// Runs a call by the equations: its results in the order of Call::results().
-template <class Real>
-std::vector<Array> by_equations(const Call<Real>& call) {
-  const Sizes& s = call.sizes;
-  const fastlstm::Problem& p = call.problem;
-  const std::int64_t out = p.out();
-  const std::int64_t cells = s.layers * s.D;
-  const auto index = [](std::int64_t n) { return static_cast<std::size_t>(n); };
-  const auto lengths = [&](std::int64_t n) {
-    std::int64_t t = 0;
-    while (t < s.T && p.batch(t) > n) ++t;
-    return t;
-  };
-  std::vector<naive::Layer> layers;
-  std::vector<naive::LayerGradients> d;
-  for (std::int64_t l = 0; l < cells; ++l) {
-    const auto* w = &call.weights[index(5 * l)];
-    const std::int64_t in = p.layer_input(l / s.D);
-    Array b = part(w[2], 0, 4 * s.H);
-    const Array b_hh = part(w[3], 0, 4 * s.H);
-    for (std::size_t k = 0; k < b.size(); ++k) b[k] += b_hh[k];
-    layers.push_back({in, s.H, s.P, part(w[0], 0, 4 * s.H * in), part(w[1], 0, 4 * s.H * out), b, part(w[4], 0, s.P * s.H)});
-    d.push_back({Array(w[0].size()), Array(w[1].size()), Array(index(4 * s.H)), Array(w[4].size())});
-  }
-  std::vector<Array> r(6);
-  r[0].resize(call.output.size());
-  r[1].resize(call.h_n.size());
-  r[2].resize(call.c_n.size());
-  r[3].resize(call.dx.size());
-  r[4].resize(index(cells * s.N * out));
-  r[5].resize(index(cells * s.N * s.H));
-  const auto put = [](Array& to, std::int64_t start, const Array& from) {
-    std::copy(from.begin(), from.end(), to.begin() + start);
-  };
-  for (std::int64_t n = 0; n < s.N; ++n) {  // every row alone
-    const std::int64_t length = lengths(n);
-    std::vector<std::vector<naive::Step>> steps(index(cells));  // in the order of time
-    std::vector<Array> x;
-    for (std::int64_t t = 0; t < length; ++t) x.push_back(part(call.x, (p.row(t) + n) * s.I, s.I));
-    for (std::int64_t k = 0; k < s.layers; ++k) {
-      std::vector<Array> output(index(length), Array(index(s.D * out)));
-      for (std::int64_t dir = 0; dir < s.D; ++dir) {
-        const std::int64_t l = k * s.D + dir;
-        Array h = part(call.h_0, (l * s.N + n) * out, out);
-        Array c = part(call.c_0, (l * s.N + n) * s.H, s.H);
-        steps[index(l)].resize(index(length));
-        for (std::int64_t i = 0; i < length; ++i) {
-          const std::int64_t t = dir == 0 ? i : length - 1 - i;
-          const naive::Step step = naive::step(layers[index(l)], x[index(t)], h, c);
-          h = step.h;
-          c = step.c;
-          put(output[index(t)], dir * out, h);
-          steps[index(l)][index(t)] = step;
-        }
-        put(r[1], (l * s.N + n) * out, h);
-        put(r[2], (l * s.N + n) * s.H, c);
-      }
-      for (std::int64_t t = 0; t < length; ++t) {
-        if (k + 1 == s.layers) put(r[0], (p.row(t) + n) * s.D * out, output[index(t)]);
-        if (k + 1 < s.layers && s.masks)
-          for (std::int64_t j = 0; j < s.D * out; ++j)
-            output[index(t)][index(j)] *= call.masks[index(k)][index((p.row(t) + n) * s.D * out + j)];
-      }
-      x = output;
-    }
-    std::vector<Array> doutput;
-    for (std::int64_t t = 0; t < length; ++t) doutput.push_back(part(call.doutput, (p.row(t) + n) * s.D * out, s.D * out));
-    for (std::int64_t k = s.layers - 1; k >= 0; --k) {
-      std::vector<Array> dx(index(length), Array(index(p.layer_input(k)), 0));
-      for (std::int64_t dir = 0; dir < s.D; ++dir) {
-        const std::int64_t l = k * s.D + dir;
-        Array dh = part(call.dh_n, (l * s.N + n) * out, out);
-        Array dc = part(call.dc_n, (l * s.N + n) * s.H, s.H);
-        for (std::int64_t i = 0; i < length; ++i) {
-          const std::int64_t t = dir == 0 ? length - 1 - i : i;
-          for (std::int64_t j = 0; j < out; ++j) dh[index(j)] += doutput[index(t)][index(dir * out + j)];
-          const Array d_x = naive::step_backward(layers[index(l)], steps[index(l)][index(t)], dh, dc, d[index(l)]);
-          for (std::size_t j = 0; j < d_x.size(); ++j) dx[index(t)][j] += d_x[j];
-        }
-        put(r[4], (l * s.N + n) * out, dh);
-        put(r[5], (l * s.N + n) * s.H, dc);
-      }
-      for (std::int64_t t = 0; t < length; ++t) {
-        if (k == 0) put(r[3], (p.row(t) + n) * s.I, dx[index(t)]);
-        if (k > 0 && s.masks)
-          for (std::int64_t j = 0; j < s.D * out; ++j)
-            dx[index(t)][index(j)] *= call.masks[index(k - 1)][index((p.row(t) + n) * s.D * out + j)];
-      }
-      doutput = dx;
-    }
-  }
-  if (!s.hx) r[4].clear(), r[5].clear();
-  for (std::int64_t l = 0; l < cells; ++l) {
-    r.push_back(d[index(l)].w_ih);
-    r.push_back(d[index(l)].w_hh);
-    r.push_back(s.bias ? d[index(l)].b : Array{});
-    r.push_back(s.bias ? d[index(l)].b : Array{});
-    r.push_back(d[index(l)].w_hr);
-  }
-  return r;
-}
-
-const char* name_of(std::size_t k) {
-  static const char* const names[] = {"output", "h_n", "c_n", "dx", "dh_0", "dc_0", "dw_ih", "dw_hh", "db_ih", "db_hh", "dw_hr"};
-  return names[k < 6 ? k : 6 + (k - 6) % 5];
-}
-
-// |mine - exact| <= tolerance * (1 + the largest of exact)
-template <class Real>
-void compare(const Call<Real>& call, double tolerance) {
-  const auto mine = call.results();
-  const auto exact = by_equations(call);
-  REQUIRE(mine.size() == exact.size());
-  for (std::size_t k = 0; k < mine.size(); ++k) {
-    CAPTURE(name_of(k));
-    REQUIRE(mine[k].size() == exact[k].size());
-    long double largest = 1;
-    long double error = 0;
-    for (std::size_t j = 0; j < mine[k].size(); ++j) {
-      largest = std::max(largest, std::abs(exact[k][j]));
-      error = std::max(error, std::abs(mine[k][j] - exact[k][j]));
-    }
-    CHECK(static_cast<double>(error / largest) <= tolerance);
-  }
-}
-
-}  // namespace
+#include "equations.h"
 
 TEST_CASE_TEMPLATE("forward and backward are the equations, over odd sizes", Real, float, double) {
   for (const std::string& isa : fastlstm::isas()) {
@@ -159,6 +22,7 @@ TEST_CASE_TEMPLATE("forward and backward are the equations, over odd sizes", Rea
       CAPTURE(isa);
       CAPTURE(k);
       Call<Real> call(s, static_cast<unsigned>(k));
+      if (k % 3 == 0) call.traced();
       call.forward(1 + k % 3);
       call.backward(1 + k % 4);
       compare(call, sizeof(Real) == 4 ? 5e-6 : 1e-13);
@@ -237,7 +101,7 @@ TEST_CASE("numbers that matrix tiles cannot take: they travel as elsewhere, and 
                 0);
         if (expected.empty()) expected = found;  // the generic instruction set's
         for (std::size_t k = 0; k < found.size(); ++k) {
-          CAPTURE(name_of(k));
+          CAPTURE(name_of(call, k));
           double largest = 1;
           for (const float v : expected[k])
             if (std::isfinite(v)) largest = std::max(largest, std::abs(static_cast<double>(v)));
@@ -283,10 +147,11 @@ TEST_CASE_TEMPLATE("depths of several parts and cuts: a row has the bits it has 
     CAPTURE(isa);
     for (const std::int64_t I : {1, 200, 1000}) {
       CAPTURE(I);
-      for (const std::int64_t P : {0, 150}) {
+      for (const auto& [cell, P] : {std::pair{kCells[0], 0}, {kCells[0], 150}, {kCells[1], 0}}) {
+        CAPTURE(fastlstm::counts_of(cell).gates);
         const std::int64_t H = P == 0 ? 140 : 270;
-        Call<Real> many(Sizes{2, 14, I, H, P, 1, 1, true, true, false, {}}, 3);
-        Call<Real> one(Sizes{2, 1, I, H, P, 1, 1, true, true, false, {}}, 4);
+        Call<Real> many(Sizes{2, 14, I, H, P, 1, 1, true, true, false, {}, cell}, 3);
+        Call<Real> one(Sizes{2, 1, I, H, P, 1, 1, true, true, false, {}, cell}, 4);
         one.weights = many.weights;
         const auto row = [&](const std::vector<Real>& from, std::int64_t t) {
           const auto width = static_cast<std::ptrdiff_t>(from.size()) / (&from == &many.x || &from == &many.output ? 28 : 14);
@@ -318,8 +183,8 @@ TEST_CASE_TEMPLATE("depths of several parts and cuts: a row has the bits it has 
 
 TEST_CASE_TEMPLATE("training and inference give the same bits", Real, float, double) {
   std::mt19937 random(11);
-  for (int k = 0; k < 30; ++k) {
-    Call<Real> call(draw(random), static_cast<unsigned>(k));
+  for (int k = 0; k < 60; ++k) {
+    Call<Real> call(draw(random, kCells[k % 2]), static_cast<unsigned>(k));
     call.forward(2, true);
     const auto output = call.output;
     const auto h_n = call.h_n;
@@ -340,7 +205,12 @@ TEST_CASE_TEMPLATE("any number of threads gives the same bits, gradients too", R
                            {40, 1, 64, 128, 0, 1, 1, true, true, false, {}},
                            {40, 3, 30, 97, 5, 2, 2, true, false, true, {}},
                            {30, 40, 9, 65, 0, 1, 1, true, true, false, {}},
-                           {6, 20, 9, 65, 0, 2, 1, true, true, false, {20, 20, 13, 7, 7, 1}}};
+                           {6, 20, 9, 65, 0, 2, 1, true, true, false, {20, 20, 13, 7, 7, 1}},
+                           {20, 7, 17, 33, 0, 2, 2, true, true, false, {}, kCells[1]},
+                           {40, 1, 64, 128, 0, 1, 1, true, true, false, {}, kCells[1]},
+                           {40, 3, 30, 97, 0, 2, 2, true, false, true, {}, kCells[1]},
+                           {30, 40, 9, 65, 0, 1, 1, true, true, false, {}, kCells[1]},
+                           {6, 20, 9, 65, 0, 2, 1, true, true, false, {20, 20, 13, 7, 7, 1}, kCells[1]}};
     for (const Sizes& s : cases) {
       Call<Real> call(s, 5);
       call.forward(1);
@@ -361,15 +231,17 @@ TEST_CASE("gates so many that they go past the caches, which they can only at a 
     if (isa == "generic" || isa == "neon") continue;  // have no such stores
     fastlstm::use_isa(isa);
     CAPTURE(isa);
-    Call<float> call(Sizes{256, 257, 1, 16, 0, 2, 1, true, true, false, {}}, 5);
-    call.past_line = 1;
-    call.forward(2);
-    call.backward(2);
-    const auto stored = call.results();
-    call.past_line = 0;
-    call.forward(2);
-    call.backward(2);
-    CHECK(call.results() == stored);
+    for (const fastlstm::CellKind cell : kCells) {
+      Call<float> call(Sizes{256, 257, 1, 16, 0, 2, 1, true, true, false, {}, cell}, 5);
+      call.past_line = 1;
+      call.forward(2);
+      call.backward(2);
+      const auto stored = call.results();
+      call.past_line = 0;
+      call.forward(2);
+      call.backward(2);
+      CHECK(call.results() == stored);
+    }
   }
 }
 
@@ -379,7 +251,8 @@ TEST_CASE("any number of threads gives the same bits on matrix tiles") {
     fastlstm::use_isa(isa);
     const Sizes cases[] = {{11, 33, 260, 256, 0, 1, 2, true, true, false, {}},
                            {70, 16, 257, 258, 40, 1, 1, true, true, true, {}},
-                           {6, 40, 256, 256, 0, 1, 1, true, true, false, {40, 40, 33, 17, 17, 1}}};
+                           {6, 40, 256, 256, 0, 1, 1, true, true, false, {40, 40, 33, 17, 17, 1}},
+                           {11, 33, 260, 256, 0, 1, 2, true, true, false, {}, kCells[1]}};
     for (const Sizes& s : cases) {
       Call<float> call(s, 5);
       call.forward(1);

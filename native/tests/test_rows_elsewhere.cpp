@@ -131,8 +131,8 @@ TEST_CASE("rows may stand anywhere, on every instruction set, for any number of 
   for (const std::string& isa : fastlstm::isas()) {
     fastlstm::use_isa(isa);
     std::mt19937 random(3);
-    for (unsigned k = 0; k < 40; ++k) {
-      const Sizes sizes = draw(random);
+    for (unsigned k = 0; k < 80; ++k) {
+      const Sizes sizes = draw(random, kCells[k / 40]);
       CAPTURE(isa);
       CAPTURE(k);
       compare<float>(sizes, k, 1 + static_cast<int>(k % 3));
@@ -140,6 +140,8 @@ TEST_CASE("rows may stand anywhere, on every instruction set, for any number of 
     }
     compare<float>({90, 8, 20, 40, 0, 1, 1, true, true, false, {}}, 7, 2);  // blocks of steps, by rows
     compare<float>({90, 5, 20, 128, 0, 2, 1, true, true, true, {}}, 8, 2);  // and by units
+    compare<float>({90, 8, 20, 40, 0, 1, 1, true, true, false, {}, kCells[1]}, 7, 2);
+    compare<float>({90, 5, 20, 128, 0, 2, 1, true, true, true, {}, kCells[1]}, 8, 2);
   }
   fastlstm::use_isa(before);
 }
@@ -149,6 +151,7 @@ TEST_CASE("rows may stand anywhere where the products go to tiles") {
   if (std::find(isas.begin(), isas.end(), "amx") == isas.end()) return;
   const std::string before = fastlstm::isa();
   fastlstm::use_isa("amx");
-  for (const Index N : {3, 33}) compare<float>({20, N, 256, 256, 0, 2, 1, true, true, false, {}}, 9, 2);
+  for (const Index N : {3, 33})
+    for (const fastlstm::CellKind cell : kCells) compare<float>({20, N, 256, 256, 0, 2, 1, true, true, false, {}, cell}, 9, 2);
   fastlstm::use_isa(before);
 }

@@ -12,6 +12,7 @@ namespace fastlstm {
 // A layer's.
 struct Sizes {
   std::int64_t I, H, P, layers, D;
+  CellKind cell = CellKind::lstm;
 };
 
 class Batch {

@@ -1,9 +1,13 @@
-// fastlstm's native engine: forward and backward of the LSTM. This header is the contract; it knows neither Python nor PyTorch.
+// fastlstm's native engine: forward and backward of recurrent layers. This header is the contract; it knows neither Python nor
+// PyTorch.
 //
 // The alphabet: sizes T (time), N (batch), I (input), H (hidden), P (projected output; 0: none), D (directions), `out` = P or H.
-// Gates in the order i, f, g, o. For one layer and direction:
+// For one layer and direction, an LSTM's gates in the order i, f, g, o:
 //     i, f, o = sigmoid(W x_t + R h_{t-1} + b),  g = tanh(W_g x_t + R_g h_{t-1} + b_g)
 //     c_t = f c_{t-1} + i g,   h_t = o tanh(c_t)   (then h_t = W_hr h_t where P > 0)
+// and a GRU's in the order r, z, n, whose two biases stay apart in n:
+//     r, z = sigmoid(W x_t + R h_{t-1} + b),  n = tanh(W_n x_t + b_in + r (R_n h_{t-1} + b_hn))
+//     h_t = (1 - z) n + z h_{t-1}
 //
 // A call computes in one Real, float or double. Its arrays are C-contiguous, aligned as their elements are, and are read or
 // written only during the call.
@@ -20,15 +24,26 @@
 
 namespace fastlstm {
 
-// The sizes of a call. Build once, use for any number of calls, from any number of threads.
+enum class CellKind : unsigned char { lstm, gru };
+
+// How many of each a cell has.
+struct CellCounts {
+  std::int64_t gates;   // blocks of H rows in its weights
+  std::int64_t states;  // that go from step to step: h and c, or h alone
+  std::int64_t steps;   // arrays of what a step computes (`trace`)
+};
+constexpr CellCounts counts_of(CellKind cell) { return cell == CellKind::gru ? CellCounts{3, 1, 3} : CellCounts{4, 2, 5}; }
+
+// The sizes of a call, and the cell of its layers. Build once, use for any number of calls, from any number of threads.
 class Problem {
  public:
   std::int64_t T, N, I, H, P, layers, D;
+  CellKind cell;
 
   // batch_sizes: T numbers, non-increasing, the first is N; empty: dense. Throws std::invalid_argument on sizes that make no
-  // sense, std::runtime_error on such whose products no std::int64_t holds.
+  // sense (P > 0 makes none for a GRU), std::runtime_error on such whose products no std::int64_t holds.
   Problem(std::int64_t T, std::int64_t N, std::int64_t I, std::int64_t H, std::int64_t P, std::int64_t layers, std::int64_t D,
-          const std::vector<std::int64_t>& batch_sizes = {});
+          const std::vector<std::int64_t>& batch_sizes = {}, CellKind cell = CellKind::lstm);
 
   std::int64_t out() const { return P > 0 ? P : H; }
   std::int64_t layer_input(std::int64_t layer) const { return layer == 0 ? I : D * out(); }
@@ -138,15 +153,13 @@ struct Target {
   bool operator==(std::nullptr_t) const { return data == nullptr; }
 };
 
-inline constexpr std::int64_t kGates = 4;  // i, f, g, o
-
-// The weights of one layer and direction, as torch keeps them. `in` is layer_input(layer).
+// The weights of one layer and direction, as torch keeps them, of G gates. `in` is layer_input(layer).
 template <class Real>
 struct Weights {
-  Source<Real> w_ih;  // (4H, in)
-  Source<Real> w_hh;  // (4H, out)
-  Source<Real> b_ih;  // (4H), or nullptr: zeros
-  Source<Real> b_hh;  // (4H), or nullptr: zeros
+  Source<Real> w_ih;  // (G * H, in)
+  Source<Real> w_hh;  // (G * H, out)
+  Source<Real> b_ih;  // (G * H), or nullptr: zeros
+  Source<Real> b_hh;  // (G * H), or nullptr: zeros
   Source<Real> w_hr;  // (P, H) where P > 0
 };
 
@@ -160,6 +173,7 @@ struct WeightGradients {
   Target<Real> w_hr;
 };
 
+// c_0, c_n, dc_n and dc_0 are an LSTM's: of a GRU, whose state is h, they are nullptr.
 template <class Real>
 struct Inputs {
   Source<Real> x;                // (rows, I)
@@ -177,12 +191,6 @@ struct Outputs {
   Target<Real> c_n;     // (layers * D, N, H)
 };
 
-// A layer in one direction at every step: arrays of (rows, H), the cells and the gates after their activations.
-template <class Array>
-struct Steps {
-  Array c, i, f, g, o;
-};
-
 template <class Real>
 struct Gradients {
   Source<Real> doutput;                   // (rows, D * out), or nullptr: zeros; likewise dh_n and dc_n
@@ -192,9 +200,9 @@ struct Gradients {
   Target<Real> dh_0;                      // (layers * D, N, out)
   Target<Real> dc_0;                      // (layers * D, N, H)
   const WeightGradients<Real>* dweights;  // layers * D of them
-  // Those of what `trace` reads, or nullptr: zeros.
-  const Steps<Source<Real>>* dsteps = nullptr;  // layers * D of them; any array of them nullptr: zeros
-  const Source<Real>* dhidden = nullptr;        // layers - 1 of (rows, D * out), likewise
+  // Those of what `trace` reads, or nullptr: zeros; likewise any array of them.
+  const Source<Real>* dsteps = nullptr;   // as its `steps`
+  const Source<Real>* dhidden = nullptr;  // as its `hidden`
 };
 
 // How many Reals `forward` leaves in `saved` for `backward`: linear in rows. The layout is the engine's own business; both calls
@@ -209,11 +217,11 @@ template <class Real>
 void forward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<Real>& outputs, Real* saved, int threads);
 
 // What a forward pass computed on its way, from `saved` as it wrote it. Each array is written, or nullptr: not wanted.
+// steps: for each of layers * D, what a step computes, arrays of (rows, H) of one element and with the same `rows`, gates after
+// their activations: an LSTM's c, i, f, g, o; a GRU's r, z, n. hidden: layers - 1 of (rows, D * out), the outputs of the layers
+// but the last.
 template <class Real>
-void trace(const Problem& problem, const Real* saved,
-           const Steps<Target<Real>>* steps,  // layers * D of them
-           const Target<Real>* hidden,        // layers - 1 of (rows, D * out): the outputs of the layers but the last
-           int threads);
+void trace(const Problem& problem, const Real* saved, const Target<Real>* steps, const Target<Real>* hidden, int threads);
 
 // The gradients of a scalar with respect to what went in, given those with respect to what came out. `saved` as
 // forward wrote it, `output` the elements of its own: what they were is not read, and may have been changed. Only what is asked

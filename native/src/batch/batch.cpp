@@ -11,7 +11,7 @@ namespace {
 using Index = std::int64_t;
 
 Problem problem_of(const Sizes& sizes, Index T, Index N, const std::vector<Index>& batch_sizes = {}) {
-  return {T, N, sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D, batch_sizes};
+  return {T, N, sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D, batch_sizes, sizes.cell};
 }
 
 // Whether no two rows share a place: each would write its output there.

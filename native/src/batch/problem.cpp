@@ -26,11 +26,12 @@ bool countable(const Problem& p, std::int64_t rows) {
 }  // namespace
 
 Problem::Problem(std::int64_t T, std::int64_t N, std::int64_t I, std::int64_t H, std::int64_t P, std::int64_t layers,
-                 std::int64_t D, const std::vector<std::int64_t>& batch_sizes)
-    : T(T), N(N), I(I), H(H), P(P), layers(layers), D(D) {
+                 std::int64_t D, const std::vector<std::int64_t>& batch_sizes, CellKind cell)
+    : T(T), N(N), I(I), H(H), P(P), layers(layers), D(D), cell(cell) {
   if (T < 1 || N < 0 || I < 1 || H < 1 || P < 0 || layers < 1 || D < 1 || D > 2)
     throw std::invalid_argument("Problem: T, I, H and layers must be at least 1, N and P at least 0, D 1 or 2");
   if (P >= H && P > 0) throw std::invalid_argument("Problem: P must be smaller than H");
+  if (P > 0 && cell == CellKind::gru) throw std::invalid_argument("Problem: a GRU has no projection");
   if (!batch_sizes.empty()) {
     if (static_cast<std::int64_t>(batch_sizes.size()) != T || batch_sizes.front() != N)
       throw std::invalid_argument("Problem: batch_sizes must have T numbers, the first of them N");

@@ -5,6 +5,11 @@
 
 namespace fastlstm::FASTLSTM_ISA {
 
+// Of a cell's kSteps: the state, not a sum.
+inline constexpr Index kStateStep = -1;
+template <class Cell>
+inline constexpr Index kStepArrays = static_cast<Index>(sizeof Cell::kSteps / sizeof *Cell::kSteps);
+
 // Vector `sum` of a row and a block of units; `at` is the row in the block's first panel.
 template <class Cell, class Element>
 inline __attribute__((always_inline)) Element* gate_at(Element* at, Index panel_stride, Index sum) {

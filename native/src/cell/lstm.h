@@ -15,6 +15,9 @@ struct Lstm {
   using Real = RealOf<T>;
   using V = Vec<Real>;
 
+  static constexpr CellKind kKind = CellKind::lstm;
+  static constexpr Index kStates = 2;  // that go from step to step: one is h alone, which is then the state below
+
   // Which gates of w_ih, and of w_hh, the sums of a unit add up: i, f, g, o. One of x alone, or of h alone, has -1 in the other.
   using Input = GateOrder<0, 1, 2, 3>;
   using Hidden = Input;
@@ -32,9 +35,8 @@ struct Lstm {
     use(Index{2}, gates.g);
     use(Index{3}, gates.o);
   }
-  // The caller's arrays of them.
-  template <class Array>
-  static constexpr Array Steps<Array>::* kSteps[] = {&Steps<Array>::i, &Steps<Array>::f, &Steps<Array>::g, &Steps<Array>::o};
+  // What the caller can read of a step, in this order: which sums, after their activations.
+  static constexpr Index kSteps[] = {kStateStep, 0, 1, 2, 3};
 
   // i, f, o = sigmoid(.), g = tanh(.)
   static inline __attribute__((always_inline)) Gates activate(const Gates& pre) {

@@ -83,12 +83,12 @@ const Isa& current_isa() {
 }
 
 template <>
-const Kernels<float>& kernels<float>() {
-  return current_isa().float32.lstm;
+const Kernels<float>& kernels<float>(CellKind cell) {
+  return current_isa().float32.of(cell);
 }
 template <>
-const Kernels<double>& kernels<double>() {
-  return current_isa().float64.lstm;
+const Kernels<double>& kernels<double>(CellKind cell) {
+  return current_isa().float64.of(cell);
 }
 
 std::string isa() { return current_isa().name; }

@@ -7,6 +7,6 @@ namespace fastlstm {
 const Isa& current_isa();
 
 template <class Real>
-const Kernels<Real>& kernels();
+const Kernels<Real>& kernels(CellKind cell);
 
 }  // namespace fastlstm

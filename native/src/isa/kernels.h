@@ -33,7 +33,7 @@ template <class Real>
 struct TraceCall {
   const Problem& problem;
   const Real* saved;
-  const Steps<Target<Real>>* steps;
+  const Target<Real>* steps;
   const Target<Real>* hidden;
 };
 
@@ -53,6 +53,9 @@ struct Kernels {
 template <class Real>
 struct CellKernels {
   Kernels<Real> lstm;
+  Kernels<Real> gru;
+
+  const Kernels<Real>& of(CellKind cell) const { return cell == CellKind::gru ? gru : lstm; }
 };
 
 struct Isa {

@@ -1,6 +1,7 @@
 // The kernels of the instruction set that a file is compiled for. The sources are the same for all; nothing here may use inline
 // functions of the standard library, which another object file could share.
 #pragma once
+#include "cell/gru.h"
 #include "cell/lstm.h"
 #include "isa/kernels.h"
 #include "layer/backward_layers.h"
@@ -11,13 +12,16 @@ namespace fastlstm::FASTLSTM_ISA {
 
 template <class Cell>
 constexpr Kernels<RealOf<Cell>> kernels() {
+  constexpr CellCounts counts = counts_of(Cell::kKind);
+  static_assert(counts.gates == Cell::Input::kGates && counts.gates == Cell::Hidden::kGates && counts.states == Cell::kStates &&
+                counts.steps == kStepArrays<Cell>);
   return {saved_size<Cell>,      forward_scratch<Cell>, forward_layers<Cell>, backward_scratch<Cell>,
           backward_layers<Cell>, trace_layers<Cell>,    machine<Cell>};
 }
 
 template <class Term>
 constexpr CellKernels<RealOf<Term>> cells() {
-  return {kernels<Lstm<Term>>()};
+  return {kernels<Lstm<Term>>(), kernels<Gru<Term>>()};
 }
 
 }  // namespace fastlstm::FASTLSTM_ISA

@@ -43,7 +43,7 @@ struct LayerBackward {
   Index in;
   const Real* x;    // (rows, in)
   const Real* h_0;  // (N, out) or nullptr
-  const Real* c_0;  // (N, H) or nullptr
+  const Real* c_0;  // (N, H) or nullptr: of the state that goes on in float32, a GRU's h_0; likewise c, dc_n, dc_0 and dc
   Weights<Real> weights;
   const Real* output;  // where there is a projection: (rows, D * out), at this direction's columns
   const Real* gates;   // as LayerForward saved them
@@ -56,7 +56,7 @@ struct LayerBackward {
   Real* dh_0;           // (N, out) or nullptr
   Real* dc_0;           // (N, H) or nullptr
   WeightGradients<Real> dweights;
-  Steps<const Real*> dsteps;  // (rows, H), each or nullptr
+  const Real* dsteps[kStepArrays<Cell>];  // (rows, H), each or nullptr
   bool any_dsteps;
   // Scratch.
   TermOf<Cell>* hh_panels;    // (panels of out)[terms of gate_columns()][kPanel]

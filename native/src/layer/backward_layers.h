@@ -30,7 +30,7 @@ struct BackwardScratch {
   Real* dx;  // before they are sent
   Real* dh_0;
   Real* dc_0;
-  Steps<Real*> dsteps;  // of one direction, brought
+  Real* dsteps[kStepArrays<Cell>];  // of one direction, brought
   std::size_t bytes;
 
   explicit BackwardScratch(const BackwardCall<Real>& call)
@@ -40,7 +40,7 @@ struct BackwardScratch {
         masked{},
         arena(call.scratch),
         shapes(call.problem),
-        inputs(arena, call.inputs, block_or(call.problem, shapes.x), shapes),
+        inputs(arena, call.inputs, initial_state<Cell>(call.inputs), block_or(call.problem, shapes.x), shapes),
         doutput(take_own<Real>(arena, call.gradients.doutput, block_or(call.problem, shapes.output))),
         dh_n(take_own<Real>(arena, call.gradients.dh_n, shapes.h)),
         dc_n(take_own<Real>(arena, call.gradients.dc_n, shapes.c)),
@@ -49,10 +49,8 @@ struct BackwardScratch {
         dc_0(take_own<Real>(arena, call.gradients.dc_0, shapes.c)),
         dsteps{} {
     const Problem& problem = call.problem;
-    if (call.gradients.dsteps != nullptr && !as_it_is(call.gradients.dsteps->c)) {  // they are all alike
-      dsteps.c = arena.take<Real>(shapes.steps.count());
-      for (const auto gate : Cell::template kSteps<Real*>) dsteps.*gate = arena.take<Real>(shapes.steps.count());
-    }
+    if (call.gradients.dsteps != nullptr && !as_it_is(*call.gradients.dsteps))  // they are all alike
+      for (Real*& own : dsteps) own = arena.take<Real>(shapes.steps.count());
     const Index Hp = rounded_up(problem.H, kLanes<Real>);
     const Index out = problem.out();
     const Index out_padded = rounded_up(out, kPanel<Real>);
@@ -161,20 +159,13 @@ LayerBackward<Cell> direction_of(const BackwardCall<RealOf<Cell>>& call, const B
   return layer;
 }
 
-// The gradients of a direction's gates and states: a member's share brought, complete after a barrier.
+// The gradients of a direction's single steps: a member's share brought, complete after a barrier.
 template <class Cell>
-Steps<const RealOf<Cell>*> brought_steps(const Steps<Source<RealOf<Cell>>>& from, const Steps<RealOf<Cell>*>& own,
-                                         const Shape& shape, const Member& member) {
-  using Real = RealOf<Cell>;
-  const auto bring = [&](const Source<Real>& array, Real* to) {
-    return array == nullptr ? nullptr : brought(array, to, shape, member);
-  };
-  Steps<const Real*> steps{};
-  steps.c = bring(from.c, own.c);
-  for (Index sum = 0; sum < Cell::kSums; ++sum)
-    steps.*Cell::template kSteps<const Real*>[sum] =
-        bring(from.*Cell::template kSteps<Source<Real>>[sum], own.*Cell::template kSteps<Real*>[sum]);
-  return steps;
+void bring_step_gradients(const Source<RealOf<Cell>>* from, const BackwardScratch<Cell>& scratch, LayerBackward<Cell>& layer,
+                          const Member& member) {
+  for (Index k = 0; k < kStepArrays<Cell>; ++k)
+    layer.dsteps[k] = from[k] == nullptr ? nullptr : brought(from[k], scratch.dsteps[k], scratch.shapes.steps, member);
+  layer.any_dsteps = true;
 }
 
 template <class Cell>
@@ -191,7 +182,7 @@ void backward_layers(const BackwardCall<RealOf<Cell>>& call, const Member& membe
   const bool by_block = plan.by_block;
   const Real* const input = by_block ? nullptr : brought(call.inputs.x, scratch.inputs.x, shapes.x, member);
   const BackwardStates<Real> states{brought(call.inputs.h_0, scratch.inputs.h_0, shapes.h, member),
-                                    brought(call.inputs.c_0, scratch.inputs.c_0, shapes.c, member),
+                                    brought(initial_state<Cell>(call.inputs), scratch.inputs.c_0, shapes.c, member),
                                     brought(g.dh_n, scratch.dh_n, shapes.h, member),
                                     brought(g.dc_n, scratch.dc_n, shapes.c, member),
                                     own_or_there(g.dh_0, scratch.dh_0),
@@ -224,8 +215,7 @@ void backward_layers(const BackwardCall<RealOf<Cell>>& call, const Member& membe
         layer.brought_doutput = scratch.doutput;
       }
       if (g.dsteps != nullptr) {
-        layer.dsteps = brought_steps<Cell>(g.dsteps[k * problem.D + d], scratch.dsteps, shapes.steps, member);
-        layer.any_dsteps = true;
+        bring_step_gradients(g.dsteps + (k * problem.D + d) * kStepArrays<Cell>, scratch, layer, member);
         member.barrier->wait();
       }
       const Group group = group_of(false, member);

@@ -33,8 +33,8 @@ void sum_of_rows(Index N, const Real* a, Index lda, Range mine, const Target<Rea
   });
 }
 
-// The gate gradients of a single step into dgates, here (N, kSums * H), sum by sum; dc_0; and h before its
-// projection.
+// The gate gradients of a single step into dgates, here (N, kSums * H), sum by sum; dc_0, or the
+// same part of dh_0 where h is the only state; and h before its projection.
 template <class Cell>
 void one_step_gate_gradients(const LayerBackward<Cell>& layer, Range blocks) {
   using Real = RealOf<Cell>;
@@ -63,7 +63,8 @@ void one_step_gate_gradients(const LayerBackward<Cell>& layer, Range blocks) {
       }
       Vec<Real> dc = layer.dc_n == nullptr ? zero : load_columns(layer.dc_n + n * H + unit, rest);
       const typename Cell::Gates d = Cell::backward(kept, c_prev, out, dh, dc);
-      if (layer.dc_0 != nullptr) store_columns(layer.dc_0 + n * H + unit, dc, rest);
+      Real* const to_dc = Cell::kStates > 1 ? layer.dc_0 : layer.dh_0;
+      if (to_dc != nullptr) store_columns(to_dc + n * H + unit, dc, rest);
       Real* const to = layer.dgates + n * Cell::kSums * H + unit;
       Cell::each(d, [&](Index sum, const auto& gate) { store_columns(to + sum * H, gate, rest); });
     }
@@ -121,7 +122,8 @@ void backward_one_step(const LayerBackward<Cell>& layer, const Group& group) {
     const Real* const dgates = layer.dgates + sum * H;
     const Range rows = mine(count * H);
     if (layer.dh_0 != nullptr)
-      add_all_rows(N, dgates, K, rows_from(layer.weights.w_hh, gate * H * out), count * H, out, mine(out), layer.dh_0, out, add);
+      add_all_rows(N, dgates, K, rows_from(layer.weights.w_hh, gate * H * out), count * H, out, mine(out), layer.dh_0, out,
+                   Cell::kStates == 1 || add);
     if (d.w_hh != nullptr) outer_product(N, dgates, K, layer.h_0, out, out, rows, rows_from(d.w_hh, gate * H * out));
     if (d.b_hh != nullptr) sum_of_rows(N, dgates, K, rows, rows_from(d.b_hh, gate * H));
   });

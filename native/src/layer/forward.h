@@ -74,9 +74,10 @@ void final_state(const LayerForward<Cell>& layer, Range rows) {
     if (layer.direction == 0)
       while (t + 1 < problem.T && problem.batch(t + 1) > n) ++t;
     const Index row = problem.row(t) + n;
-    const Real* const c = layer.c == nullptr ? layer.c_state + n * Hp : layer.c + row * Hp;
+    [[maybe_unused]] const Real* const c = layer.c == nullptr ? layer.c_state + n * Hp : layer.c + row * Hp;
     convert(layer.output + row * problem.D * out, layer.h_n + n * out, out);
-    for (Index j = 0; j < problem.H; ++j) layer.c_n[n * problem.H + j] = c[j];
+    if constexpr (Cell::kStates > 1)
+      for (Index j = 0; j < problem.H; ++j) layer.c_n[n * problem.H + j] = c[j];
   }
 }
 

@@ -26,12 +26,12 @@ struct LayerForward {
   Index in;
   const ElementOf<Cell>* x;    // (rows, in), rows ld_x() apart
   const ElementOf<Cell>* h_0;  // (N, out) or nullptr
-  const Real* c_0;             // (N, H) or nullptr
+  const Real* c_0;             // (N, H) or nullptr: of the state that goes on in float32, a GRU's h_0; likewise c and c_state
   Weights<Real> weights;
   ElementOf<Cell>* output;  // (rows, D * out), at this direction's columns
   Real* exact_output;       // where elements are rounded: the same before that; or nullptr
   Real* h_n;                // (N, out)
-  Real* c_n;                // (N, H)
+  Real* c_n;                // (N, H), or nullptr where h is the only state
   Real* gates;              // saved: blocks of [panel][row of the block][kPanel]; nullptr at inference
   typename Step<Cell>::Keep keep_gates;
   Real* c;               // saved: (rows, Hp); nullptr at inference

@@ -52,7 +52,7 @@ struct ForwardScratch {
         tiles{},
         arena(call.scratch),
         shapes(call.problem),
-        inputs(arena, call.inputs,
+        inputs(arena, call.inputs, initial_state<Cell>(call.inputs),
                brings_by_block(call.problem, call.inputs.x.rows != nullptr)
                    ? Shape{call.threads * largest_block(call.problem), call.problem.I}
                    : shapes.x,
@@ -124,7 +124,7 @@ LayerForward<Cell> direction_of(const ForwardCall<RealOf<Cell>>& call, const For
   if (states.c_0 != nullptr) layer.c_0 = states.c_0 + l * problem.N * problem.H;
   layer.weights = call.inputs.weights[l];
   layer.h_n = states.h_n + l * problem.N * problem.out();
-  layer.c_n = states.c_n + l * problem.N * problem.H;
+  if (states.c_n != nullptr) layer.c_n = states.c_n + l * problem.N * problem.H;
   if (call.saved != nullptr) {
     const Saved<Cell> saved{problem, call.saved};
     layer.gates = saved.gates(k, d);
@@ -155,7 +155,7 @@ void forward_layers(const ForwardCall<RealOf<Cell>>& call, const Member& member)
   const ElementOf<Cell>* x =
       by_block ? scratch.inputs.x : brought_as<TermOf<Cell>>(call.inputs.x, scratch.inputs.x, shapes.x, member);
   const ForwardStates<Cell> states{brought_as<TermOf<Cell>>(call.inputs.h_0, scratch.inputs.h_0, shapes.h, member),
-                                   brought(call.inputs.c_0, scratch.inputs.c_0, shapes.c, member),
+                                   brought(initial_state<Cell>(call.inputs), scratch.inputs.c_0, shapes.c, member),
                                    own_or_there(call.outputs.h_n, scratch.h_n), own_or_there(call.outputs.c_n, scratch.c_n)};
   ElementOf<Cell>* last_output = scratch.output;
   if (last_output == nullptr) last_output = static_cast<ElementOf<Cell>*>(call.outputs.output.data);

@@ -62,7 +62,7 @@ inline void one_step_block(const LayerForward<Cell>& layer, Index u, Index n) {
                         problem.N * kPanel<Real>, gates);
       store(layer.c + row * Hp + u * lanes, c);
     }
-    store_columns(layer.c_n + row * H + u * lanes, c, H - u * lanes);
+    if constexpr (Cell::kStates > 1) store_columns(layer.c_n + row * H + u * lanes, c, H - u * lanes);
     const Vec<Real> h = Cell::output(Cell::shown(gates), c).h;
     Real* const to = problem.P > 0 ? layer.h_full + row * Hp : layer.output + row * problem.D * H;
     store_columns(to + u * lanes, h, H - u * lanes);

@@ -6,9 +6,12 @@
 
 namespace fastlstm::FASTLSTM_ISA {
 
-template <class Real>
-inline Vec<Real> step_gradient(const Real* array, Index at, Index columns) {
-  return array == nullptr ? broadcast(Real(0)) : load_columns(array + at, columns);
+// Of a sum after its activation, or of the state: what the caller's gradients of single steps say.
+template <class Cell>
+inline Vec<RealOf<Cell>> step_gradient(const LayerBackward<Cell>& layer, Index sum, Index at, Index columns) {
+  for (Index k = 0; k < kStepArrays<Cell>; ++k)
+    if (Cell::kSteps[k] == sum && layer.dsteps[k] != nullptr) return load_columns(layer.dsteps[k] + at, columns);
+  return broadcast(RealOf<Cell>(0));
 }
 
 // The gate gradients of one run of rows and the blocks of units [blocks); `next`: the block whose turn comes after this one. h:
@@ -67,13 +70,11 @@ void gate_gradients(const LayerBackward<Cell>& layer, const Run& run, Range bloc
         if (layer.doutput != nullptr) dh = dh + load_columns(layer.doutput + row * ld_output + unit, columns);
       }
       Vec<Real> dc = load(layer.dc + n * Hp + unit);
-      if (layer.any_dsteps) dc = dc + step_gradient(layer.dsteps.c, row * H + unit, columns);
+      if (layer.any_dsteps) dc = dc + step_gradient<Cell>(layer, kStateStep, row * H + unit, columns);
       typename Cell::Gates d = Cell::backward(kept, c_prev, out, dh, dc);
       if (layer.any_dsteps) {
         typename Cell::Gates of_gates;
-        Cell::each(of_gates, [&](Index sum, auto& gate) {
-          gate = step_gradient(layer.dsteps.*Cell::template kSteps<const Real*>[sum], row * H + unit, columns);
-        });
+        Cell::each(of_gates, [&](Index sum, auto& gate) { gate = step_gradient<Cell>(layer, sum, row * H + unit, columns); });
         Cell::add_gradients(kept, of_gates, d);
       }
       store(layer.dc + n * Hp + unit, dc);

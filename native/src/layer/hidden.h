@@ -1,5 +1,5 @@
 // The hidden states that the gradients of w_hh read: h_{t-1} of every row of a block. Without a projection they are computed
-// again from o and c, of the same bits, as the caller's output may have been changed since.
+// again from o and c, of the same bits, as the caller's output may have been changed since; or are the state that forward kept.
 #pragma once
 #include "cell/gate_buffer.h"
 #include "layer/backward_arrays.h"
@@ -20,6 +20,7 @@ inline HiddenRows<RealOf<Cell>> hidden_of(const LayerBackward<Cell>& layer, cons
   const Index out = problem.out();
   if (run.previous < 0) return {layer.h_0 == nullptr ? nullptr : layer.h_0 + run.first * out + j, out};
   if (problem.P > 0) return {layer.output + run.previous * problem.D * out + j, problem.D * out};
+  if constexpr (Cell::kStates == 1) return {layer.c + run.previous * layer.Hp() + j, layer.Hp()};
   const bool in_block = run.previous >= first_row && run.previous < first_row + rows;
   return {layer.h + (in_block ? run.previous - first_row : rows + run.first) * layer.Hp() + j, layer.Hp()};
 }

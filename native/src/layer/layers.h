@@ -7,6 +7,12 @@
 
 namespace fastlstm::FASTLSTM_ISA {
 
+// What goes on in float32: c_0, or h_0 where there is no other state.
+template <class Cell>
+inline const Source<RealOf<Cell>>& initial_state(const Inputs<RealOf<Cell>>& inputs) {
+  return Cell::kStates > 1 ? inputs.c_0 : inputs.h_0;
+}
+
 template <class Real>
 inline Source<Real> mask_of(const Inputs<Real>& inputs, Index layer) {
   return inputs.masks == nullptr ? Source<Real>{} : inputs.masks[layer];
@@ -39,7 +45,8 @@ inline Machine machine() {
           l2_bytes(),
           kLanes<RealOf<Cell>>,
           Cell::Input::kGates,
-          Cell::kSums};
+          Cell::kSums,
+          Cell::kStates};
 }
 
 }  // namespace fastlstm::FASTLSTM_ISA

@@ -17,23 +17,23 @@ inline Element* row_of(const Target<Real>& array, Index k, Index width) {
 }
 
 template <class Cell>
-void read_steps(const Problem& problem, const Saved<Cell>& saved, Index layer, Index direction,
-                const Steps<Target<RealOf<Cell>>>& to, Range rows) {
+void read_steps(const Problem& problem, const Saved<Cell>& saved, Index layer, Index direction, const Target<RealOf<Cell>>* to,
+                Range rows) {
   using Real = RealOf<Cell>;
   const Index H = problem.H;
   const Index Hp = saved.Hp();
-  visit(to.c, [&](auto* c_data) {
-    using Element = std::remove_pointer_t<decltype(c_data)>;
+  visit(*to, [&](auto* data) {
+    using Element = std::remove_pointer_t<decltype(data)>;
     for (Index b = 0; b < problem.blocks(); ++b) {
       const Index first = problem.row(problem.block(b));
       const Index end = problem.row(problem.block(b + 1));
       const Index stride = (end - first) * kPanel<Real>;
       const Real* const gates = saved.gates(layer, direction) + first * Cell::kSums * Hp;
       for (Index k = first > rows.first ? first : rows.first; k < end && k < rows.last; ++k) {
-        Element* const c = row_of<Element>(to.c, k, H);
-        Element* gate_rows[Cell::kSums];
-        for (Index sum = 0; sum < Cell::kSums; ++sum)
-          gate_rows[sum] = row_of<Element>(to.*Cell::template kSteps<Target<Real>>[sum], k, H);
+        Element* c = nullptr;
+        Element* gate_rows[Cell::kSums] = {};
+        for (Index step = 0; step < kStepArrays<Cell>; ++step)
+          (Cell::kSteps[step] == kStateStep ? c : gate_rows[Cell::kSteps[step]]) = row_of<Element>(to[step], k, H);
         const Real* const kept_c = saved.c(layer, direction) + k * Hp;
         for (Index unit = 0; unit < H; unit += kLanes<Real>) {
           const Index u = unit / kLanes<Real>;
@@ -58,7 +58,8 @@ void trace_layers(const TraceCall<RealOf<Cell>>& call, const Member& member) {
   const CallShapes shapes(problem);
   for (Index k = 0; k < problem.layers; ++k) {
     for (Index d = 0; d < problem.D; ++d)
-      read_steps(problem, saved, k, d, call.steps[k * problem.D + d], share(problem.rows(), member.rank, member.size));
+      read_steps(problem, saved, k, d, call.steps + (k * problem.D + d) * kStepArrays<Cell>,
+                 share(problem.rows(), member.rank, member.size));
     if (k + 1 < problem.layers) send_share<Real>(saved.output(k), call.hidden[k], shapes.output, member);
   }
 }

@@ -164,7 +164,7 @@ inline ElementOf<Term>* take_own_as(Arena& arena, const Source<Real>& array, con
   }
 }
 
-// x, h_0 and c_0: room for those that must be brought.
+// x, h_0 and the state that goes on in float32: room for those that must be brought.
 template <class Term>
 struct OwnInputs {
   using Real = RealOf<Term>;
@@ -172,10 +172,10 @@ struct OwnInputs {
   ElementOf<Term>* h_0;
   Real* c_0;
 
-  OwnInputs(Arena& arena, const Inputs<Real>& inputs, const Shape& x, const CallShapes& shapes)
+  OwnInputs(Arena& arena, const Inputs<Real>& inputs, const Source<Real>& state, const Shape& x, const CallShapes& shapes)
       : x(take_own_as<Term>(arena, inputs.x, x)),
         h_0(take_own_as<Term>(arena, inputs.h_0, shapes.h)),
-        c_0(take_own<Real>(arena, inputs.c_0, shapes.c)) {}
+        c_0(take_own<Real>(arena, state, shapes.c)) {}
   bool any() const { return x != nullptr || h_0 != nullptr || c_0 != nullptr; }
 };
 

@@ -233,7 +233,10 @@ void write_gradients(const LayerBackward<Cell>& layer, const Group& group) {
   const Range rows = share(problem.N, group.rank, group.size);
   for (Index n = rows.first; n < rows.last; ++n) {
     if (layer.dh_0 != nullptr)
-      for (Index j = 0; j < out; ++j) layer.dh_0[n * out + j] = layer.dh[n * layer.out_padded() + j];
+      for (Index j = 0; j < out; ++j) {
+        layer.dh_0[n * out + j] = layer.dh[n * layer.out_padded() + j];
+        if constexpr (Cell::kStates == 1) layer.dh_0[n * out + j] += layer.dc[n * layer.Hp() + j];
+      }
     if (layer.dc_0 != nullptr)
       for (Index j = 0; j < H; ++j) layer.dc_0[n * H + j] = layer.dc[n * layer.Hp() + j];
   }

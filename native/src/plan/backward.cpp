@@ -49,7 +49,7 @@ BackwardPlan plan_backward(const Problem& problem, int threads, const Machine& m
   } else {
     plan.by_unit = !plan.halves && split_steps(problem, 0, threads, machine).by_unit;
   }
-  plan.restores_hidden = problem.P == 0 && problem.T > 1;  // a single step reads h_0 alone
+  plan.restores_hidden = machine.states > 1 && problem.P == 0 && problem.T > 1;  // a single step reads h_0 alone
   // Not on tiles: whether they hold x and doutput is seen before the first block.
   plan.by_block = brings_by_block(problem, facts.rows_elsewhere) && !plan.tiled;
   return plan;

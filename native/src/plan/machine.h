@@ -13,6 +13,7 @@ struct Machine {
   std::int64_t lanes;         // Reals in a vector
   std::int64_t gates;         // of the cell: blocks of H rows in the weights
   std::int64_t sums;          // of a unit, side by side in its panels
+  std::int64_t states = 2;    // from step to step; one: h, which forward then keeps
 
   std::int64_t real_bytes() const { return weight_bytes * static_cast<std::int64_t>(products); }
   std::int64_t terms(std::int64_t numbers) const {

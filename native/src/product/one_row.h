@@ -39,25 +39,28 @@ inline Real sum_of_lanes(Vec<Real> a) {
   return lane[0];
 }
 
-// part[n][j] = sum over k < K of a[n][k] * w[k][j] for the columns j < count of w, four rows of w at a time: K is a multiple
-// of 4. The rows of `part` hold whole Vecs.
+// part[n][j] = sum over k < K of a[n][k] * w[k][j] for the columns j < count of w, four rows of w at a time. The rows of `part`
+// hold whole Vecs.
 template <int B, class Real, class Element>
 inline void sum_rows(const Real* a, Index lda, const Element* w, Index K, Index columns, Index count, Real* part, Index ld_part) {
-  for (Index k = 0; k < K; k += 4) {
-    Vec<Real> a_k[B][4];
+  const auto add = [&]<int ROWS>(Index k) {
+    Vec<Real> a_k[B][ROWS];
     for (int b = 0; b < B; ++b)
-      for (int i = 0; i < 4; ++i) a_k[b][i] = broadcast(a[b * lda + k + i]);
+      for (int i = 0; i < ROWS; ++i) a_k[b][i] = broadcast(a[b * lda + k + i]);
     for (Index j = 0; j < count; j += kLanes<Real>) {
       const Index rest = count - j;
       Vec<Real> sums[B];
       for (int b = 0; b < B; ++b) sums[b] = k > 0 ? load(part + b * ld_part + j) : broadcast(Real(0));
-      for (int i = 0; i < 4; ++i) {
+      for (int i = 0; i < ROWS; ++i) {
         const Vec<Real> w_k = load_columns(w + (k + i) * columns + j, rest);
         for (int b = 0; b < B; ++b) sums[b] = fma(a_k[b][i], w_k, sums[b]);
       }
       for (int b = 0; b < B; ++b) store(part + b * ld_part + j, sums[b]);
     }
-  }
+  };
+  Index k = 0;
+  for (; k + 4 <= K; k += 4) add.template operator()<4>(k);
+  for (; k < K; ++k) add.template operator()<1>(k);
 }
 
 // y[n][j] (+)= sum over k < K of a[n][k] * w[k][j], for the columns [range) of y and w, part by part.

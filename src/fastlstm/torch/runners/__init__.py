@@ -10,7 +10,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fastlstm.cells import LSTM
 from fastlstm.torch import context
 from fastlstm.torch.batch import Batch, Results, States, masks_of
 from fastlstm.torch.context import Context
@@ -51,7 +50,7 @@ def run(sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor]
     if runner is torch_kernel:
         return torch_kernel.run(sizes, batch, x, hx, weights, dropout)
     masks = masks_of(batch, sizes, x, dropout) if dropout > 0 else []
-    if runner is composite and sizes.I and sizes.H and sizes.cell is LSTM:  # else nothing is slow
+    if runner is composite and sizes.I and sizes.H:  # else nothing is slow
         fall_back(engine.why)
     results: Results = runner.run(sizes, batch, x, hx, weights, masks)
     return results

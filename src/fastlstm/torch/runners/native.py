@@ -1,12 +1,9 @@
 """The engine on the CPU: by address where memory tells what tensors are, as a registered operator where something records."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from fastlstm.cells import LSTM
 from fastlstm.torch import batch as batches
 from fastlstm.torch import context
 from fastlstm.torch.batch import Batch, Results, States
@@ -28,8 +25,6 @@ def why_not(sizes: Sizes, device: torch.device, dtype: torch.dtype, context: Con
         return f"there is no engine for the device {device.type!r}"
     if device.type == "cpu" and dtype not in NAMES:
         return f"the CPU engine has no {str(dtype).removeprefix('torch.')}"
-    if sizes.cell is not LSTM:
-        return f"the engine has no {sizes.cell.name}"
     if not sizes.I or not sizes.H:
         return "without features or units there is nothing for an engine"
     return None
@@ -68,7 +63,7 @@ def run_plain(
 def wants_graph(sizes: Sizes, x: Tensor, hx: States, weights: list[Tensor]) -> bool | None:
     """Whether gradients are wanted, where memory tells what tensors are; None, no error yet, where one is of another kind."""
     dtype = x.dtype
-    if dtype not in NAMES or not sizes.I or not sizes.H or sizes.cell is not LSTM:
+    if dtype not in NAMES or not sizes.I or not sizes.H:
         return None
     grad = False
     for t in (x, *hx):
@@ -104,5 +99,4 @@ def _run_by_address(
     rows = batch.rows
     if grad:
         return function.differentiable(sizes, batch, rows, x, hx, weights, masks)
-    result: Any = function.forward(sizes, batch, rows, x, hx, weights, masks, False)
-    return result[0], *result[1]
+    return batches.results_of(function.forward(sizes, batch, rows, x, hx, weights, masks, False))
