@@ -1,11 +1,12 @@
-"""torchrl: LSTMModule, a recurrent policy. Where episodes begin midway it asks whether its layer is an nn.LSTM."""
+"""torchrl: LSTMModule and GRUModule, recurrent policies. Where episodes begin midway it asks whether its layer is an nn.LSTM."""
 
+import pytest
 import torch
 from tensordict import TensorDict
 from tensordict.nn import TensorDictModule, TensorDictSequential
 from torch import Tensor, nn
 from torchrl.envs import Compose, GymEnv, InitTracker, TransformedEnv
-from torchrl.modules import LSTMModule, set_recurrent_mode
+from torchrl.modules import GRUModule, LSTMModule, set_recurrent_mode
 
 import fastlstm
 from tests.ecosystem.three_ways import Results, gradients, hold
@@ -19,10 +20,15 @@ def choose(logits: Tensor) -> Tensor:
     return nn.functional.one_hot(logits.argmax(-1), 2)
 
 
-def policy_and_env(layer: nn.Module | None = None) -> tuple[TensorDictSequential, TransformedEnv]:
+MODULES = {"LSTM": LSTMModule, "GRU": GRUModule}
+STATES = {"LSTM": ["recurrent_state_h", "recurrent_state_c"], "GRU": ["recurrent_state"]}
+
+
+def policy_and_env(layer: nn.Module | None = None, cell: str = "LSTM") -> tuple[TensorDictSequential, TransformedEnv]:
     torch.manual_seed(0)
-    arguments = {"input_size": 4, "hidden_size": H, "num_layers": LAYERS} if layer is None else {"lstm": layer}
-    lstm = LSTMModule(**arguments, in_key="observation", out_key="features")
+    sizes = {"input_size": 4, "hidden_size": H, "num_layers": LAYERS}
+    arguments = sizes if layer is None else {cell.lower(): layer}
+    lstm = MODULES[cell](**arguments, in_key="observation", out_key="features")
     policy = TensorDictSequential(
         lstm,
         TensorDictModule(nn.Linear(H, 2), in_keys=["features"], out_keys=["logits"]),
@@ -47,29 +53,32 @@ def loss_of(policy: TensorDictSequential, batch: TensorDict) -> tuple[TensorDict
     with set_recurrent_mode(True):
         found = policy(batch.exclude("features", "logits", "action", "next"))
     scores = nn.functional.log_softmax(found["logits"], -1)
-    return found, scores[..., 0].mean() + found["next", "recurrent_state_c"].square().mean()
+    state = STATES["LSTM" if ("next", "recurrent_state_c") in found.keys(True) else "GRU"][-1]
+    return found, scores[..., 0].mean() + found["next", state].square().mean()
 
 
-def test_a_batch_of_rollouts():
-    policy, env = policy_and_env()
+@pytest.mark.parametrize("cell", MODULES)
+def test_a_batch_of_rollouts(cell):
+    policy, env = policy_and_env(cell=cell)
     batch = batch_of(policy, env)
 
     def run() -> Results:
         found, loss = loss_of(policy, batch)
-        states = {name: found["next", f"recurrent_state_{name}"].detach() for name in "hc"}
+        states = {name: found["next", name].detach() for name in STATES[cell]}
         return {"logits": found["logits"].detach(), **states, **gradients(loss, policy)}
 
-    hold("torchrl", "LSTMModule, 8 rollouts of 64 steps, forward and backward", policy, run)
+    hold("torchrl", f"{cell}Module, 8 rollouts of 64 steps, forward and backward", policy, run)
 
 
-def test_acting():
-    policy, env = policy_and_env()
+@pytest.mark.parametrize("cell", MODULES)
+def test_acting(cell):
+    policy, env = policy_and_env(cell=cell)
 
     def run() -> Results:
         played = rollout(policy, env, seed=0)
-        return {name: played[name] for name in ("action", "logits", "recurrent_state_h", "recurrent_state_c")}
+        return {name: played[name] for name in ("action", "logits", *STATES[cell])}
 
-    hold("torchrl", "LSTMModule, 64 steps of acting", policy, run)
+    hold("torchrl", f"{cell}Module, 64 steps of acting", policy, run)
 
 
 def train(layer: nn.Module | None, convert: bool = False) -> list[float]:

@@ -1,4 +1,4 @@
-"""Packages as they are on PyPI, with their nn.LSTM on the engine: the same results, and how long they take.
+"""Packages as they are on PyPI, with their nn.LSTM or nn.GRU on the engine: the same results, and how long they take.
 
 `hold` runs one thing a package does as it is, within `fastlstm.enabled()`, after `fastlstm.convert(model)`, and after
 `fastlstm.convert(model, keep_type=True)`.
@@ -64,7 +64,7 @@ def _counting() -> Iterator[list[int]]:
     counted: list[int] = []
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("graph.function", "lstm", "cell", "adopt.enabling", "adopt.keeping"):
+        for module in ("graph.function", "layer", "cell", "adopt.enabling", "adopt.keeping"):
             patch.setattr(sys.modules[f"fastlstm.torch.{module}"], "_engine", CountingEngine(counted))
         yield counted
 
@@ -72,7 +72,7 @@ def _counting() -> Iterator[list[int]]:
 def hold(package: str, what: str, model: nn.Module, run: Callable[[], Results], *, converts: bool = True) -> None:
     """Every way gives the results of `run` as it is; a line with the time ratios is printed at the end.
 
-    converts=False: the package's layer is one that `convert` leaves alone, with a reason; keep_type takes every nn.LSTM.
+    converts=False: the package's layer is one that `convert` leaves alone, with a reason; keep_type takes every one of torch's.
     """
     ways: dict[str, Callable[[], AbstractContextManager[None]]] = {"torch": nullcontext, "enable": fastlstm.enabled}
     if converts:
@@ -81,7 +81,7 @@ def hold(package: str, what: str, model: nn.Module, run: Callable[[], Results], 
         report = fastlstm.convert(model)
         assert not report.changed
         assert report.left
-    if any(isinstance(module, nn.LSTM) for module in model.modules()):
+    if any(isinstance(module, nn.LSTM | nn.GRU) for module in model.modules()):
         ways["keep_type"] = lambda: _converted(model, keep_type=True)
     expected = run()
     for way, entered in ways.items():

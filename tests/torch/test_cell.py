@@ -381,3 +381,12 @@ def test_the_state_may_be_changed_in_place_before_backward():
         h.sum().backward()
         gradients.append({name: p.grad for name, p in cell.named_parameters()})
     assert_close(*gradients)
+
+
+@pytest.mark.parametrize("kind", [LSTMCell, fastlstm.GRUCell])
+@pytest.mark.parametrize("grad", [True, False])
+def test_an_array_of_numpy_is_no_input(kind, grad):
+    """The engine would take it."""
+    cell = kind(3, 4)
+    with torch.set_grad_enabled(grad), pytest.raises(AttributeError, match="dim"):
+        cell(torch.randn(2, 3).numpy())
