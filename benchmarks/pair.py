@@ -112,7 +112,12 @@ def main() -> None:
         for train in (False, True):
             ratios = []
             for point in grids[grid]:
-                asked = {"point": list(point)[:10], "train": train, "threads": arguments.threads, "cell": arguments.cell}
+                asked = {
+                    "point": list(point)[:10],
+                    "train": train,
+                    "threads": arguments.threads,
+                    "cell": arguments.cell,
+                }
                 before, now = compare(builds, arguments.seconds, **asked)
                 ratios.append(now / before)
                 mode = "training" if train else "inference"

@@ -13,11 +13,11 @@ import fastlstm
 SOURCE = Path(fastlstm.__file__).parent
 # From the ground up. A file may import what stands above it in this list, and nothing else of the package.
 FLOORS = [
-    ["_engine", "cells", "files", "torch_hook"],
+    ["_engine", "cells", "files", "torch_hook", "traces"],
     ["reference.weights"],
     ["reference.lstm", "reference.gru"],
     ["reference", "shapes", "weights"],
-    ["checkpoint"],
+    ["checkpoint", "errors"],
     ["torch.context", "torch.dtypes", "torch.threads", "torch.attributes", "torch.adopt.asking", "torch.wrap.fx"],
     ["torch.memory", "torch.errors", "torch.runners.fallback"],
     ["torch.batch", "torch.runners.composite.lstm", "torch.runners.composite.gru"],

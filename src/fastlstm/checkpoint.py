@@ -15,7 +15,7 @@ from fastlstm.cells import CELLS
 from fastlstm.files import held, replace
 from fastlstm.weights import Sizes, count_arrays, named_shapes
 
-_KEY = "fastlstm"
+KEY = "fastlstm"
 _ARGUMENTS: dict[str, dict[str, type]] = {
     "LSTM": {
         "input_size": int,
@@ -66,7 +66,7 @@ def save(lstm: Any, path: str | bytes | os.PathLike[Any]) -> None:
     dtypes = {str(t.dtype) for t in tensors.values()}
     if len(dtypes) > 1:
         raise ValueError(f"a checkpoint holds parameters of one dtype, got {', '.join(sorted(dtypes))}")
-    metadata = {_KEY: json.dumps({"format": 1, "class": kind, "arguments": arguments})}
+    metadata = {KEY: json.dumps({"format": 1, "class": kind, "arguments": arguments})}
     replace(str(Path(os.fsdecode(path))), serialized(tensors, metadata))
 
 
@@ -98,10 +98,10 @@ def read(path: str | bytes | os.PathLike[Any], framework: str) -> tuple[str, dic
 
 
 def _described(metadata: dict[str, str]) -> tuple[str, dict[str, Any]]:
-    if _KEY not in metadata:
-        raise ValueError(f"its metadata has no {_KEY!r}")
+    if KEY not in metadata:
+        raise ValueError(f"its metadata has no {KEY!r}")
     try:
-        description = json.loads(metadata[_KEY])
+        description = json.loads(metadata[KEY])
     except (ValueError, RecursionError) as error:
         raise ValueError(f"its metadata is not JSON: {error}") from error
     if not isinstance(description, dict) or set(description) != {"format", "class", "arguments"}:

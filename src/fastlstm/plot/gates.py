@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch.nn.utils.rnn import PackedSequence
 
-from fastlstm.torch.graph.trace import Trace
+from fastlstm.traces import Trace
 
 # letter, words, color map, limits (None: symmetric about 0, to the largest magnitude)
 ROWS: tuple[tuple[str, str, str, tuple[float, float] | None], ...] = (

@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from fastlstm.torch import context, errors
+from fastlstm import errors
+from fastlstm.torch import context
 from fastlstm.torch.batch import Batch, Dense, Packed, Ragged, Results, States
+from fastlstm.torch.errors import check_dtype, refuse_layout
 from fastlstm.torch.memory import refuse_freed
 from fastlstm.weights import Sizes
 
@@ -60,7 +62,7 @@ def _padded(
             f": expected {letters}, or (L, H_in) unbatched, H_in = {sizes.I}"
         )
     if input.layout is not torch.strided:  # torch's transpose of an empty MKL-DNN tensor divides by zero
-        errors.refuse_layout("input", input)
+        refuse_layout("input", input)
     swapped = batch_first and dims == 3
     shape = input.shape
     T, N = shape[1 if swapped else 0], 1 if dims == 2 else shape[0 if swapped else 1]
@@ -69,7 +71,7 @@ def _padded(
     if states is not None and any(t.dim() != dims for t in states):
         errors.refuse_dimensions(sizes, states, "batched" if dims == 3 else "unbatched", dims, state)
     if input.dtype is not dtype:
-        errors.check_dtype(input.dtype, dtype)
+        check_dtype(input.dtype, dtype)
     if shape[-1] != sizes.I:
         errors.refuse_features(sizes, shape, batch_first)
     if states is not None:
@@ -91,7 +93,7 @@ def _nested(sizes: Sizes, dtype: torch.dtype, input: Tensor, hx: Any) -> Operand
     if input.layout is not torch.jagged or input.dim() != 3 or context.ragged_dimension(input) != 1:
         raise ValueError(f"{sizes.cell.name}: expected a nested tensor of layout torch.jagged and shape {letters}")
     if input.dtype is not dtype:
-        errors.check_dtype(input.dtype, dtype)
+        check_dtype(input.dtype, dtype)
     values, offsets, lengths = input.values(), input.offsets(), input.lengths()  # type: ignore[attr-defined]
     if values.shape[-1] != sizes.I:
         raise RuntimeError(
@@ -114,7 +116,7 @@ def _packed(sizes: Sizes, dtype: torch.dtype, plain: bool, input: PackedSequence
     if not isinstance(x, Tensor):
         raise TypeError(f"data of a PackedSequence: expected a tensor, got {type(x).__name__}")
     if x.dtype is not dtype:
-        errors.check_dtype(x.dtype, dtype)
+        check_dtype(x.dtype, dtype)
     if x.dim() != 2:
         raise RuntimeError(f"input must have 2 dimensions, got {x.dim()}")
     if x.shape[1] != sizes.I:

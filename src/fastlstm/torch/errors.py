@@ -1,54 +1,9 @@
-"""What is wrong with the arguments of a call, in nn.LSTM's words where it has some, and the shape that was expected."""
-
-from collections.abc import Sequence
-from typing import Any
+"""What is wrong with the dtype or the layout of a call's tensors, in nn.LSTM's words where it has some."""
 
 import torch
 from torch import Tensor
 
 from fastlstm.torch import context
-from fastlstm.weights import Sizes
-
-
-def expected_states(sizes: Sizes, state: tuple[int, ...]) -> str:
-    """The end of a message. state: what h_0 and c_0 have before their features."""
-    letters = "D*num_layers, N" if len(state) == 2 else "D*num_layers"
-    h_0 = f": expected h_0 of shape ({letters}, H_out) = {(*state, sizes.out)}"
-    return h_0 if len(sizes.of_states) == 1 else f"{h_0} and c_0 of shape ({letters}, H_cell) = {(*state, sizes.H)}"
-
-
-def refuse_dimensions(sizes: Sizes, states: Sequence[Tensor], kind: str, dims: int, state: tuple[int, ...]) -> None:
-    """RuntimeError: the states of a call whose input is 'batched', 'unbatched' or 'packed' have another number of dimensions."""
-    of_input, should = ("packed", "") if kind == "packed" else (f"{kind} {dims}-D", "also ")
-    names, tensors = ("hx and cx", "({}) tensors") if len(states) > 1 else ("hx", "{} tensor")
-    got = tensors.format(", ".join(f"{t.dim()}-D" for t in states))
-    expected = expected_states(sizes, state)
-    raise RuntimeError(f"For {of_input} input, {names} should {should}be {dims}-D but got {got}{expected}")
-
-
-def check_states(sizes: Sizes, states: Sequence[Tensor], hx: Any, state: tuple[int, ...], N: int) -> None:
-    """RuntimeError: h_0 or c_0, from hx, has another shape, or there are more of them. TypeError: hx is no pair."""
-    for k, (t, features) in enumerate(zip(states, sizes.of_states, strict=True)):
-        if t.shape != (*state, features):
-            got = list(t.shape) if len(state) == 2 else [t.shape[0], 1, *t.shape[1:]]
-            name = f"hidden[{k}]" if len(states) > 1 else "hidden"
-            expected = expected_states(sizes, state)
-            raise RuntimeError(f"Expected {name} size {(sizes.chains, N, features)}, got {got}{expected}")
-    if len(states) == 1:
-        return
-    if not isinstance(hx, (tuple, list)):
-        raise TypeError(f"expected hx to be a tuple (h_0, c_0), got {type(hx).__name__}")
-    if len(hx) != 2:
-        raise RuntimeError(f"lstm expects two hidden states, (h_0, c_0), got {len(hx)}")
-
-
-def refuse_features(sizes: Sizes, shape: Sequence[int], batch_first: bool) -> None:
-    """RuntimeError: an input of this shape has another number of features."""
-    letters = {2: "L, H_in", 3: "N, L, H_in" if batch_first else "L, N, H_in"}[len(shape)]
-    raise RuntimeError(
-        f"input.size(-1) must be equal to input_size. Expected {sizes.I}, got {shape[-1]}"
-        f": expected input of shape ({letters}) = {(*shape[:-1], sizes.I)}"
-    )
 
 
 def refuse_layout(kind: str, t: Tensor) -> None:

@@ -1,26 +1,11 @@
 """`fastlstm.GRU` and `fastlstm.GRUCell`: the constructors, arguments, shapes and errors of nn.GRU and nn.GRUCell."""
 
-from typing import Any, NamedTuple
-
-from torch import Tensor
+from typing import Any
 
 from fastlstm import cells
 from fastlstm.torch.cell import StepModule
 from fastlstm.torch.layer import Layer, forward_of
-from fastlstm.torch.runners.composite.gru import Steps
-
-
-class GRUTrace(NamedTuple):
-    """What `fastlstm.GRU.trace` returns: the results of the call, and `layers[layer][direction]`.
-
-    batch_first: then output and all steps are (N, L, features). lengths: (N) of int64, those the call was given, or None.
-    """
-
-    output: Any
-    h_n: Tensor
-    layers: tuple[tuple[Steps, ...], ...]
-    batch_first: bool
-    lengths: Tensor | None
+from fastlstm.traces import GRUTrace
 
 
 class GRU(Layer):

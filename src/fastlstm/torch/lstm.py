@@ -3,8 +3,8 @@
 from typing import Any
 
 from fastlstm import cells
-from fastlstm.torch.graph.trace import Trace
 from fastlstm.torch.layer import Layer, forward_of
+from fastlstm.traces import Trace
 
 
 class LSTM(Layer):

@@ -1,7 +1,7 @@
 """Looking inside a call: every layer's hidden states, cells and gates at every step, differentiable like its results."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,23 +13,9 @@ from fastlstm.torch.dtypes import HALF
 from fastlstm.torch.graph import function
 from fastlstm.torch.memory import in_order, refuse_any_freed
 from fastlstm.torch.runners import composite, native
-from fastlstm.torch.runners.composite.lstm import Steps as LstmSteps
 from fastlstm.torch.runners.fallback import fall_back
+from fastlstm.traces import STEPS
 from fastlstm.weights import Sizes
-
-
-class Trace(NamedTuple):
-    """What `fastlstm.LSTM.trace` returns: the results of the call, and `layers[layer][direction]`.
-
-    batch_first: then output and all steps are (N, L, features). lengths: (N) of int64, those the call was given, or None.
-    """
-
-    output: Any
-    h_n: Tensor
-    c_n: Tensor
-    layers: tuple[tuple[LstmSteps, ...], ...]
-    batch_first: bool
-    lengths: Tensor | None
 
 
 def trace(
@@ -62,11 +48,11 @@ def trace(
 
 def _steps(sizes: Sizes, output: Tensor, rest: Sequence[Tensor]) -> list[Any]:
     """rest: all but h of the `Steps` of each layer and direction, then the outputs of the layers but the last."""
-    Steps = composite.CELLS[sizes.cell.name].Steps
-    arrays = len(Steps._fields) - 1
+    steps = STEPS[sizes.cell.name]
+    arrays = len(steps._fields) - 1
     outputs = [*rest[arrays * sizes.chains :], output]
     hidden = outputs if sizes.D == 1 else [side for both in outputs for side in both.chunk(2, -1)]
-    return [Steps(h, *rest[arrays * k : arrays * (k + 1)]) for k, h in enumerate(hidden)]
+    return [steps(h, *rest[arrays * k : arrays * (k + 1)]) for k, h in enumerate(hidden)]
 
 
 def _composite(

@@ -17,7 +17,7 @@ from fastlstm.torch.runners.composite import gru, lstm
 from fastlstm.weights import Sizes
 
 NAME = "composite"
-CELLS = {"LSTM": lstm, "GRU": gru}
+STEP: dict[str, Any] = {"LSTM": lstm.step, "GRU": gru.step}
 
 
 def direction(
@@ -30,7 +30,7 @@ def direction(
     have not begun keep their first.
     """
     w_hh, b_hh, w_hr = weights[1], weights[3] if sizes.bias else None, weights[-1] if sizes.P > 0 else None
-    step, steps = CELLS[sizes.cell.name].step, {}
+    step, steps = STEP[sizes.cell.name], {}
     for t in reversed(range(len(a))) if reverse else range(len(a)):
         batch = a[t].shape[0]
         steps[t] = step(a[t], tuple(state[:batch] for state in hx), w_hh, b_hh, w_hr)

@@ -1,27 +1,11 @@
 """A step of the LSTM in plain tensor operations; beside `fastlstm.reference.lstm`, its rung below."""
 
-from typing import Any, NamedTuple
-
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
 from fastlstm.cells import LSTM
-
-
-class Steps(NamedTuple):
-    """One layer in one direction at every step. The shapes are those of `output`, but for the features.
-
-    h: (L, N, H_out), hidden states, before dropout; c: (L, N, H_cell), cell states; i, f, g, o: (L, N, H_cell), the gates
-    after their activations. Where the call's input is packed or nested, so are they; 0 past the end of a row.
-    """
-
-    h: Any
-    c: Any
-    i: Any
-    f: Any
-    g: Any
-    o: Any
+from fastlstm.traces import Steps
 
 
 def step(a: Tensor, hx: tuple[Tensor, ...], w_hh: Tensor, b_hh: Tensor | None, w_hr: Tensor | None) -> Steps:

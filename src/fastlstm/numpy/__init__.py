@@ -1,0 +1,11 @@
+"""The NumPy face: trained layers without PyTorch. The same shapes, errors and bits as `fastlstm.LSTM` and its siblings.
+
+from fastlstm.numpy import LSTM
+lstm = LSTM.load("lstm.safetensors")
+output, (h_n, c_n) = lstm(x)
+"""
+
+from fastlstm.numpy.layers import GRU, LSTM, GRUCell, LSTMCell
+from fastlstm.numpy.threads import get_num_threads, set_num_threads
+
+__all__ = ["GRU", "LSTM", "GRUCell", "LSTMCell", "get_num_threads", "set_num_threads"]
