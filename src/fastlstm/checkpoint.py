@@ -12,10 +12,9 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from fastlstm.cells import CELLS
-from fastlstm.files import held, replace
+from fastlstm.files import KEY, held, replace
 from fastlstm.weights import Sizes, count_arrays, named_shapes
 
-KEY = "fastlstm"
 _ARGUMENTS: dict[str, dict[str, type]] = {
     "LSTM": {
         "input_size": int,

@@ -7,11 +7,11 @@ tells a file that is being written from one that a killed process left: the syst
 import errno
 import fcntl
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+KEY = "fastlstm"  # of what a checkpoint says in its metadata
 _PREFIX, _SUFFIX = ".fastlstm-", ".tmp"  # with 16 digits between them: a name of 255 bytes has room for no more
 
 
@@ -76,7 +76,7 @@ def _check_regular(path: str, found: os.stat_result) -> None:
 def _temporary(folder: str, mode: int) -> tuple[str, int]:
     """The path of a new file in the folder, and its descriptor, locked."""
     while True:
-        path = os.path.join(folder, f"{_PREFIX}{secrets.token_hex(8)}{_SUFFIX}")
+        path = os.path.join(folder, f"{_PREFIX}{os.urandom(8).hex()}{_SUFFIX}")
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

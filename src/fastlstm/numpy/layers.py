@@ -7,8 +7,9 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from fastlstm import _engine, cells, checkpoint
+from fastlstm import _engine, cells
 from fastlstm.cells import Cell
+from fastlstm.files import KEY
 from fastlstm.numpy import arguments, state
 from fastlstm.numpy.threads import get_num_threads
 from fastlstm.traces import STEPS, TRACES, GRUTrace, Trace
@@ -85,10 +86,10 @@ class Layer(Recurrent):
 
     @classmethod
     def _saved(cls, metadata: Mapping[str, str]) -> dict[str, Any]:
-        if checkpoint.KEY not in metadata:
+        if KEY not in metadata:
             return {}
         try:
-            said = json.loads(metadata[checkpoint.KEY])["arguments"]["batch_first"]
+            said = json.loads(metadata[KEY])["arguments"]["batch_first"]
         except (ValueError, RecursionError, TypeError, KeyError):
             raise ValueError("its metadata is not that of fastlstm.save") from None
         return {"batch_first": said is True}

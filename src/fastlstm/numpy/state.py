@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -80,7 +79,8 @@ def read(path: str | bytes | os.PathLike[Any], prefix: str) -> tuple[dict[str, A
             if "BF16" not in dtypes:  # NumPy has none
                 return {key: file.get_tensor(prefix + key) for key in chosen}, file.metadata() or {}
             metadata = file.metadata() or {}
-            raw = dict(deserialize(Path(name).read_bytes()))  # type: ignore[no-untyped-call]
+            with open(name, "rb") as whole:
+                raw = dict(deserialize(whole.read()))  # type: ignore[no-untyped-call]
             return {key: _widened(raw[prefix + key]) for key in chosen}, metadata
     except SafetensorError as error:
         raise ValueError(f"no safetensors file: {error}") from error
