@@ -7,7 +7,7 @@ from typer.core import TyperGroup
 
 import fastlstm
 from fastlstm import _engine
-from fastlstm.cli import bench, check, conditions, demo, info, shapes
+from fastlstm.cli import bench, check, conditions, demo, info, run, shapes
 from fastlstm.cli.output import failures_in_a_line
 
 
@@ -51,5 +51,5 @@ def _before_every_command(
         raise typer.Exit(1) from None
 
 
-for command in (info.info, check.check, shapes.shapes, demo.demo, bench.bench, conditions.conditions):
+for command in (info.info, check.check, shapes.shapes, run.run, demo.demo, bench.bench, conditions.conditions):
     app.command()(command)

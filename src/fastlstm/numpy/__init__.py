@@ -5,7 +5,7 @@ lstm = LSTM.load("lstm.safetensors")
 output, (h_n, c_n) = lstm(x)
 """
 
-from fastlstm.numpy.layers import GRU, LSTM, GRUCell, LSTMCell
+from fastlstm.numpy.layers import GRU, LSTM, GRUCell, LSTMCell, load
 from fastlstm.numpy.threads import get_num_threads, set_num_threads
 
-__all__ = ["GRU", "LSTM", "GRUCell", "LSTMCell", "get_num_threads", "set_num_threads"]
+__all__ = ["GRU", "LSTM", "GRUCell", "LSTMCell", "get_num_threads", "load", "set_num_threads"]

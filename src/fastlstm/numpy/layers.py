@@ -190,3 +190,19 @@ class GRUCell(StepCell):
     """`fastlstm.GRUCell` on NumPy arrays: x (N, H_in) or (H_in), hx h, (N, H_cell) or (H_cell), -> h."""
 
     cell = cells.GRU
+
+
+def load(path: str | bytes | os.PathLike[Any], prefix: str = "") -> LSTM | GRU | LSTMCell | GRUCell:
+    """The layer or cell that a file has under a prefix, of whichever class it is. Errors as `LSTM.load`."""
+    arrays, metadata = state.read(path, prefix)
+    shapes = {name: array.shape for name, array in arrays.items()}
+    kinds: tuple[type[Any], ...] = (LSTM, GRU) if "weight_hh_l0" in shapes else (LSTMCell, GRUCell)
+    for kind in kinds:
+        try:
+            state.sizes_of(kind.cell, kind.is_cell, shapes)
+        except ValueError as error:
+            why = error
+        else:
+            found: LSTM | GRU | LSTMCell | GRUCell = kind(arrays, **kind._saved(metadata))
+            return found
+    raise ValueError(f"{os.fsdecode(path)}: {why}") from why
