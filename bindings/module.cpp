@@ -12,6 +12,7 @@
 #include "call.h"
 #include "fastlstm/engine.h"
 #include "layer.h"
+#include "stream.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -57,6 +58,7 @@ NB_MODULE(_engine, m) {
   define_layer(m);
   define_batch(m);
   define_call(m);
+  define_stream(m);
   try {
     warm_up();
   } catch (const std::exception&) {

@@ -117,6 +117,38 @@ def rows(
     batch_sizes, and for each of its rows where it stands in x, in h_0 and in h_n (-1: nowhere), and in a mask.
     """
 
+class PackedWeights:
+    """A layer's weights in the order in which a step reads them: copies, which many streams share. dtype: float32 or float64.
+
+    TypeError: they are not dense arrays of it, of the layer's sizes. ValueError: a layer of two directions.
+    """
+
+    def __init__(self, layer: Layer, weights: Mapping[str, Any] | Sequence[Any], dtype: str) -> None: ...
+
+class Stream:
+    """A layer step by step, `batch` sequences side by side, from zero states; of one thread at a time."""
+
+    def __init__(self, weights: PackedWeights, batch: int) -> None: ...
+    def step(self, x: Any, out: Any = None) -> Any:
+        """x (N, I), or (I) of one sequence -> (N, P or H) or (P or H), in `out`, or a new array of x's kind. None, and nothing
+        done: an array is not dense, or of another dtype or size.
+        """
+
+    def block(self, x: Any, out: Any = None) -> Any:
+        """x (T, N, I), or (T, I) of one sequence, likewise."""
+
+    def reset(self, row: int = -1) -> None:
+        """One sequence, or all, from zero states again. IndexError: there is no such row."""
+
+    def get_state(self, into: tuple[Any, ...]) -> bool:
+        """h and an LSTM's c, (layers, N, ..), written to arrays. False, and nothing done: they are not such."""
+
+    def set_state(self, states: tuple[Any, ...]) -> bool:
+        """Likewise, read."""
+
+    def copy(self) -> Stream:
+        """Another one, in the same state."""
+
 def isa() -> str:
     """The instruction set in use ('generic', 'avx2', 'avx512', 'avx512_bf16', 'amx', 'neon')."""
 

@@ -37,6 +37,35 @@ struct TraceCall {
   const Target<Real>* hidden;
 };
 
+// A stream's memory, and what one step of it reads and writes. The kernels never change `packed` but where they pack.
+template <class Real>
+struct StreamCall {
+  const Problem& problem;        // T is 1
+  const Weights<Real>* weights;  // to be packed; else nullptr
+  void* packed;
+  void* state;
+  bool fresh;  // zero states: there are none to read
+  int parity;  // which of the two h of a layer is that of the step before
+  const Real* x = nullptr;
+  Real* y = nullptr;
+  Real* h = nullptr;
+  Real* c = nullptr;
+};
+struct StreamBytes {
+  std::size_t packed;
+  std::size_t state;
+};
+
+// All by one thread. Of pairs there are none: a stream's arrays are Reals.
+template <class Real>
+struct StreamKernels {
+  StreamBytes (*bytes)(const StreamCall<Real>&) = nullptr;
+  void (*pack)(const StreamCall<Real>&) = nullptr;
+  void (*step)(const StreamCall<Real>&) = nullptr;
+  void (*state)(const StreamCall<Real>&, bool read) = nullptr;
+  void (*reset)(const StreamCall<Real>&, Index row) = nullptr;
+};
+
 // Each function is what one member of the team does; together the members do the call.
 template <class Real>
 struct Kernels {
@@ -47,6 +76,7 @@ struct Kernels {
   void (*backward)(const BackwardCall<Real>&, const Member&);
   void (*trace)(const TraceCall<Real>&, const Member&);
   Machine (*machine)();
+  StreamKernels<Real> stream;
 };
 
 // Of every cell.

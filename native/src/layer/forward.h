@@ -81,6 +81,33 @@ void final_state(const LayerForward<Cell>& layer, Range rows) {
   }
 }
 
+// A member's share of the input's packed weights.
+template <class Cell>
+void pack_input(const LayerForward<Cell>& layer, const Group& group) {
+  const Index H = layer.problem->H;
+  const Range packed = share(unit_blocks<RealOf<Cell>>(H), group.rank, group.size);
+  pack_gates<typename Cell::Input>(layer.weights.w_ih, H, layer.in, layer.panels_of(packed.first), 0, layer.K(), packed.first,
+                                   packed.last);
+}
+
+// A member's share of the packed weights, where no tiles have those of the input.
+template <class Cell>
+void pack_weights(const LayerForward<Cell>& layer, const Group& group) {
+  using Real = RealOf<Cell>;
+  const Problem& problem = *layer.problem;
+  const Index H = problem.H;
+  const Index out = problem.out();
+  const Range packed = share(unit_blocks<Real>(H), group.rank, group.size);
+  if (!layer.plan.tiled && !layer.plan.pack_late) pack_input(layer, group);
+  pack_gates<typename Cell::Hidden>(layer.weights.w_hh, H, out, layer.panels_of(packed.first), terms<Cell>(layer.in), layer.K(),
+                                    packed.first, packed.last);
+  pack_bias<typename Cell::Input, typename Cell::Hidden>(layer.weights, H, layer.bias, packed.first, packed.last);
+  if (problem.P > 0) {
+    const Range columns = share((out + kPanel<Real> - 1) / kPanel<Real>, group.rank, group.size);
+    pack_transposed(layer.weights.w_hr, out, H, layer.hr_panels, columns.first, columns.last);
+  }
+}
+
 // Packed weights and the initial state, by the members of a group together. Returns the layer, its projection not on tiles where
 // they can't hold the weights.
 template <class Cell>
@@ -89,23 +116,10 @@ LayerForward<Cell> prepare_forward(LayerForward<Cell> layer, const Group& group)
   const Problem& problem = *layer.problem;
   const Index H = problem.H;
   const Index Hp = layer.Hp();
-  const Index out = problem.out();
-  const Range packed = share(unit_blocks<Real>(H), group.rank, group.size);
-  const auto pack_input = [&] {
-    pack_gates<typename Cell::Input>(layer.weights.w_ih, H, layer.in, layer.panels_of(packed.first), 0, layer.K(), packed.first,
-                                     packed.last);
-  };
   if constexpr (kTiled<Cell>) {
     if (layer.plan.tiled) pack_input_tiles(layer, group);
   }
-  if (!layer.plan.tiled && !layer.plan.pack_late) pack_input();
-  pack_gates<typename Cell::Hidden>(layer.weights.w_hh, H, out, layer.panels_of(packed.first), terms<Cell>(layer.in), layer.K(),
-                                    packed.first, packed.last);
-  pack_bias<typename Cell::Input, typename Cell::Hidden>(layer.weights, H, layer.bias, packed.first, packed.last);
-  if (problem.P > 0) {
-    const Range columns = share((out + kPanel<Real> - 1) / kPanel<Real>, group.rank, group.size);
-    pack_transposed(layer.weights.w_hr, out, H, layer.hr_panels, columns.first, columns.last);
-  }
+  pack_weights(layer, group);
   if (layer.c_0 != nullptr) {
     const Range mine = share(problem.N, group.rank, group.size);
     for (Index n = mine.first; n < mine.last; ++n)
@@ -115,7 +129,7 @@ LayerForward<Cell> prepare_forward(LayerForward<Cell> layer, const Group& group)
   if constexpr (kTiled<Cell>) {
     if (layer.plan.tiled && !tiles_hold_weights(layer, group)) {
       layer.plan.tiled = false;
-      pack_input();
+      pack_input(layer, group);
       group.barrier->wait();
     }
   }

@@ -3,9 +3,12 @@
 from fastlstm.numpy import LSTM
 lstm = LSTM.load("lstm.safetensors")
 output, (h_n, c_n) = lstm(x)
+stream = lstm.stream()
+y = stream.step(frame)
 """
 
 from fastlstm.numpy.layers import GRU, LSTM, GRUCell, LSTMCell, load
+from fastlstm.numpy.stream import Stream
 from fastlstm.numpy.threads import get_num_threads, set_num_threads
 
-__all__ = ["GRU", "LSTM", "GRUCell", "LSTMCell", "get_num_threads", "load", "set_num_threads"]
+__all__ = ["GRU", "LSTM", "GRUCell", "LSTMCell", "Stream", "get_num_threads", "load", "set_num_threads"]

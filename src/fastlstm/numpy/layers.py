@@ -11,6 +11,7 @@ from fastlstm import _engine, cells
 from fastlstm.cells import Cell
 from fastlstm.files import KEY
 from fastlstm.numpy import arguments, state
+from fastlstm.numpy.stream import Stream
 from fastlstm.numpy.threads import get_num_threads
 from fastlstm.traces import STEPS, TRACES, GRUTrace, Trace
 from fastlstm.weights import named_shapes
@@ -83,6 +84,7 @@ class Layer(Recurrent):
     def __init__(self, arrays: Mapping[str, Any], prefix: str = "", *, batch_first: bool = False) -> None:
         super().__init__(arrays, prefix)
         self.batch_first = batch_first
+        self._packed: _engine.PackedWeights | None = None
 
     @classmethod
     def _saved(cls, metadata: Mapping[str, str]) -> dict[str, Any]:
@@ -110,6 +112,20 @@ class Layer(Recurrent):
         if done is None:
             raise arguments.not_taken(self.sizes, call)
         return call.place(done[0]), done[1]
+
+    def stream(self, batch: int = 1) -> Stream:
+        """The layer frame by frame: `stream.step(frame)`. The weights are packed at the first one, and shared by all.
+
+        batch: how many sequences run side by side. ValueError: below 1, or the layer is bidirectional, whose reverse direction
+        begins at the last step.
+        """
+        if self.sizes.D == 2:
+            raise ValueError("a bidirectional layer can't stream: its reverse direction begins at the last step")
+        if batch < 1:
+            raise ValueError(f"expected a batch of at least 1, got {batch}")
+        if self._packed is None:
+            self._packed = _engine.PackedWeights(self.sizes.layer, self._arrays, str(self.dtype))
+        return Stream(self._packed, self.sizes, self.dtype, batch)
 
     def _trace(self, x: Any, hx: Any, lengths: Any, reset: Any) -> Any:
         call = arguments.read(self.sizes, self.dtype, self.batch_first, x, hx, lengths, reset)

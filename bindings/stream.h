@@ -1,0 +1,5 @@
+// Streams: `_engine.PackedWeights` and `_engine.Stream`.
+#pragma once
+#include <nanobind/nanobind.h>
+
+void define_stream(nanobind::module_& m);
