@@ -55,7 +55,7 @@ class Stream:
 
     @property
     def state(self) -> Any:
-        """Copies: h (num_layers, N, H_out); of an LSTM (h, c), c (num_layers, N, H_cell). May be set; ValueError: other shapes."""
+        """Copies: h (num_layers, N, H_out); of an LSTM (h, c), c (num_layers, N, H_cell). May be set; ValueError: other sizes."""
         states = tuple(np.empty(shape, self.dtype) for shape in self._shapes())
         self._stream.get_state(states)
         return states if len(states) > 1 else states[0]
