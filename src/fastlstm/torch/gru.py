@@ -7,7 +7,8 @@ from torch import Tensor
 from fastlstm import cells
 from fastlstm.torch.attributes import NO_PROJECTION
 from fastlstm.torch.cell import StepModule
-from fastlstm.torch.layer import Layer, forward_of
+from fastlstm.torch.layer import Layer
+from fastlstm.torch.parameters import forward_of
 from fastlstm.torch.runners.composite.gru import Steps
 
 
@@ -57,7 +58,7 @@ class GRU(Layer):
     """
 
     cell = cells.GRU
-    forward = forward_of("GRU")
+    forward = forward_of(Layer, "GRU")
 
     def __init__(
         self,
@@ -110,3 +111,4 @@ class GRUCell(StepModule):
     """
 
     cell = cells.GRU
+    forward = forward_of(StepModule, "GRUCell")

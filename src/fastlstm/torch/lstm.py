@@ -4,7 +4,8 @@ from typing import Any
 
 from fastlstm import cells
 from fastlstm.torch.graph.trace import Trace
-from fastlstm.torch.layer import Layer, forward_of
+from fastlstm.torch.layer import Layer
+from fastlstm.torch.parameters import forward_of
 
 
 class LSTM(Layer):
@@ -42,7 +43,7 @@ class LSTM(Layer):
     """
 
     cell = cells.LSTM
-    forward = forward_of("LSTM")
+    forward = forward_of(Layer, "LSTM")
 
     def __init__(
         self,
