@@ -1,4 +1,4 @@
-"""LSTMCell against nn.LSTMCell: arguments, parameters, numbers, gradients, errors."""
+"""LSTMCell and GRUCell against nn.LSTMCell and nn.GRUCell: arguments, parameters, numbers, gradients; the LSTMCell's errors."""
 
 import copy
 import inspect
@@ -8,66 +8,42 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from conftest import Evaluation, Hidden, assert_bits, assert_close, outcome
+from conftest import assert_bits, assert_close, outcome, states_of
 from torch import Tensor, nn
 
 import fastlstm
-from fastlstm import LSTM, LSTMCell
+from fastlstm import GRU, LSTM, GRUCell, LSTMCell
+from tests.conftest import like
 from tests.tolerances import AUTOCAST_CELL, TOLERANCE
+from tests.torch.steps import chosen, double, evaluate, named, tensors, torchs, twin
 
 N, I, H = 3, 7, 5
 DTYPES = [torch.float32, torch.float64]
 each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 each_bias = pytest.mark.parametrize("bias", [True, False])
-
-
-def twin(cell: nn.Module, dtype: torch.dtype | None = None) -> nn.LSTMCell:
-    theirs = nn.LSTMCell(cell.input_size, cell.hidden_size, cell.bias, dtype=cell.weight_ih.dtype)
-    theirs.load_state_dict(cell.state_dict())
-    return theirs.to(dtype)
-
-
-def evaluate(cell: nn.Module, x: Tensor, hx: Hidden | None, dh: Tensor, dc: Tensor) -> Evaluation:
-    """h_n and c_n, and the gradient of every input and parameter."""
-    cell.zero_grad(set_to_none=True)
-    x = x.clone().requires_grad_()
-    hx = None if hx is None else (hx[0].clone().requires_grad_(), hx[1].clone().requires_grad_())
-    h, c = cell(x, hx)
-    torch.autograd.backward((h, c), (dh, dc))
-    found = {"h_n": h.detach(), "c_n": c.detach(), "dx": x.grad}
-    if hx is not None:
-        found |= {"dh_0": hx[0].grad, "dc_0": hx[1].grad}
-    return found | {f"d{name}": p.grad for name, p in cell.named_parameters()}
-
-
-def tensors(batch: int | None, I: int, H: int, dtype: torch.dtype) -> tuple[Tensor, Hidden, Tensor, Tensor]:
-    leading = () if batch is None else (batch,)
-    drawn = [torch.randn(*leading, size).to(dtype) for size in (I, H, H, H, H)]
-    return drawn[0], (drawn[1], drawn[2]), drawn[3], drawn[4]
-
-
-def double(value: object) -> object:
-    return tuple(double(v) for v in value) if isinstance(value, tuple) else None if value is None else value.double()
+each_kind = pytest.mark.parametrize("kind", [LSTMCell, GRUCell], ids=lambda kind: kind.__name__)
 
 
 # The constructor and the parameters
 
 
-def test_same_arguments_with_the_same_defaults():
+@each_kind
+def test_same_arguments_with_the_same_defaults(kind):
     def shown(layer: type) -> list[tuple[str, object]]:
         return [(p.name, p.default) for p in inspect.signature(layer).parameters.values()]
 
-    assert shown(LSTMCell) == shown(nn.LSTMCell)
-    assert [name for name, _ in shown(LSTMCell)] == ["input_size", "hidden_size", "bias", "device", "dtype"]
+    assert shown(kind) == shown(torchs(kind))
+    assert [name for name, _ in shown(kind)] == ["input_size", "hidden_size", "bias", "device", "dtype"]
 
 
+@each_kind
 @each_bias
 @each_dtype
-def test_parameters_repr_and_initial_bits(dtype, bias):
+def test_parameters_repr_and_initial_bits(dtype, bias, kind):
     torch.manual_seed(0)
-    ours = LSTMCell(I, H, bias, "cpu", dtype)
+    ours = kind(I, H, bias, "cpu", dtype)
     torch.manual_seed(0)
-    theirs = nn.LSTMCell(I, H, bias, "cpu", dtype)
+    theirs = torchs(kind)(I, H, bias, "cpu", dtype)
     assert repr(ours) == repr(theirs)
     assert list(ours.state_dict()) == list(theirs.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
@@ -83,20 +59,22 @@ def test_parameters_repr_and_initial_bits(dtype, bias):
     assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
 
 
+@each_kind
 @each_bias
-def test_checkpoints_load_both_ways(bias):
-    ours, theirs = LSTMCell(I, H, bias), nn.LSTMCell(I, H, bias)
+def test_checkpoints_load_both_ways(bias, kind):
+    ours, theirs = kind(I, H, bias), torchs(kind)(I, H, bias)
     ours.load_state_dict(theirs.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
-    nn.LSTMCell(I, H, bias).load_state_dict(ours.state_dict())
+    torchs(kind)(I, H, bias).load_state_dict(ours.state_dict())
 
 
+@each_kind
 @pytest.mark.parametrize("arguments", [(3, 4.0), (3.0, 4), (3, -1), (-1, 4), ("3", 4)], ids=str)
-def test_wrong_construction_raises_what_nn_lstm_cell_raises(arguments):
-    kind, message = outcome(lambda: LSTMCell(*arguments))
-    their_kind, their_message = outcome(lambda: nn.LSTMCell(*arguments))
-    assert their_kind is not None
-    assert kind is their_kind, (message, their_message)
+def test_wrong_construction_raises_what_torchs_cell_raises(arguments, kind):
+    raised, message = outcome(lambda: kind(*arguments))
+    theirs, their_message = outcome(lambda: torchs(kind)(*arguments))
+    assert theirs is not None
+    assert raised is theirs, (message, their_message)
 
 
 # Numbers
@@ -111,97 +89,102 @@ GRID = [
 ]
 
 
+@each_kind
 @each_dtype
 @pytest.mark.parametrize(("batch", "I", "H", "bias", "hx"), GRID)
-def test_results_and_every_gradient_are_nn_lstm_cells(batch, I, H, bias, hx, dtype):
-    ours = LSTMCell(I, H, bias, dtype=dtype)
-    x, states, dh, dc = tensors(batch, I, H, dtype)
-    arguments = (x, states if hx else None, dh, dc)
+def test_results_and_every_gradient_are_those_of_torchs_cell(batch, I, H, bias, hx, dtype, kind):
+    ours = kind(I, H, bias, dtype=dtype)
+    x, states, cotangents = tensors(kind, batch, I, H, dtype)
+    arguments = (x, states if hx else None, cotangents)
     found = evaluate(ours, *arguments)
     reference = evaluate(twin(ours, torch.float64), *double(arguments))
     assert_close(found, reference, dtype)
     with torch.no_grad():
-        h, c = ours(x, states if hx else None)
-    assert_close({"h_n": h, "c_n": c}, {"h_n": reference["h_n"], "c_n": reference["c_n"]}, dtype)
+        results = named(ours(x, states if hx else None))
+    assert_close(results, {name: reference[name] for name in results}, dtype)
 
 
+@each_kind
 @pytest.mark.parametrize("way", ["class", "enabled", "keep_type"])
 @pytest.mark.parametrize(("I", "H"), [(0, 3), (3, 0), (0, 0)])
 @pytest.mark.parametrize("batch", [None, 0, 2])
-def test_no_input_or_no_units(batch, I, H, way):
-    ours = LSTMCell(I, H) if way == "class" else nn.LSTMCell(I, H)
+def test_no_input_or_no_units(batch, I, H, way, kind):
+    ours = kind(I, H) if way == "class" else torchs(kind)(I, H)
     theirs = twin(ours)
     if way == "keep_type":
         fastlstm.convert(nn.ModuleList([ours]), keep_type=True)
-    x, _, dh, dc = tensors(batch, I, H, torch.float32)
+    x, _, cotangents = tensors(kind, batch, I, H, torch.float32)
     with fastlstm.enabled() if way == "enabled" else nullcontext():
-        found = evaluate(ours, x, None, dh, dc)
+        found = evaluate(ours, x, None, cotangents)
         with torch.no_grad():
-            h, c = ours(x)
-    assert_close(found, evaluate(theirs, x, None, dh, dc))
-    assert_close({"h_n": h, "c_n": c}, {"h_n": found["h_n"], "c_n": found["c_n"]})
+            results = named(ours(x))
+    assert_close(found, evaluate(theirs, x, None, cotangents))
+    assert_close(results, {name: found[name] for name in results})
 
 
+@pytest.mark.parametrize(("layer", "kind"), [(LSTM, LSTMCell), (GRU, GRUCell)], ids=["LSTM", "GRU"])
 @each_dtype
-def test_a_loop_of_cells_is_the_layer(dtype):
+def test_a_loop_of_cells_is_the_layer(dtype, layer, kind):
     """Step after step with the graph carried along: the same outputs, and the same gradients of the shared weights."""
-    lstm, cell = LSTM(I, H, dtype=dtype), LSTMCell(I, H, dtype=dtype)
+    lstm, cell = layer(I, H, dtype=dtype), kind(I, H, dtype=dtype)
     cell.load_state_dict({name.removesuffix("_l0"): p for name, p in lstm.state_dict().items()})
     x = torch.randn(9, N, I, dtype=dtype)
     lstm(x)[0].pow(2).sum().backward()
     state, steps = None, []
     for x_t in x:
         state = cell(x_t, state)
-        steps.append(state[0])
+        steps.append(states_of(state)[0])
     torch.stack(steps).pow(2).sum().backward()
     named = zip(cell.named_parameters(), lstm.parameters(), strict=True)
     pairs = [(f"d{name}", mine.grad, other.grad) for (name, mine), other in named]
     assert_close({n: mine for n, mine, _ in pairs}, {n: other for n, _, other in pairs}, dtype)
 
 
+@each_kind
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_16_bit_parameters(dtype):
-    ours = LSTMCell(I, H, dtype=dtype)
-    arguments = tensors(N, I, H, dtype)
+def test_16_bit_parameters(dtype, kind):
+    ours = kind(I, H, dtype=dtype)
+    arguments = tensors(kind, N, I, H, dtype)
     found = evaluate(ours, *arguments)
     assert {t.dtype for t in found.values()} == {dtype}
     assert_close(found, evaluate(twin(ours, torch.float64), *double(arguments)), dtype)
 
 
 @pytest.mark.filterwarnings("ignore:fastlstm runs in plain tensor operations", "ignore:Complex modules are a new")
+@each_kind
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128], ids=str)
-def test_complex(dtype):
-    ours = LSTMCell(I, H, dtype=dtype)
+def test_complex(dtype, kind):
+    ours = kind(I, H, dtype=dtype)
     x = torch.randn(N, I, dtype=dtype) * 0.2
-    (h, c), (their_h, their_c) = ours(x), twin(ours, torch.complex128)(x.to(torch.complex128))
-    assert_close({"h_n": h, "c_n": c}, {"h_n": their_h, "c_n": their_c}, dtype)
+    assert_close(named(ours(x)), named(twin(ours, torch.complex128)(x.to(torch.complex128))), dtype)
 
 
+@each_kind
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_cpu_autocast_returns_the_dtypes_of_nn_lstm_cell(dtype):
-    ours = LSTMCell(I, H)
-    x, hx, _, _ = tensors(N, I, H, torch.float32)
+def test_cpu_autocast_returns_the_dtypes_of_torchs_cell(dtype, kind):
+    ours = kind(I, H)
+    x, hx, _ = tensors(kind, N, I, H, torch.float32)
     with torch.autocast("cpu", dtype):
         for states in (None, hx):
-            (h, c), (their_h, their_c) = ours(x, states), twin(ours)(x, states)
-            assert (h.dtype, c.dtype) == (their_h.dtype, their_c.dtype)
-            exact = twin(ours, torch.float64)(x.double(), double(states))
-            assert (h.double() - exact[0]).abs().max() <= TOLERANCE[dtype, "value"]
-            assert (c.double() - exact[1]).abs().max() <= TOLERANCE[dtype, "value"] * AUTOCAST_CELL
+            found, theirs = states_of(ours(x, states)), states_of(twin(ours)(x, states))
+            assert [t.dtype for t in found] == [t.dtype for t in theirs]
+            exact = states_of(twin(ours, torch.float64)(x.double(), double(states)))
+            for t, right, times in zip(found, exact, (1, AUTOCAST_CELL), strict=False):
+                assert (t.double() - right).abs().max() <= TOLERANCE[dtype, "value"] * times
 
 
+@each_kind
 @each_dtype
-def test_a_rows_bits_do_not_depend_on_batch_mates_or_threads(dtype):
-    cell = LSTMCell(33, 97, dtype=dtype)
-    x, (h, c), _, _ = tensors(70, 33, 97, dtype)
+def test_a_rows_bits_do_not_depend_on_batch_mates_or_threads(dtype, kind):
+    cell = kind(33, 97, dtype=dtype)
+    x, hx, _ = tensors(kind, 70, 33, 97, dtype)
     with torch.no_grad():
-        whole = cell(x, (h, c))
+        whole = cell(x, hx)
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            for chosen in ([0], [5, 3], list(range(6)), list(range(69, -1, -1))):
-                found = cell(x[chosen], (h[chosen], c[chosen]))
-                expected = {"h_n": whole[0][chosen], "c_n": whole[1][chosen]}
-                assert_bits({"h_n": found[0], "c_n": found[1]}, expected, hint=f"{threads} threads, rows {chosen}")
+            for rows in ([0], [5, 3], list(range(6)), list(range(69, -1, -1))):
+                found, expected = cell(x[rows], chosen(hx, rows)), chosen(whole, rows)
+                assert_bits(named(found), named(expected), hint=f"{threads} threads, rows {rows}")
 
 
 def test_gradients_of_one_result_alone_and_of_frozen_parameters():
@@ -216,15 +199,17 @@ def test_gradients_of_one_result_alone_and_of_frozen_parameters():
         assert_close(dict(enumerate(found)), dict(enumerate(expected)))
 
 
+@each_kind
 @each_bias
-def test_gradcheck(bias):
-    cell = LSTMCell(2, 3, bias, dtype=torch.float64)
-    x, (h, c), _, _ = tensors(2, 2, 3, torch.float64)
-    leaves = [t.requires_grad_() for t in (x, h, c)]
+def test_gradcheck(bias, kind):
+    cell = kind(2, 3, bias, dtype=torch.float64)
+    x, hx, _ = tensors(kind, 2, 2, 3, torch.float64)
+    leaves = [t.requires_grad_() for t in (x, *states_of(hx))]
 
-    def run(x: Tensor, h: Tensor, c: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor]:
-        named = dict(zip([name for name, _ in cell.named_parameters()], weights, strict=True))
-        return torch.func.functional_call(cell, named, (x, (h, c)))
+    def run(x: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        states, weights = others[: len(leaves) - 1], others[len(leaves) - 1 :]
+        parameters = dict(zip([name for name, _ in cell.named_parameters()], weights, strict=True))
+        return states_of(torch.func.functional_call(cell, parameters, (x, like(hx, states))))
 
     assert torch.autograd.gradcheck(run, (*leaves, *cell.parameters()))
 
@@ -232,49 +217,55 @@ def test_gradcheck(bias):
 # Shapes, modes and machinery
 
 
+@each_kind
 @pytest.mark.parametrize("batch", [None, 0, 1, N])
-def test_shapes(batch):
-    ours = LSTMCell(I, H)
-    x, hx, _, _ = tensors(batch, I, H, torch.float32)
-    for states in (None, hx, list(hx)):
+def test_shapes(batch, kind):
+    ours = kind(I, H)
+    x, hx, _ = tensors(kind, batch, I, H, torch.float32)
+    for states in (None, hx, *([list(hx)] if isinstance(hx, tuple) else [])):
         result, expected = ours(x, states), twin(ours)(x, states)
-        assert isinstance(result, tuple)
-        assert [(t.shape, t.stride(), t.dtype) for t in result] == [(t.shape, t.stride(), t.dtype) for t in expected]
+        assert isinstance(result, type(hx))
+        assert [(t.shape, t.stride(), t.dtype) for t in states_of(result)] == [
+            (t.shape, t.stride(), t.dtype) for t in states_of(expected)
+        ]
 
 
-def test_unbatched_equals_a_batch_of_one():
-    ours = LSTMCell(I, H)
-    x, (h, c), _, _ = tensors(None, I, H, torch.float32)
-    alone, batched = ours(x, (h, c)), ours(x[None], (h[None], c[None]))
-    assert torch.equal(alone[0], batched[0][0])
-    assert torch.equal(alone[1], batched[1][0])
+@each_kind
+def test_unbatched_equals_a_batch_of_one(kind):
+    ours = kind(I, H)
+    x, hx, _ = tensors(kind, None, I, H, torch.float32)
+    alone, batched = ours(x, hx), ours(x[None], chosen(hx, None))
+    assert_bits(named(alone), named(chosen(batched, 0)))
 
 
-def test_omitted_states_are_zeros():
-    ours = LSTMCell(I, H)
+@each_kind
+def test_omitted_states_are_zeros(kind):
+    ours = kind(I, H)
     x = torch.randn(N, I)
     zeros = torch.zeros(N, H)
-    for mine, other in zip(ours(x), ours(x, (zeros, zeros)), strict=True):
-        assert torch.equal(mine, other)
+    assert_bits(named(ours(x)), named(ours(x, (zeros, zeros) if kind is LSTMCell else zeros)))
 
 
-def test_strided_inputs():
-    ours = LSTMCell(I, H, dtype=torch.float64)
-    x, (h, c), _, _ = tensors(N, I, H, torch.float64)
-    strided = [t.t().contiguous().t() for t in (x, h, c)]
+@each_kind
+def test_strided_inputs(kind):
+    ours = kind(I, H, dtype=torch.float64)
+    x, hx, _ = tensors(kind, N, I, H, torch.float64)
+    strided = [t.t().contiguous().t() for t in (x, *states_of(hx))]
     assert not strided[0].is_contiguous()
-    torch.testing.assert_close(ours(strided[0], (strided[1], strided[2])), twin(ours)(x, (h, c)))
+    torch.testing.assert_close(ours(strided[0], like(hx, tuple(strided[1:]))), twin(ours)(x, hx))
 
 
-def test_meta_device():
-    ours = LSTMCell(I, H, device="meta")
-    h, c = ours(torch.randn(N, I, device="meta"))
-    assert h.shape == c.shape == (N, H)
-    assert h.device.type == c.device.type == "meta"
+@each_kind
+def test_meta_device(kind):
+    ours = kind(I, H, device="meta")
+    for t in states_of(ours(torch.randn(N, I, device="meta"))):
+        assert t.shape == (N, H)
+        assert t.device.type == "meta"
 
 
-def test_copies_and_changed_parameters():
-    ours = LSTMCell(I, H)
+@each_kind
+def test_copies_and_changed_parameters(kind):
+    ours = kind(I, H)
     x = torch.randn(N, I)
     for again in (copy.deepcopy(ours), pickle.loads(pickle.dumps(ours))):
         assert torch.equal(again(x)[0], ours(x)[0])
@@ -284,14 +275,15 @@ def test_copies_and_changed_parameters():
     torch.testing.assert_close(ours(x), twin(ours)(x))
 
 
-def test_no_recurrent_operator_of_torch_runs():
-    ours = LSTMCell(I, H)
-    x, hx, dh, dc = tensors(N, I, H, torch.float32)
-    evaluate(ours, x, hx, dh, dc)
+@each_kind
+def test_no_recurrent_operator_of_torch_runs(kind):
+    ours = kind(I, H)
+    arguments = tensors(kind, N, I, H, torch.float32)
+    evaluate(ours, *arguments)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], acc_events=True) as trace:
-        evaluate(ours, x, hx, dh, dc)
+        evaluate(ours, *arguments)
     names = {event.name for event in trace.events()}
-    assert not [name for name in names if "lstm_cell" in name.lower()]
+    assert not [name for name in names if "lstm_cell" in name.lower() or "gru_cell" in name.lower()]
     assert not names & {"aten::mm", "aten::addmm", "aten::linear", "aten::sigmoid", "aten::tanh"}
 
 
@@ -317,6 +309,8 @@ CALLS = {
     "one state": lambda: (zeros(N, I), (zeros(N, H),)),
     "unbatched h for a batch": lambda: (zeros(N, I), (zeros(H), zeros(H))),
     "batched h for an unbatched input": lambda: (zeros(I), (zeros(1, H), zeros(1, H))),
+    "no input": lambda: (),
+    "three arguments": lambda: (zeros(N, I), (zeros(N, H), zeros(N, H)), zeros(N, H)),
 }
 # Here nn.LSTMCell's own message is a raw complaint of a product of matrices.
 RAW = {

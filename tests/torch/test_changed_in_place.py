@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 import fastlstm
 from fastlstm import LSTM
-from tests.torch.row_by_row import RowByRow
+from tests.torch.row_by_row import RowByRowLSTM
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype stage"),
@@ -138,7 +138,7 @@ def reference(lstm: LSTM, way: str) -> nn.LSTM:
     """nn.LSTM in float64 with the parameters of `lstm`, one row after the other where it has no such call."""
     if way in ("dense", "packed", "trace"):
         return twin(lstm, torch.float64)
-    layer = RowByRow(
+    layer = RowByRowLSTM(
         I, H, lstm.num_layers, bidirectional=lstm.bidirectional, proj_size=lstm.proj_size, dtype=torch.float64
     )
     layer.load_state_dict(lstm.state_dict())

@@ -4,13 +4,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from fastlstm import LSTM
 from fastlstm.torch.runners import native
 from fastlstm.torch.runners.fallback import FallbackWarning
-from tests.conftest import assert_bits, assert_close, draw, evaluate, outcome
+from tests.conftest import VALUES, assert_bits, assert_close, draw, evaluate, like, outcome, states_of
 from tests.tolerances import STEP_VALUE, TOLERANCE
 from tests.torch.test_lstm_lengths import layers, resets
 
@@ -19,32 +19,36 @@ LENGTHS = [3, 0, 7, 1, 5]
 falls_back = pytest.mark.filterwarnings("ignore:fastlstm runs in plain tensor operations")
 
 
+def states_of_trace(trace) -> tuple[Tensor, ...]:
+    return (trace.h_n, trace.c_n) if hasattr(trace, "c_n") else (trace.h_n,)
+
+
 def leaves(trace) -> dict[str, Tensor]:
     """Everything in a trace, by name."""
-    named = {"output": trace.output, "h_n": trace.h_n, "c_n": trace.c_n}
+    named = dict(zip(VALUES, (trace.output, *states_of_trace(trace)), strict=False))
     for layer, directions in enumerate(trace.layers):
         for direction, steps in enumerate(directions):
             named |= {f"{name}_l{layer}_d{direction}": t for name, t in zip(steps._fields, steps, strict=True)}
     return {name: t.data if isinstance(t, PackedSequence) else t for name, t in named.items()}
 
 
-def traced(lstm: LSTM, call, **arguments) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def traced(lstm: nn.Module, call, **arguments) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """A trace, and the gradients of a weighted sum of everything in it."""
     x = call.x.detach().clone().requires_grad_()
-    hx = None if call.hx is None else tuple(t.detach().clone().requires_grad_() for t in call.hx)
+    hx = None if call.hx is None else like(call.hx, [t.detach().clone().requires_grad_() for t in states_of(call.hx)])
     torch.manual_seed(0)
     found = leaves(lstm.trace(x, hx, **arguments))
     generator = torch.Generator().manual_seed(1)
     loss = sum((torch.randn(t.shape, generator=generator).to(t) * t).sum() for t in found.values())
-    inputs = {"dx": x, **({} if hx is None else {"dh_0": hx[0], "dc_0": hx[1]})}
+    inputs = {"dx": x} | ({} if hx is None else dict(zip(("dh_0", "dc_0"), states_of(hx), strict=False)))
     inputs |= {f"d{name}": p for name, p in lstm.named_parameters()}
     gradients = dict(zip(inputs, torch.autograd.grad(loss, list(inputs.values())), strict=True))
     return {name: t.detach() for name, t in found.items()}, gradients
 
 
-def expected(lstm: LSTM, call, **arguments) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def expected(lstm: nn.Module, call, **arguments) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The same in float64 and plain tensor operations."""
-    wide = LSTM(
+    wide = type(lstm)(
         lstm.input_size, lstm.hidden_size, lstm.num_layers, lstm.bias, lstm.batch_first, 0.0, lstm.bidirectional,
         lstm.proj_size, dtype=torch.float64,
     )  # fmt: skip
@@ -57,6 +61,10 @@ def expected(lstm: LSTM, call, **arguments) -> tuple[dict[str, Tensor], dict[str
 @falls_back
 @given(layers(), st.integers(1, 9), st.none() | st.integers(1, 6), st.booleans(), st.booleans(), st.data())
 def test_it_is_what_the_equations_compute_with_every_gradient(lstm, T, N, hx, ragged, data):
+    compare(lstm, T, N, hx, ragged, data)
+
+
+def compare(lstm, T, N, hx, ragged, data):
     call = draw(lstm, T, N, hx=hx)
     arguments = {}
     if ragged:
@@ -67,7 +75,7 @@ def test_it_is_what_the_equations_compute_with_every_gradient(lstm, T, N, hx, ra
     values, gradients = traced(lstm, call, **arguments)
     theirs, their_gradients = expected(lstm, call, **arguments)
     dtype = lstm.weight_ih_l0.dtype
-    results = ("output", "h_n", "c_n")
+    results = VALUES if lstm.mode == "LSTM" else VALUES[:2]
     assert_close({k: values[k] for k in results}, {k: theirs[k] for k in results}, dtype)
     tolerance = TOLERANCE[dtype, "value"]
     for name, value in values.items():

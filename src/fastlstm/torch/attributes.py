@@ -7,11 +7,13 @@ constructor raises, with gradients and without.
 import operator
 from typing import Any
 
-from fastlstm.cells import Cell
+from fastlstm.cells import LSTM, Cell
 from fastlstm.weights import Sizes
 
 _TOO_MANY_LAYERS = 1 << 16  # a name each is made when the attribute is set
 _TOO_MANY = 1 << 56  # four gates of both directions, in bytes, still fit 64 bits
+
+NO_PROJECTION = "proj_size argument is only supported for LSTM, not RNN or GRU"
 
 
 def layer_sizes(lstm: Any, cell: Cell) -> Sizes:
@@ -23,6 +25,8 @@ def layer_sizes(lstm: Any, cell: Cell) -> Sizes:
     P = max(0, whole(lstm, "proj_size"))  # nn.LSTM takes what is below 0 for none
     if P >= H:
         raise ValueError("proj_size has to be smaller than hidden_size")
+    if P and cell is not LSTM:
+        raise ValueError(NO_PROJECTION)
     return Sizes(I, H, P, layers, 2 if lstm.bidirectional else 1, bool(lstm.bias), cell=cell)
 
 

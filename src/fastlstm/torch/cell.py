@@ -14,7 +14,7 @@ from fastlstm.torch.attributes import refuse_no_int, step_sizes
 from fastlstm.torch.batch import Dense, Results, last_of
 from fastlstm.torch.context import is_plain, saving_hooks, tracing_state
 from fastlstm.torch.graph import function
-from fastlstm.torch.parameters import Recurrent
+from fastlstm.torch.parameters import Recurrent, forward_of
 from fastlstm.torch.runners import native
 from fastlstm.torch.wrap import fx, tracing
 from fastlstm.weights import Sizes
@@ -143,3 +143,4 @@ class LSTMCell(StepModule):
     """
 
     cell = cells.LSTM
+    forward = forward_of(StepModule, "LSTMCell")

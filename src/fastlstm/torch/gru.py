@@ -3,9 +3,16 @@
 from typing import Any
 
 from fastlstm import cells
+from fastlstm.torch.attributes import NO_PROJECTION
 from fastlstm.torch.cell import StepModule
-from fastlstm.torch.layer import Layer, forward_of
+from fastlstm.torch.layer import Layer
+from fastlstm.torch.parameters import forward_of
 from fastlstm.traces import GRUTrace
+
+
+def _by_position(proj_size: int = 0, device: Any = None, dtype: Any = None) -> tuple[int, Any, Any]:
+    """What nn.GRU takes after bidirectional: it hands its arguments on to nn.RNNBase, whatever the signature it shows says."""
+    return proj_size, device, dtype
 
 
 class GRU(Layer):
@@ -18,7 +25,7 @@ class GRU(Layer):
 
     Args: those of nn.GRU. input_size, hidden_size, num_layers; bias: without it there are no b_ih, b_hh; batch_first:
     input and output are (N, L, features); dropout: its probability between layers, in training; bidirectional; device,
-    dtype of the parameters. ValueError: proj_size, which nn.GRU has not.
+    dtype of the parameters, by position after a proj_size of 0, as nn.GRU takes them. ValueError: any other proj_size.
 
     Shapes: L = length, N = batch, D = 2 if bidirectional else 1, H_in = input_size, H_out = hidden_size.
 
@@ -36,7 +43,7 @@ class GRU(Layer):
     """
 
     cell = cells.GRU
-    forward = forward_of("GRU")
+    forward = forward_of(Layer, "GRU")
 
     def __init__(
         self,
@@ -47,17 +54,20 @@ class GRU(Layer):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
+        *more: Any,
         device: Any = None,
         dtype: Any = None,
-        **more: Any,
+        **other: Any,
     ) -> None:
         super().__init__()
-        if "proj_size" in more:
-            raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
-        if more:
-            raise TypeError(f"GRU got an unexpected keyword argument {next(iter(more))!r}")
+        if "proj_size" in other:
+            raise ValueError(NO_PROJECTION)
+        if other:
+            raise TypeError(f"GRU got an unexpected keyword argument {next(iter(other))!r}")
+        given = {name: value for name, value in (("device", device), ("dtype", dtype)) if value is not None}
+        proj_size, device, dtype = _by_position(*more, **given)
         self._construct(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, device, dtype
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, device, dtype
         )
 
     def trace(self, input: Any, hx: Any = None, lengths: Any = None, reset: Any = None, mask: Any = None) -> GRUTrace:
@@ -86,3 +96,4 @@ class GRUCell(StepModule):
     """
 
     cell = cells.GRU
+    forward = forward_of(StepModule, "GRUCell")

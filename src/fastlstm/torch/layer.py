@@ -2,7 +2,6 @@
 
 import numbers
 import warnings
-from types import FunctionType
 from typing import Any, ClassVar
 
 import torch
@@ -20,14 +19,6 @@ from fastlstm.torch.parameters import UNKNOWN, Recurrent
 from fastlstm.torch.runners import native
 from fastlstm.torch.wrap import fx, tracing
 from fastlstm.weights import Sizes
-
-
-def forward_of(name: str) -> Any:
-    """`Layer.forward`, in whose errors Python names this class."""
-    forward = Layer.forward
-    found = FunctionType(forward.__code__, forward.__globals__, "forward", forward.__defaults__)
-    found.__qualname__, found.__doc__ = f"{name}.forward", forward.__doc__
-    return found
 
 
 class Layer(Recurrent):

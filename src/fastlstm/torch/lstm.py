@@ -3,7 +3,8 @@
 from typing import Any
 
 from fastlstm import cells
-from fastlstm.torch.layer import Layer, forward_of
+from fastlstm.torch.layer import Layer
+from fastlstm.torch.parameters import forward_of
 from fastlstm.traces import Trace
 
 
@@ -42,7 +43,7 @@ class LSTM(Layer):
     """
 
     cell = cells.LSTM
-    forward = forward_of("LSTM")
+    forward = forward_of(Layer, "LSTM")
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """What LSTM and LSTMCell share: parameters, looked up by name at every call."""
 
 import math
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 import torch
@@ -95,6 +95,14 @@ class Recurrent(nn.Module):
             f"torch.jit.script can't compile fastlstm.{type(self).__name__}: script torch.nn.{type(self).__name__} in its place "
             "(fastlstm.revert(model) exchanges all of them), which runs on the engine under fastlstm.enable()"
         )
+
+
+def forward_of(base: type[Recurrent], name: str) -> Any:
+    """`base.forward`, in whose errors Python names this class."""
+    forward: Any = base.forward
+    found = FunctionType(forward.__code__, forward.__globals__, "forward", forward.__defaults__)
+    found.__qualname__, found.__doc__ = f"{name}.forward", forward.__doc__
+    return found
 
 
 def engine(lstm: Recurrent, x: Tensor | PackedSequence, *arguments: Any, **named: Any) -> Engine:

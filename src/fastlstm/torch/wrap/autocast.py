@@ -1,8 +1,9 @@
-"""CPU autocast: what is cast, what is computed in float32 and rounded, and to which dtypes, as nn.LSTM and nn.LSTMCell do."""
+"""CPU autocast: what is cast, what is computed in float32 and rounded, and to which dtypes, as torch's own modules do."""
 
 import torch
 from torch import Tensor
 
+from fastlstm.cells import LSTM
 from fastlstm.torch import context, runners
 from fastlstm.torch.batch import Batch, Packed, Results, States, masks_of
 from fastlstm.torch.dtypes import HALF
@@ -46,11 +47,11 @@ def _is_worth_casting(sizes: Sizes, batch: Batch) -> bool:
 def _dtypes(sizes: Sizes, batch: Batch, x: Tensor, hx: States) -> list[torch.dtype]:
     """Those of output, h_n and c_n under CPU autocast.
 
-    torch's fused kernel, for a call that is not packed and has no projection, rounds everything. Elsewhere the state keeps the
-    wider dtype it came in, and h takes that of c, unless it comes out of a projection.
+    torch's fused kernel, for a call of nn.LSTM that is not packed and has no projection, rounds everything. Elsewhere the state
+    keeps the wider dtype it came in, and h takes that of c, unless it comes out of a projection.
     """
     rounded = torch.get_autocast_dtype("cpu")
-    if not isinstance(batch, Packed) and not sizes.is_cell and sizes.P == 0:
+    if sizes.cell is LSTM and not isinstance(batch, Packed) and not sizes.is_cell and sizes.P == 0:
         return [rounded] * (1 + len(hx))
     kept = torch.promote_types(rounded, (x if hx[-1] is None else hx[-1]).dtype)
     of_h = kept if sizes.P == 0 else rounded
