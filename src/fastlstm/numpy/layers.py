@@ -7,7 +7,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from fastlstm import _engine, cells
+from fastlstm import _engine, cells, streams
 from fastlstm.cells import Cell
 from fastlstm.files import KEY
 from fastlstm.numpy import arguments, state
@@ -119,10 +119,7 @@ class Layer(Recurrent):
         batch: how many sequences run side by side. ValueError: below 1, or the layer is bidirectional, whose reverse direction
         begins at the last step.
         """
-        if self.sizes.D == 2:
-            raise ValueError("a bidirectional layer can't stream: its reverse direction begins at the last step")
-        if batch < 1:
-            raise ValueError(f"expected a batch of at least 1, got {batch}")
+        streams.check(self.sizes, batch)
         if self._packed is None:
             self._packed = _engine.PackedWeights(self.sizes.layer, self._arrays, str(self.dtype))
         return Stream(self._packed, self.sizes, self.dtype, batch)

@@ -1,87 +1,21 @@
-"""A layer that runs frame by frame: the state stays."""
+"""`fastlstm.numpy.LSTM.stream`: NumPy's arrays in and out."""
 
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fastlstm import _engine
-from fastlstm.weights import Sizes
-
-Array = NDArray[Any]
+from fastlstm import streams
 
 
-class Stream:
-    """What `fastlstm.numpy.LSTM.stream` and `fastlstm.numpy.GRU.stream` return: `batch` sequences side by side, from zero states.
+class Stream(streams.Stream):
+    __doc__ = streams.Stream.__doc__
 
-    In whatever pieces a sequence comes, its output has the bits of one call of the layer (but of a call of a single step, which
-    adds up in an order of its own). One thread at a time; many streams may share a layer in many threads. Given `out`,
-    `step` and `block` allocate nothing.
+    def _chosen(self, rows: Any) -> list[int]:
+        found: list[int] = np.atleast_1d(np.arange(self.batch)[rows]).tolist()
+        return found
 
-    Shapes: N = batch, H_in, H_out and H_cell as the layer's; without N everywhere where batch is 1, if the caller leaves it out.
-    """
+    def _empty(self, shape: tuple[int, ...]) -> Any:
+        return np.empty(shape, self.dtype)
 
-    def __init__(self, weights: _engine.PackedWeights, sizes: Sizes, dtype: np.dtype[Any], batch: int) -> None:
-        self.sizes, self.dtype, self.batch = sizes, dtype, batch
-        self._of(_engine.Stream(weights, batch))
-
-    def _of(self, stream: _engine.Stream) -> None:
-        self._stream, self._step, self._block = stream, stream.step, stream.block
-
-    def step(self, frame: Array, out: Array | None = None) -> Array:
-        """frame (N, H_in) -> (N, H_out), in `out` if that is given.
-
-        ValueError: another shape or dtype, or an array that is not contiguous and aligned.
-        """
-        done = self._step(frame, out)
-        if done is None:
-            raise self._refusal("N, ", frame, out)
-        return done  # type: ignore[no-any-return]
-
-    def block(self, frames: Array, out: Array | None = None) -> Array:
-        """frames (L, N, H_in) -> (L, N, H_out), in `out` if that is given: L steps. Errors as `step`."""
-        done = self._block(frames, out)
-        if done is None:
-            raise self._refusal("L, N, ", frames, out)
-        return done  # type: ignore[no-any-return]
-
-    def reset(self, rows: Any = None) -> None:
-        """From zero states again: all rows, or those that an index, a list, a slice or a mask (N) names. IndexError."""
-        if rows is None:
-            self._stream.reset()
-            return
-        for row in np.atleast_1d(np.arange(self.batch)[rows]).tolist():
-            self._stream.reset(row)
-
-    @property
-    def state(self) -> Any:
-        """Copies: h (num_layers, N, H_out); of an LSTM (h, c), c (num_layers, N, H_cell). May be set; ValueError: other sizes."""
-        states = tuple(np.empty(shape, self.dtype) for shape in self._shapes())
-        self._stream.get_state(states)
-        return states if len(states) > 1 else states[0]
-
-    @state.setter
-    def state(self, states: Any) -> None:
-        given = states if isinstance(states, tuple | list) else (states,)
-        found = tuple(np.ascontiguousarray(array, self.dtype) for array in given)
-        if [array.shape for array in found] != self._shapes() or not self._stream.set_state(found):
-            raise ValueError(f"expected states of shapes {self._shapes()}, got {[array.shape for array in found]}")
-
-    def copy(self) -> "Stream":
-        """Another stream of the same layer, in the same state."""
-        other = object.__new__(Stream)
-        other.sizes, other.dtype, other.batch = self.sizes, self.dtype, self.batch
-        other._of(self._stream.copy())
-        return other
-
-    def _shapes(self) -> list[tuple[int, ...]]:
-        return [(self.sizes.layers, self.batch, features) for features in self.sizes.of_states]
-
-    def _refusal(self, lead: str, x: Any, out: Any) -> ValueError:
-        letters = f"({lead}H_in), N = {self.batch}, H_in = {self.sizes.I}"
-        got = f"{getattr(x, 'dtype', type(x).__name__)} of shape {np.shape(x)}"
-        said = f"expected a contiguous array of {self.dtype} and shape {letters}, got {got}"
-        if out is not None:
-            kind = f"{getattr(out, 'dtype', type(out).__name__)} of shape {np.shape(out)}"
-            said += f", and a writable one of shape ({lead}H_out), H_out = {self.sizes.out}, for out, got {kind}"
-        return ValueError(said)
+    def _in_order(self, array: Any) -> Any:
+        return np.ascontiguousarray(array, self.dtype)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from fastlstm import _engine
+from fastlstm import _engine, streams
 from fastlstm.cells import Cell
 from fastlstm.torch import arguments, wrap
 from fastlstm.torch.attributes import dropout_of, layer_sizes, refuse_no_int
@@ -15,8 +15,10 @@ from fastlstm.torch.batch import last_of
 from fastlstm.torch.context import is_plain, saving_hooks, tracing_state
 from fastlstm.torch.graph import function
 from fastlstm.torch.graph.trace import trace
+from fastlstm.torch.memory import as_read
 from fastlstm.torch.parameters import UNKNOWN, Recurrent
 from fastlstm.torch.runners import native
+from fastlstm.torch.stream import Stream
 from fastlstm.torch.wrap import fx, tracing
 from fastlstm.weights import Sizes
 
@@ -162,6 +164,19 @@ class Layer(Recurrent):
         read = arguments.read(sizes, weights[0].dtype, self, False, input, hx, lengths, reset)
         results = wrap.run(sizes, *read, weights, dropout_of(self))
         return read[0].place(results[0]), last_of(read[0].order(results[1:]))
+
+    def stream(self, batch: int = 1) -> Stream:
+        """The layer frame by frame, `stream.step(frame)`, for rollouts and live inference: without gradients, with the weights
+        that it has now. On the CPU, in float32 or float64.
+
+        batch: how many sequences run side by side. ValueError: below 1, or the layer is bidirectional. TypeError: its weights
+        are of another device or dtype.
+        """
+        sizes = self._known()
+        streams.check(sizes, batch)
+        weights = [as_read(w.detach()) if w.is_cpu else w for w in self._weights()]
+        packed = _engine.PackedWeights(sizes.layer, weights, str(weights[0].dtype).removeprefix("torch."))
+        return Stream(packed, sizes, weights[0].dtype, batch)
 
     def _trace(self, input: Any, hx: Any, lengths: Any, reset: Any, mask: Any) -> tuple[Any, ...]:
         """output, the last states, the steps of each layer and direction, batch_first, lengths, as a `Trace` has them."""

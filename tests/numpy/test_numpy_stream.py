@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import fastlstm
 import fastlstm.numpy
-from tests.numpy.test_layers import arrays_of, as_tuple
+from tests.numpy.test_numpy_layers import arrays_of, as_tuple
 
 
 def layer_of(kind: str, I: int, H: int, layers: int, P: int = 0, dtype: Any = torch.float32, bias: bool = True) -> Any:
