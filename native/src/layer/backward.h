@@ -59,9 +59,12 @@ void backward_step(const LayerBackward<Cell>& layer, Index t, const Part& part, 
   }
   if (last_step && layer.dh_0 == nullptr) return;  // nothing asks for the gradient of h_0
   if (!in_step()) return;
-  const Product<TermOf<Cell>> recurrence{gate_rows(layer, row0, block.count),        layer.hh_panels,
-                                         layer.dh + here.first * layer.out_padded(), layer.out_padded(),
-                                         rounded_up(problem.out(), kLanes<Real>),    false};
+  const Product<TermOf<Cell>> recurrence{gate_rows<typename Cell::Hidden>(layer, row0, block.count),
+                                         layer.hh_panels,
+                                         layer.dh + here.first * layer.out_padded(),
+                                         layer.out_padded(),
+                                         rounded_up(problem.out(), kLanes<Real>),
+                                         false};
   recurrence.run(here.last - here.first, columns.first, columns.last);
 }
 
@@ -179,16 +182,19 @@ void backward_halves(const LayerBackward<Cell>& layer, const Group& group) {
   // The units that a member writes to the caller's arrays.
   const Range units = share(unit_blocks<Real>(layer.problem->H), group.rank, group.size);
   const Index ld = layer.gate_columns();
-  const auto add = [&](bool wanted, Index first, Index count) {
+  const auto add = [&](bool wanted, Index first, Index count, Index first_sum, Index sums) {
     for (Index feature = first; wanted && feature < first + count; ++feature)
-      for (Index k = units.first * Cell::kSums * kLanes<Real>; k < units.last * Cell::kSums * kLanes<Real>; k += kLanes<Real>) {
-        Real* const at = layer.dsums + feature * ld + k;
-        store(at, load(at) + load(layer.second.dsums + feature * ld + k));
-      }
+      for (Index u = units.first; u < units.last; ++u)
+        for (Index sum = first_sum; sum < first_sum + sums; ++sum) {
+          const Index k = feature * ld + (u * Cell::kSums + sum) * kLanes<Real>;
+          store(layer.dsums + k, load(layer.dsums + k) + load(layer.second.dsums + k));
+        }
   };
-  add(layer.dweights.w_ih != nullptr, 0, layer.in);
-  add(layer.dweights.w_hh != nullptr, layer.in, layer.problem->out());
-  add(layer.wants_bias(), layer.in + layer.problem->out(), 1);
+  using Input = typename Cell::Input;
+  using Hidden = typename Cell::Hidden;
+  add(layer.dweights.w_ih != nullptr, 0, layer.in, Input::kFirst, Input::kSpan);
+  add(layer.dweights.w_hh != nullptr, layer.in, layer.problem->out(), Hidden::kFirst, Hidden::kSpan);
+  add(layer.wants_bias(), layer.in + layer.problem->out(), 1, 0, Cell::kSums);
 }
 
 // A direction of a layer, by the members of a group together.

@@ -59,13 +59,13 @@ struct LayerBackward {
   const Real* dsteps[kStepArrays<Cell>];  // (rows, H), each or nullptr
   bool any_dsteps;
   // Scratch.
-  TermOf<Cell>* hh_panels;    // (panels of out)[terms of gate_columns()][kPanel]
-  TermOf<Cell>* ih_panels;    // (panels of in)[terms of gate_columns()][kPanel]
+  TermOf<Cell>* hh_panels;    // (panels of out)[terms of the sums of h][kPanel]
+  TermOf<Cell>* ih_panels;    // (panels of in)[terms of the sums of x][kPanel]
   Real* hr_panels;            // (panels of Hp)[P][kPanel]
   Real* dh;                   // (N, out padded to panels): gradient of h_{t-1} through the recurrence
   Real* dc;                   // (N, Hp)
-  ElementOf<Cell>* dgates;    // (panels of gates)[rows of the block][kPanel]
-  TermOf<Cell>* dgate_pairs;  // where terms are pairs: (panels of gates)[pairs of rows of the block][kPanel]
+  ElementOf<Cell>* dgates;    // (panels of gates)[rows of the block][kRowOfGates]
+  TermOf<Cell>* dgate_pairs;  // where terms are pairs: (panels of gates)[pairs of rows of the block][kRowOfGates]
   Real* dsums;                // (features, gate_columns()): gradients of the weights, transposed, summed block after block
   Real* h;                    // (rows of the block, then N of the step before it, Hp): h_t, where there is no projection
   TermOf<Cell>* features;     // packed by tiles of kTileRows: [x; h_{t-1}; 1] of the block's rows
@@ -102,12 +102,14 @@ struct LayerBackward {
   Index tile_count() const { return x_tiles() + h_tiles() + (wants_bias() ? 1 : 0); }
 };
 
-// The left operand whose rows are gate gradients: one segment a panel.
-template <class Cell>
+// The left operand whose rows are the gate gradients of an order's sums: one segment a panel.
+template <class Order, class Cell>
 inline Left<TermOf<Cell>> gate_rows(const LayerBackward<Cell>& layer, Index row, Index block_rows) {
-  constexpr Index width = kPanel<TermOf<Cell>> / kNumbers<Cell>;
-  return {as_terms<TermOf<Cell>>(layer.dgates) + row * width, width, width, block_rows * width,
-          layer.gate_columns() / kNumbers<Cell>};
+  constexpr Index vector = kLanes<RealOf<Cell>> / kNumbers<Cell>;
+  constexpr Index width = kSumsInPanel<Cell> * vector;
+  constexpr Index length = kSomeSums<Cell> ? Order::kSpan * vector : width;
+  return {as_terms<TermOf<Cell>>(layer.dgates) + row * width + Order::kFirst * vector, width, length, block_rows * width,
+          Order::kSpan * layer.Hp() / kNumbers<Cell>};
 }
 
 }  // namespace fastlstm::FASTLSTM_ISA

@@ -58,8 +58,8 @@ struct BackwardScratch {
     const Index in = widest_input(problem);
     const Index block = largest_block(problem);
     LayerBackward<Cell>& a = arrays;
-    a.hh_panels = arena.take<TermOf<Cell>>(out_padded * terms<Cell>(Cell::kSums * Hp));
-    a.ih_panels = arena.take<TermOf<Cell>>(rounded_up(in, kPanel<TermOf<Cell>>) * terms<Cell>(Cell::kSums * Hp));
+    a.hh_panels = arena.take<TermOf<Cell>>(out_padded * terms<Cell>(Cell::Hidden::kSpan * Hp));
+    a.ih_panels = arena.take<TermOf<Cell>>(rounded_up(in, kPanel<TermOf<Cell>>) * terms<Cell>(Cell::Input::kSpan * Hp));
     a.dh = arena.take<Real>(problem.N * out_padded);
     a.dc = arena.take<Real>(problem.N * Hp);
     a.dgates = arena.take<ElementOf<Cell>>(block * Cell::kSums * Hp);

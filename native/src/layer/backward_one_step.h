@@ -43,13 +43,13 @@ void one_step_gate_gradients(const LayerBackward<Cell>& layer, Range blocks) {
   const Index N = problem.N;
   const Index H = problem.H;
   const Index Hp = layer.Hp();
-  const Index stride = N * kPanel<Real>;
+  const Index stride = N * kRowOfGates<Cell>;
   for (Index u = blocks.first; u < blocks.last; ++u)
     for (Index n = 0; n < N; ++n) {
       const Index unit = u * lanes;
       const Index rest = H - unit;
       const typename Cell::Gates kept =
-          load_gates<Cell>(layer.gates + u * kBlockPanels<typename Cell::Input> * stride + n * kPanel<Real>, stride);
+          load_gates<Cell>(layer.gates + u * kPanelsOfGates<Cell> * stride + n * kRowOfGates<Cell>, stride);
       const auto out = Cell::output(Cell::shown(kept), load(layer.c + n * Hp + unit));
       const Vec<Real> zero = broadcast(Real(0));
       const Vec<Real> c_prev = layer.c_0 == nullptr ? zero : load_columns(layer.c_0 + n * H + unit, rest);

@@ -25,20 +25,22 @@ void forward_step(const LayerForward<Cell>& layer, Index t, Range rows, Range bl
     step.panels = layer.panels;
     step.bias = layer.bias;
     step.K = layer.K();
-    if (!layer.plan.project) step.segments[step.segment_count++] = {as_terms<TermOf<Cell>>(layer.x) + run.row * in, in, 0, in};
+    if (!layer.plan.project)
+      step.segments[step.segment_count++] = {as_terms<TermOf<Cell>>(layer.x) + run.row * in, in, 0, in, false};
     if (run.previous >= 0) {
       const Index ld = ld_output / kNumbers<Cell>;
-      step.segments[step.segment_count++] = {as_terms<TermOf<Cell>>(layer.output) + run.previous * ld, ld, in, out};
+      step.segments[step.segment_count++] = {as_terms<TermOf<Cell>>(layer.output) + run.previous * ld, ld, in, out, true};
     } else if (layer.h_0 != nullptr) {
-      step.segments[step.segment_count++] = {as_terms<TermOf<Cell>>(layer.h_0) + run.first * out, out, in, out};
+      step.segments[step.segment_count++] = {as_terms<TermOf<Cell>>(layer.h_0) + run.first * out, out, in, out, true};
     } else if (layer.plan.project) {
-      step.segments[step.segment_count++] = {as_terms<TermOf<Cell>>(layer.output), 0, in, 0};  // what is in the buffer is all
+      step.segments[step.segment_count++] = {as_terms<TermOf<Cell>>(layer.output), 0, in, 0,
+                                             true};  // what is in the buffer is all
     }
     step.from_buffer = layer.plan.project;
     // Every other step goes the other way: of weights that do not fit in L2, what the step before read last is still there.
     step.backwards = t % 2 == 1;
-    step.gates = gates == nullptr ? nullptr : gates + (run.row - first_row) * kPanel<Real>;
-    step.gates_panel_stride = block_rows * kPanel<Real>;
+    step.gates = gates == nullptr ? nullptr : gates + (run.row - first_row) * kRowOfGates<Cell>;
+    step.gates_panel_stride = block_rows * kRowOfGates<Cell>;
     step.keep_gates = layer.keep_gates;
     Real* const state = layer.c_state + run.first * Hp;
     step.c = layer.c == nullptr ? state : layer.c + run.row * Hp;

@@ -51,9 +51,7 @@ struct LayerForward {
   Index ld_x() const { return padded<Cell>(in); }
   Index K() const { return terms<Cell>(in) + terms<Cell>(problem->out()); }
   Index Hp() const { return unit_blocks<Real>(problem->H) * kLanes<Real>; }
-  TermOf<Cell>* panels_of(Index unit_block) const {
-    return panels + unit_block * kBlockPanels<typename Cell::Input> * K() * kPanel<TermOf<Cell>>;
-  }
+  TermOf<Cell>* panels_of(Index unit_block) const { return panels + unit_block * Cell::Input::kSpan * kLanes<Real> * K(); }
 };
 
 }  // namespace fastlstm::FASTLSTM_ISA

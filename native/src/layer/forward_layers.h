@@ -67,7 +67,7 @@ struct ForwardScratch {
     [[maybe_unused]] const bool uses_tiles = plan_of<Cell>(call, in, call.threads).tiled;
     for (Index d = 0; d < problem.D; ++d) {
       if (problem.T > 1) {
-        panels[d] = arena.take<TermOf<Cell>>(Cell::kSums * Hp * (terms<Cell>(in) + terms<Cell>(out)));
+        panels[d] = arena.take<TermOf<Cell>>(Cell::Input::kSpan * Hp * (terms<Cell>(in) + terms<Cell>(out)));
         if constexpr (kTiled<Cell>)
           if (uses_tiles) tiles[d] = forward_tile_scratch(arena, problem, in, call.threads);
         c_state[d] = arena.take<Real>(problem.N * Hp);

@@ -58,8 +58,8 @@ inline void one_step_block(const LayerForward<Cell>& layer, Index u, Index n) {
         layer.c_0 == nullptr ? broadcast(Real(0)) : load_columns(layer.c_0 + row * H + u * lanes, H - u * lanes);
     const Vec<Real> c = Cell::next_state(gates, c_prev);
     if (layer.gates != nullptr) {
-      store_gates<Cell>(layer.gates + u * kBlockPanels<typename Cell::Input> * problem.N * kPanel<Real> + row * kPanel<Real>,
-                        problem.N * kPanel<Real>, gates);
+      store_gates<Cell>(layer.gates + u * kPanelsOfGates<Cell> * problem.N * kRowOfGates<Cell> + row * kRowOfGates<Cell>,
+                        problem.N * kRowOfGates<Cell>, gates);
       store(layer.c + row * Hp + u * lanes, c);
     }
     if constexpr (Cell::kStates > 1) store_columns(layer.c_n + row * H + u * lanes, c, H - u * lanes);

@@ -25,15 +25,15 @@ void gate_gradients(const LayerBackward<Cell>& layer, const Run& run, Range bloc
   const Index H = problem.H;
   const Index Hp = layer.Hp();
   const Index ld_output = problem.D * problem.out();
-  const Index stride = here.count * kPanel<Real>;
+  const Index stride = here.count * kRowOfGates<Cell>;
   const Index row0 = run.row - here.first;
   const Real* const gates = layer.gates + here.first * Cell::kSums * Hp;
   // What the next step will read comes meanwhile; of cells, this one has read c_prev for it. Where batch sizes differ, the row of
   // the cells after that is a guess.
   const bool fetch = run.previous >= 0;
   const BlockRows& from = fetch && !here.has(run.previous) ? next : here;
-  const Index fetched_stride = from.count * kPanel<Real>;
-  const Real* const fetched_gates = layer.gates + from.first * Cell::kSums * Hp + (run.previous - from.first) * kPanel<Real>;
+  const Index fetched_stride = from.count * kRowOfGates<Cell>;
+  const Real* const fetched_gates = layer.gates + from.first * Cell::kSums * Hp + (run.previous - from.first) * kRowOfGates<Cell>;
   const Index after = 2 * run.previous - run.row;
   const Real* const fetched_c = layer.c + (after >= 0 && after < problem.rows() ? after : run.row) * Hp;
   const Real* const fetched_doutput =
@@ -44,10 +44,9 @@ void gate_gradients(const LayerBackward<Cell>& layer, const Run& run, Range bloc
     for (Index r = 0; r < run.last - run.first; ++r) {
       const Index n = run.first + r;
       const Index row = run.row + r;
-      const Index at = u * kBlockPanels<typename Cell::Input> * stride + (row0 + r) * kPanel<Real>;
+      const Index at = u * kPanelsOfGates<Cell> * stride + (row0 + r) * kRowOfGates<Cell>;
       if (fetch) {
-        fetch_gates<Cell>(fetched_gates + u * kBlockPanels<typename Cell::Input> * fetched_stride + r * kPanel<Real>,
-                          fetched_stride);
+        fetch_gates<Cell>(fetched_gates + u * kPanelsOfGates<Cell> * fetched_stride + r * kRowOfGates<Cell>, fetched_stride);
         __builtin_prefetch(fetched_c + r * Hp + unit, 0, 2);
         if (fetched_doutput != nullptr) __builtin_prefetch(fetched_doutput + r * ld_output + unit, 0, 2);
       }

@@ -44,14 +44,14 @@ void hidden_before(const LayerBackward<Cell>& layer, Index t, const Range& rows,
   if (count == 0 || runs[0].previous < 0) return;
   const Run& run = runs[0];
   const Index Hp = layer.Hp();
-  const Index stride = before.count * kPanel<Real>;
-  const Real* const gates = layer.gates + before.first * Cell::kSums * Hp + (run.previous - before.first) * kPanel<Real>;
+  const Index stride = before.count * kRowOfGates<Cell>;
+  const Real* const gates = layer.gates + before.first * Cell::kSums * Hp + (run.previous - before.first) * kRowOfGates<Cell>;
   const Real* const c = layer.c + run.previous * Hp;
   Real* const h = layer.h + (here.count + run.first) * Hp;
   for (Index u = blocks.first; u < blocks.last; ++u)
     for (Index r = 0; r < run.last - run.first; ++r) {
       const typename Cell::Gates kept =
-          load_gates<Cell>(gates + u * kBlockPanels<typename Cell::Input> * stride + r * kPanel<Real>, stride);
+          load_gates<Cell>(gates + u * kPanelsOfGates<Cell> * stride + r * kRowOfGates<Cell>, stride);
       const Index at = r * Hp + u * kLanes<Real>;
       store(h + at, Cell::output(Cell::shown(kept), load(c + at)).h);
     }

@@ -12,7 +12,6 @@ namespace fastlstm::FASTLSTM_ISA {
 template <class Cell>
 void project_rows(const LayerForward<Cell>& layer, Index first_row, Index block_rows, RealOf<Cell>* gates, Range rows,
                   Range blocks) {
-  using Real = RealOf<Cell>;
   if (rows.first >= rows.last) return;
   if constexpr (kTiled<Cell>) {
     if (layer.plan.tiled) {
@@ -25,11 +24,11 @@ void project_rows(const LayerForward<Cell>& layer, Index first_row, Index block_
   step.bias = layer.bias;
   step.K = layer.K();
   const Index in = terms<Cell>(layer.in);
-  step.segments[0] = {as_terms<TermOf<Cell>>(layer.x) + (first_row + rows.first) * in, in, 0, in};
+  step.segments[0] = {as_terms<TermOf<Cell>>(layer.x) + (first_row + rows.first) * in, in, 0, in, false};
   step.segment_count = 1;
   step.to_buffer = true;
-  step.gates = gates + rows.first * kPanel<Real>;
-  step.gates_panel_stride = block_rows * kPanel<Real>;
+  step.gates = gates + rows.first * kRowOfGates<Cell>;
+  step.gates_panel_stride = block_rows * kRowOfGates<Cell>;
   step.run_cut(rows.last - rows.first, blocks, true);
 }
 
@@ -42,7 +41,7 @@ void pack_and_project(const LayerForward<Cell>& layer, Index first_row, Index ro
   for (Index u = blocks.first; u < blocks.last; ++u) {
     pack_gates<typename Cell::Input>(layer.weights.w_ih, layer.problem->H, layer.in, here.panels, 0, layer.K(), u, u + 1);
     here.bias = layer.bias + u * Cell::kSums * kLanes<Real>;
-    project_rows(here, first_row, rows, gates + u * kBlockPanels<typename Cell::Input> * rows * kPanel<Real>, {0, rows}, {0, 1});
+    project_rows(here, first_row, rows, gates + u * kPanelsOfGates<Cell> * rows * kRowOfGates<Cell>, {0, rows}, {0, 1});
   }
 }
 

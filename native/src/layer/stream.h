@@ -21,7 +21,7 @@ class StreamLayers {
     LayerForward<Cell> layer{};
     layer.problem = &problem;
     layer.in = problem.layer_input(k_);
-    layer.panels = packed_.take<TermOf<Cell>>(layer.gate_columns() * layer.K());
+    layer.panels = packed_.take<TermOf<Cell>>(Cell::Input::kSpan * layer.Hp() * layer.K());
     layer.bias = packed_.take<Real>(layer.gate_columns());
     if (problem.P > 0) layer.hr_panels = packed_.take<Real>(rounded_up(out, kPanel<Real>) * problem.H);
     if (call_.weights != nullptr) layer.weights = call_.weights[k_];

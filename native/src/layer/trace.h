@@ -27,7 +27,7 @@ void read_steps(const Problem& problem, const Saved<Cell>& saved, Index layer, I
     for (Index b = 0; b < problem.blocks(); ++b) {
       const Index first = problem.row(problem.block(b));
       const Index end = problem.row(problem.block(b + 1));
-      const Index stride = (end - first) * kPanel<Real>;
+      const Index stride = (end - first) * kRowOfGates<Cell>;
       const Real* const gates = saved.gates(layer, direction) + first * Cell::kSums * Hp;
       for (Index k = first > rows.first ? first : rows.first; k < end && k < rows.last; ++k) {
         Element* c = nullptr;
@@ -37,7 +37,7 @@ void read_steps(const Problem& problem, const Saved<Cell>& saved, Index layer, I
         const Real* const kept_c = saved.c(layer, direction) + k * Hp;
         for (Index unit = 0; unit < H; unit += kLanes<Real>) {
           const Index u = unit / kLanes<Real>;
-          const Real* const at = gates + u * kBlockPanels<typename Cell::Input> * stride + (k - first) * kPanel<Real>;
+          const Real* const at = gates + u * kPanelsOfGates<Cell> * stride + (k - first) * kRowOfGates<Cell>;
           const Index columns = H - unit;
           if (c != nullptr) store_columns(c + unit, load(kept_c + unit), columns);
           const typename Cell::Gates kept = load_gates<Cell>(at, stride);

@@ -73,28 +73,32 @@ void weight_gradients(const LayerBackward<Cell>& layer, Index t0, Index t1, Rang
   const Index tile_size = feature_tile_size<TermOf<Cell>>(rows);
   const Index ones = layer.x_tiles() + layer.h_tiles();
   const Index ld = layer.gate_columns();
-  const auto add_tile = [&](Index p, Index m) {
-    Index feature;
-    Index count;
-    if (m < layer.x_tiles()) {
-      feature = m * kTileRows;
-      count = layer.in - feature;
-    } else if (m < ones) {
-      feature = (m - layer.x_tiles()) * kTileRows;
-      count = out - feature;
-      feature += layer.in;
-    } else {
-      feature = layer.in + out;
-      count = 1;
-    }
-    const FeatureTile<TermOf<Cell>> tile{layer.features + m * tile_size,
-                                         layer.dgate_panels() + p * terms<Cell>(rows) * kPanel<TermOf<Cell>>,
-                                         layer.dsums + feature * ld + p * kPanel<TermOf<Cell>>,
-                                         ld,
-                                         strips,
-                                         add,
-                                         m < ones ? kRowsPart : kFewPart};
+  // Features [feature, feature + count) of a tile m, their sums from `first` on of panel p, `SUMS` of them.
+  const auto add_sums = [&]<Index SUMS>(Index p, Index m, Index feature, Index count, Index first) {
+    constexpr int vectors = static_cast<int>(kSomeSums<Cell> ? SUMS : kSumsInPanel<Cell>);
+    const Index at = first * kLanes<RealOf<Cell>>;
+    const FeatureTile<TermOf<Cell>, vectors, static_cast<int>(kSumsInPanel<Cell>)> tile{
+        layer.features + m * tile_size,
+        layer.dgate_panels() + p * terms<Cell>(rows) * kRowOfGates<Cell> + at,
+        layer.dsums + feature * ld + p * kRowOfGates<Cell> + at,
+        ld,
+        strips,
+        add,
+        m < ones ? kRowsPart : kFewPart};
     for_tiles(count < kTileRows ? count : kTileRows, tile);
+  };
+  using Input = typename Cell::Input;
+  using Hidden = typename Cell::Hidden;
+  const auto add_tile = [&](Index p, Index m) {
+    if (m < layer.x_tiles()) {
+      const Index feature = m * kTileRows;
+      add_sums.template operator()<Input::kSpan>(p, m, feature, layer.in - feature, Input::kFirst);
+    } else if (m < ones) {
+      const Index feature = (m - layer.x_tiles()) * kTileRows;
+      add_sums.template operator()<Hidden::kSpan>(p, m, layer.in + feature, out - feature, Hidden::kFirst);
+    } else {
+      add_sums.template operator()<Cell::kSums>(p, m, layer.in + out, 1, 0);
+    }
   };
   // As many tiles of features as half an L2 of 512 KiB holds meet every panel of gate gradients before the next ones come.
   const Index tile_bytes = tile_size * static_cast<Index>(sizeof(TermOf<Cell>));
@@ -102,7 +106,7 @@ void weight_gradients(const LayerBackward<Cell>& layer, Index t0, Index t1, Rang
   const Index at_once = tile_bytes > 0 && tile_bytes < half_l2 ? half_l2 / tile_bytes : 1;
   for (Index m0 = mine.first; m0 < mine.last; m0 += at_once) {
     const Index m1 = m0 + at_once < mine.last ? m0 + at_once : mine.last;
-    for (Index p = 0; p < ld / kPanel<TermOf<Cell>>; ++p)
+    for (Index p = 0; p < ld / kRowOfGates<Cell>; ++p)
       for (Index m = m0; m < m1; ++m) add_tile(p, m);
   }
 }
@@ -118,13 +122,13 @@ void projection_gradients(const LayerBackward<Cell>& layer, Index rows, Range mi
     Real* const tile = layer.projected_features + m * rows * kTileRows;
     pack_features(layer.dh_projected + m * kTileRows, P, 0, rows, P - m * kTileRows, FeatureTiles<Real>{tile, 0, 1, rows});
     for (Index p = 0; p < layer.H_padded() / kPanel<Real>; ++p) {
-      const FeatureTile<Real> product{tile,
-                                      layer.h_full + p * rows * kPanel<Real>,
-                                      layer.dhr_sums + m * kTileRows * layer.H_padded() + p * kPanel<Real>,
-                                      layer.H_padded(),
-                                      all,
-                                      add,
-                                      kFewPart};
+      const FeatureTile<Real, kVectors, kVectors> product{tile,
+                                                          layer.h_full + p * rows * kPanel<Real>,
+                                                          layer.dhr_sums + m * kTileRows * layer.H_padded() + p * kPanel<Real>,
+                                                          layer.H_padded(),
+                                                          all,
+                                                          add,
+                                                          kFewPart};
       for_tiles(P - m * kTileRows < kTileRows ? P - m * kTileRows : kTileRows, product);
     }
   }
@@ -165,12 +169,12 @@ void block_gradients(const LayerBackward<Cell>& layer, Index t0, Index t1, const
   }
   const bool paired = kNumbers<Cell> > 1 && layer.tile_count() > 0;
   if constexpr (kNumbers<Cell> > 1) {
-    const Range mine = paired ? share(layer.gate_columns() / kPanel<TermOf<Cell>>, group.rank, group.size) : Range{0, 0};
+    const Range mine = paired ? share(layer.gate_columns() / kRowOfGates<Cell>, group.rank, group.size) : Range{0, 0};
     pair_rows(layer.dgates, rows, layer.dgate_pairs, mine.first, mine.last);
   }
   if (!tiled && layer.dx != nullptr) {
     const auto to_dx = [&](const Range& mine) {
-      const Product<TermOf<Cell>> product{gate_rows(layer, mine.first, rows),
+      const Product<TermOf<Cell>> product{gate_rows<typename Cell::Input>(layer, mine.first, rows),
                                           layer.ih_panels,
                                           layer.dx + (first_row + mine.first) * layer.in,
                                           layer.in,

@@ -1,6 +1,7 @@
-// The micro-kernel: R rows x (P panels of kVectors vectors).
+// The micro-kernel: R rows x (P panels of V vectors).
 //
-// A panel is [K][kPanel]: kPanel consecutive columns of the right operand for every k. Every element of a result is added up over
+// A panel is [K][kPanel]: kPanel consecutive columns of the right operand for every k. (Those of a cell's gates may have another
+// width: pack.h.) Every element of a result is added up over
 // k in the same parts, whose ends depend on sizes alone, whatever the tile it falls in: the bits do not depend on how rows are
 // grouped. What a Term is: isa/terms.h.
 #pragma once
@@ -11,6 +12,10 @@ namespace fastlstm::FASTLSTM_ISA {
 // Gates side by side in a panel: 6 rows x 2 vectors fill 16 registers, 6 x 4 fill 32 (12 or 24 sums, the weights, one broadcast).
 inline constexpr int kVectors = kRegisters >= 32 ? 4 : 2;
 inline constexpr int kTileRows = 6;
+// As many sums of panels of V vectors are as many rows; of a feature's or a step's rows no tile has more.
+inline constexpr int kMostRows = 8;
+template <int V>
+inline constexpr int kRowsAtOnce = kTileRows * kVectors / V < kMostRows ? kTileRows * kVectors / V : kMostRows;
 
 template <class Real>
 inline constexpr int kPanel = kVectors * kLanes<Real>;
@@ -27,34 +32,40 @@ struct Sums {
   Vec<Real> at[R][P * V];
 };
 
+template <int APART, int V>
+inline constexpr Index parked_at(int v) {
+  return v / V * (APART == 0 ? V : APART) + v % V;
+}
+
 template <class Real, int R, int P, int V>
 inline __attribute__((always_inline)) void clear(Sums<Real, R, P, V>& sums) {
-#pragma GCC unroll 6
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
     for (int v = 0; v < P * V; ++v) sums.at[r][v] = broadcast(Real(0));
 }
 
-// The sums of a tile somewhere else, each row `ld` apart. Aligned, or every other store of 64 bytes would be two.
-template <class Real, int R, int P, int V>
+// The sums of a tile somewhere else, each row `ld` apart, each panel APART vectors (0: V). Aligned, or every other store of 64
+// bytes would be two.
+template <int APART = 0, class Real, int R, int P, int V>
 inline __attribute__((always_inline)) void park(const Sums<Real, R, P, V>& sums, Real* to, Index ld) {
-#pragma GCC unroll 6
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
-    for (int v = 0; v < P * V; ++v) store(to + r * ld + v * kLanes<Real>, sums.at[r][v]);
+    for (int v = 0; v < P * V; ++v) store(to + r * ld + parked_at<APART, V>(v) * kLanes<Real>, sums.at[r][v]);
   // Or the compiler keeps them in registers that it does not have: it copied all of them twice a part.
   asm volatile("" : : "r"(to) : "memory");
 }
-template <class Real, int R, int P, int V>
+template <int APART = 0, class Real, int R, int P, int V>
 inline __attribute__((always_inline)) void add_parked(Sums<Real, R, P, V>& sums, const Real* from, Index ld) {
-#pragma GCC unroll 6
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 16
-    for (int v = 0; v < P * V; ++v) sums.at[r][v] = load(from + r * ld + v * kLanes<Real>) + sums.at[r][v];
+    for (int v = 0; v < P * V; ++v) sums.at[r][v] = load(from + r * ld + parked_at<APART, V>(v) * kLanes<Real>) + sums.at[r][v];
 }
 
-// sums[r][.] += sum over k < K of a[r * lda + k * STEP] * b[k][.]
-template <int STEP, class Term, class Real, int R, int P, int V>
+// sums[r][.] += sum over k < K of a[r * lda + k * STEP] * b[k][.]; rows of b are WIDTH vectors.
+template <int STEP, int WIDTH = kVectors, class Term, class Real, int R, int P, int V>
 inline __attribute__((always_inline)) void accumulate(Sums<Real, R, P, V>& sums, const Term* a, Index lda, const Term* b,
                                                       Index panel_stride, Index K) {
 #pragma GCC unroll 2  // 1.08x faster at K = 64 to 256: half the loop, and its end is foreseen
@@ -64,13 +75,13 @@ inline __attribute__((always_inline)) void accumulate(Sums<Real, R, P, V>& sums,
     for (int p = 0; p < P; ++p)
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) w[p * V + v] = load(b + p * panel_stride + v * kLanes<Real>);
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       const Vec<Term> a_r = broadcast(a[r * lda + k * STEP]);
 #pragma GCC unroll 16
       for (int v = 0; v < P * V; ++v) sums.at[r][v] = fma(a_r, w[v], sums.at[r][v]);
     }
-    b += kPanel<Real>;
+    b += WIDTH * kLanes<Real>;
   }
 }
 
@@ -104,10 +115,12 @@ inline __attribute__((always_inline)) Sums<Real, R, 1, 1> together(const Sums<Re
   return sums;
 }
 
-// tile.template run<R>(row) over all rows, in tiles of nearly equal height: 7 rows are 4 + 3, not 6 + 1.
-template <class Tile>
+// tile.template run<R>(row) over all rows, in tiles of nearly equal height, at most MOST: 7 rows are 4 + 3, not 6 + 1.
+template <int MOST = kTileRows, class Tile>
 inline void for_tiles(Index rows, const Tile& tile) {
-  const Index tiles = (rows + kTileRows - 1) / kTileRows;
+  static_assert(MOST <= kMostRows);
+  constexpr auto up_to = [](int height) { return height < MOST ? height : MOST; };
+  const Index tiles = (rows + MOST - 1) / MOST;
   for (Index k = 0, row = 0; k < tiles; ++k) {
     const Index end = rows * (k + 1) / tiles;
     switch (end - row) {
@@ -115,19 +128,25 @@ inline void for_tiles(Index rows, const Tile& tile) {
         tile.template run<1>(row);
         break;
       case 2:
-        tile.template run<2>(row);
+        tile.template run<up_to(2)>(row);
         break;
       case 3:
-        tile.template run<3>(row);
+        tile.template run<up_to(3)>(row);
         break;
       case 4:
-        tile.template run<4>(row);
+        tile.template run<up_to(4)>(row);
         break;
       case 5:
-        tile.template run<5>(row);
+        tile.template run<up_to(5)>(row);
+        break;
+      case 6:
+        tile.template run<up_to(6)>(row);
+        break;
+      case 7:
+        tile.template run<up_to(7)>(row);
         break;
       default:
-        tile.template run<6>(row);
+        tile.template run<MOST>(row);
         break;
     }
     row = end;

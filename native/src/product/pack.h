@@ -1,24 +1,41 @@
 // Weights into panels, and gradients out of them.
 //
 // The columns of gates stand in "gate order": block of kLanes units, then sum, then unit. Which gate of the weights a sum adds
-// up, a cell says (GateOrder); a block of units is kBlockPanels panels. Units past H are zeros.
+// up, a cell says (GateOrder). Units past H are zeros.
 #pragma once
 #include "product/micro_kernel.h"
 #include "product/transpose.h"
 
 namespace fastlstm::FASTLSTM_ISA {
 
-// For each sum of a unit the gate of a matrix of weights, a block of H of its rows, that it adds up; -1: none, the panels have
-// zeros.
+// For each sum of a unit the gate of a matrix of weights, a block of H of its rows, that it adds up; -1: none.
 template <Index... GATES>
 struct GateOrder {
   static constexpr Index kSums = sizeof...(GATES);
   static constexpr Index kGates = ((GATES >= 0 ? 1 : 0) + ...);
   static constexpr Index gates[] = {GATES...};
+  // The sums from the first that adds up a gate to the last: products are of these alone (a GRU's in three quarters of the time
+  // that all four would take).
+  static constexpr Index kFirst = [] {
+    Index sum = 0;
+    while (gates[sum] < 0) ++sum;
+    return sum;
+  }();
+  static constexpr Index kSpan = [] {
+    Index last = kSums - 1;
+    while (gates[last] < 0) --last;
+    return last + 1 - kFirst;
+  }();
 };
-// The panels of a block of units.
+
+// Panels of weights whose columns are the sums of a block of units: of kVectors vectors, where so many divide them (an LSTM's
+// four), else one of as many as they are (a GRU's three).
 template <class Order>
-inline constexpr int kBlockPanels = static_cast<int>(Order::kSums) / kVectors;
+inline constexpr int kPanelVectors = Order::kSpan % kVectors == 0 ? kVectors : static_cast<int>(Order::kSpan);
+template <class Order>
+inline constexpr int kBlockPanels = static_cast<int>(Order::kSpan) / kPanelVectors<Order>;
+template <class Order, class Real>
+inline constexpr int kGatePanel = kPanelVectors<Order> * kLanes<Real>;
 
 inline Index rounded_up(Index n, Index unit) { return (n + unit - 1) / unit * unit; }
 
@@ -27,13 +44,22 @@ inline Index unit_blocks(Index H) {
   return (H + kLanes<Real> - 1) / kLanes<Real>;
 }
 
-// to[k][0 .. width) = w[0 .. rows)[k] for k < K, and zeros from rows on: w's rows lie K apart, those of `to` kPanel.
+// to[k][0 .. width) = w[0 .. rows)[k] for k < K, and zeros from rows on: w's rows lie K apart, those of `to` ld_to.
 template <class Real, class Element>
-void pack_rows(const Element* w, Index rows, Index K, Real* to, Index width) {
-  transpose(w, K, rows, K, to, kPanel<Real>);
+void pack_rows(const Element* w, Index rows, Index K, Real* to, Index width, Index ld_to) {
+  transpose(w, K, rows, K, to, ld_to);
   if (rows == width) return;
   for (Index k = 0; k < K; ++k)
-    for (Index r = rows; r < width; ++r) to[k * kPanel<Real> + r] = Real(0);
+    for (Index r = rows; r < width; ++r) to[k * ld_to + r] = Real(0);
+}
+// use(gate, its place among panels that are K_all deep and begin with block u0) for the sums of the unit blocks [u0, u1).
+template <class Order, class Term, class Use>
+void for_panel_sums(Term* panels, Index K_all, Index u0, Index u1, const Use& use) {
+  constexpr Index vectors = kPanelVectors<Order>;
+  for (Index u = u0; u < u1; ++u)
+    for (Index k = 0; k < Order::kSpan; ++k)
+      use(u, Order::gates[Order::kFirst + k],
+          panels + ((u - u0) * kBlockPanels<Order> + k / vectors) * K_all * kGatePanel<Order, Term> + k % vectors * kLanes<Term>);
 }
 
 // panels[.][k0 + k][.] = w[gate * H + unit][k] for the unit blocks [u0, u1), whose panels they are: w is (gates * H, K), the
@@ -41,15 +67,11 @@ void pack_rows(const Element* w, Index rows, Index K, Real* to, Index width) {
 template <class Order, class Real>
 void pack_gates(const Source<Real>& weights, Index H, Index K, Real* panels, Index k0, Index K_all, Index u0, Index u1) {
   constexpr Index lanes = kLanes<Real>;
-  static_assert(Order::kSums % kVectors == 0, "a block of units fills its panels");
-  for (Index u = u0; u < u1; ++u)
-    for (Index sum = 0; sum < Order::kSums; ++sum) {
-      const Index gate = Order::gates[sum];
-      const Index panel = (u - u0) * kBlockPanels<Order> + sum / kVectors;
-      Real* const to = panels + (panel * K_all + k0) * kPanel<Real> + sum % kVectors * lanes;
-      const Index units = gate < 0 ? 0 : H - u * lanes < lanes ? H - u * lanes : lanes;
-      visit(weights, [&](const auto* w) { pack_rows(w + (gate < 0 ? 0 : gate * H + u * lanes) * K, units, K, to, lanes); });
-    }
+  constexpr Index width = kGatePanel<Order, Real>;
+  for_panel_sums<Order>(panels + k0 * width, K_all, u0, u1, [&](Index u, Index gate, Real* to) {
+    const Index units = gate < 0 ? 0 : H - u * lanes < lanes ? H - u * lanes : lanes;
+    visit(weights, [&](const auto* w) { pack_rows(w + (gate < 0 ? 0 : gate * H + u * lanes) * K, units, K, to, lanes, width); });
+  });
 }
 
 // bias[gate order] = b_ih + b_hh
@@ -88,11 +110,12 @@ void pack_gate_rows(const Source<Real>& weights, Index H, Index columns, Real* p
   const Index blocks = unit_blocks<Real>(H);
   visit(weights, [&](const auto* w) {
     for (Index p = p0; p < p1; ++p) {
-      Real* out = panels + p * blocks * Order::kSums * lanes * kPanel<Real>;
+      Real* out = panels + p * blocks * Order::kSpan * lanes * kPanel<Real>;
       for (Index u = 0; u < blocks; ++u)
-        for (const Index gate : Order::gates)
+        for (Index sum = Order::kFirst; sum < Order::kFirst + Order::kSpan; ++sum)
           for (Index lane = 0; lane < lanes; ++lane, out += kPanel<Real>)
             for (Index v = 0; v < kVectors; ++v) {
+              const Index gate = Order::gates[sum];
               const Index unit = u * lanes + lane;
               const Index j = p * kPanel<Real> + v * lanes;
               store(out + v * lanes,
@@ -109,7 +132,7 @@ void pack_transposed(const Source<Real>& weights, Index columns, Index K, Real* 
     for (Index p = p0; p < p1; ++p) {
       const Index rest = columns - p * kPanel<Real>;
       pack_rows(w + p * kPanel<Real> * K, rest < kPanel<Real> ? rest : kPanel<Real>, K, panels + p * K * kPanel<Real>,
-                kPanel<Real>);
+                kPanel<Real>, kPanel<Real>);
     }
   });
 }

@@ -11,7 +11,7 @@ namespace fastlstm::FASTLSTM_ISA {
 static_assert(kLanes<Pair> == kLanes<float>, "a pair stands where a float would: panels are as wide");
 
 // to[k][0 .. width) = the pairs k of the rows w[0 .. rows), K numbers each, and zeros from rows on: see pack_rows of numbers.
-inline void pack_rows(const BFloat16* w, Index rows, Index K, Pair* to, Index width) {
+inline void pack_rows(const BFloat16* w, Index rows, Index K, Pair* to, Index width, Index ld_to) {
   constexpr Index height = kLanes<Pair>;
   constexpr Index depth = 128;  // pairs: the piece stays in L1
   float piece[height * depth];  // a pair moves as a float would
@@ -24,7 +24,7 @@ inline void pack_rows(const BFloat16* w, Index rows, Index K, Pair* to, Index wi
       std::memcpy(row, w + r * K + 2 * k, bytes);
       std::memset(row + bytes, 0, static_cast<std::size_t>(count) * sizeof(Pair) - bytes);
     }
-    transpose(piece, depth, width, count, reinterpret_cast<float*>(to + k * kPanel<Pair>), kPanel<Pair>);
+    transpose(piece, depth, width, count, reinterpret_cast<float*>(to + k * ld_to), ld_to);
   }
 }
 
@@ -33,14 +33,11 @@ template <class Order>
 void pack_gates(const Source<float>& weights, Index H, Index K, Pair* panels, Index k0, Index K_all, Index u0, Index u1) {
   constexpr Index lanes = kLanes<Pair>;
   const auto* const w = static_cast<const BFloat16*>(weights.data);
-  for (Index u = u0; u < u1; ++u)
-    for (Index sum = 0; sum < Order::kSums; ++sum) {
-      const Index gate = Order::gates[sum];
-      const Index panel = (u - u0) * kBlockPanels<Order> + sum / kVectors;
-      Pair* const to = panels + (panel * K_all + k0) * kPanel<Pair> + sum % kVectors * lanes;
-      const Index units = gate < 0 ? 0 : H - u * lanes < lanes ? H - u * lanes : lanes;
-      pack_rows(w + (gate < 0 ? 0 : gate * H + u * lanes) * K, units, K, to, lanes);
-    }
+  constexpr Index width = kGatePanel<Order, Pair>;
+  for_panel_sums<Order>(panels + k0 * width, K_all, u0, u1, [&](Index u, Index gate, Pair* to) {
+    const Index units = gate < 0 ? 0 : H - u * lanes < lanes ? H - u * lanes : lanes;
+    pack_rows(w + (gate < 0 ? 0 : gate * H + u * lanes) * K, units, K, to, lanes, width);
+  });
 }
 
 // pack_gate_rows: a pair is a gate of two neighbouring units.
@@ -50,12 +47,13 @@ void pack_gate_rows(const Source<float>& weights, Index H, Index columns, Pair* 
   const auto* const w = static_cast<const BFloat16*>(weights.data);
   const Index blocks = unit_blocks<float>(H);
   for (Index p = p0; p < p1; ++p) {
-    Pair* out = panels + p * blocks * terms<Pair>(Order::kSums * lanes) * kPanel<Pair>;
+    Pair* out = panels + p * blocks * terms<Pair>(Order::kSpan * lanes) * kPanel<Pair>;
     for (Index u = 0; u < blocks; ++u)
-      for (const Index gate : Order::gates)
+      for (Index sum = Order::kFirst; sum < Order::kFirst + Order::kSpan; ++sum)
         for (Index unit = u * lanes; unit < (u + 1) * lanes; unit += 2, out += kPanel<Pair>)
           for (Index v = 0; v < kVectors; ++v) {
             const Index j = p * kPanel<Pair> + v * lanes;
+            const Index gate = Order::gates[sum];
             const auto row = [&](Index r) { return gate >= 0 && r < H ? w + (gate * H + r) * columns + j : nullptr; };
             store(out + v * lanes, zip(row(unit), row(unit + 1), columns - j));
           }
