@@ -72,3 +72,30 @@ def test_a_packed_sequence_has_one_dimension_for_time_and_batch():
     assert str(shape["output"]) == "(sum of lengths, D*H_out) = (9, 5)"
     assert str(shape["h_n"]) == "(D*num_layers, N, H_out) = (1, 3, 5)"
     assert set(layer.sizes) <= set(LEGEND)
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("options", [options for options in OPTIONS if not options["proj_size"]])
+def test_shapes_are_those_of_nn_gru(sizes, options):
+    input_size, hidden_size, num_layers, batch, length = sizes
+    layer = describe(input_size, hidden_size, num_layers, batch=batch, length=length, **options, cell="GRU")
+    shape = {tensor.name: tensor.shape.numbers for tensor in layer.tensors}
+    gru = nn.GRU(
+        input_size,
+        hidden_size,
+        num_layers,
+        bidirectional=options["bidirectional"],
+        batch_first=options["batch_first"],
+    )
+    output, h_n = gru(torch.zeros(shape["input"]), torch.zeros(shape["h_0"]))
+    assert list(shape) == ["input", "h_0", "output", "h_n"]
+    assert (shape["output"], shape["h_n"]) == (output.shape, h_n.shape)
+    parameters = {parameter.name: parameter.shape.numbers for parameter in layer.parameters}
+    assert list(parameters.items()) == [(name, tuple(p.shape)) for name, p in gru.named_parameters()]
+    for entry in [found.shape for found in (*layer.tensors, *layer.parameters)]:
+        assert eval(entry.letters, {"__builtins__": {}}, layer.sizes) == entry.numbers
+
+
+def test_a_gru_has_no_projection():
+    with pytest.raises(ValueError, match="proj_size argument is only supported for LSTM"):
+        describe(4, 4, proj_size=2, cell="GRU")

@@ -1,12 +1,12 @@
-"""Every tensor and parameter of an LSTM layer, its shape in letters and in numbers. Needs no torch.
+"""Every tensor and parameter of an LSTM or a GRU, its shape in letters and in numbers. Needs no torch.
 
-The shapes are those of `torch.nn.LSTM`'s documentation; tests/test_shapes.py compares them with the module itself.
+The shapes are those of torch's documentation; tests/test_shapes.py compares them with the modules themselves.
 """
 
 import math
 from typing import NamedTuple
 
-from fastlstm.cells import LSTM
+from fastlstm.cells import CELLS, LSTM
 
 PACKED = "sum of lengths"  # the letters of the one dimension that stands for L and N in a PackedSequence
 
@@ -42,7 +42,7 @@ class Parameter(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """What an LSTM layer of given sizes looks like from outside."""
+    """What a layer of given sizes looks like from outside."""
 
     sizes: dict[str, int]
     tensors: list[Tensor]
@@ -67,10 +67,12 @@ def describe(
     unbatched: bool = False,
     bias: bool = True,
     rows: int | None = None,
+    cell: str = "LSTM",
 ) -> Layer:
     """The sizes, tensors and parameters of `LSTM(input_size, hidden_size, num_layers, ...)` called on `length` steps.
 
-    rows: the steps of all sequences together, where they are packed; `length` is then that of the longest.
+    rows: the steps of all sequences together, where they are packed; `length` is then that of the longest. cell: "LSTM" or
+    "GRU", whose H_cell is its H_out.
     Raises ValueError, with `nn.LSTM`'s own words where it has some, for sizes no layer can have.
     """
     positive = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
@@ -83,13 +85,18 @@ def describe(
         raise ValueError("proj_size has to be smaller than hidden_size")
 
     sizes = {"L": length, "N": batch, "D": 2 if bidirectional else 1, "num_layers": num_layers}
+    if cell != LSTM.name and proj_size:
+        raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
+    of = next(known for known in CELLS if known.name == cell)
     sizes |= {"H_in": input_size, "H_cell": hidden_size, "H_out": proj_size or hidden_size}
+    if len(of.states) == 1:
+        del sizes["H_cell"]
     if unbatched:
         del sizes["N"]
     sequence = ["L"] if unbatched else ["N", "L"] if batch_first else ["L", "N"]
     if rows is not None:
         sizes, sequence = {**sizes, PACKED: rows}, [PACKED]
-    return Layer(sizes, _tensors(sizes, sequence), _parameters(sizes, bias, proj_size > 0))
+    return Layer(sizes, _tensors(sizes, sequence), _parameters(sizes, len(of.gates), bias, proj_size > 0))
 
 
 def shape(sizes: dict[str, int], *dimensions: str) -> Shape:
@@ -106,20 +113,23 @@ def _tensors(sizes: dict[str, int], sequence: list[str]) -> list[Tensor]:
     state = ["D*num_layers", "N"] if "N" in sizes else ["D*num_layers"]
     features = shape(sizes, *sequence, "H_in")
     output = shape(sizes, *sequence, "D*H_out")
-    hidden, cell = shape(sizes, *state, "H_out"), shape(sizes, *state, "H_cell")
+    states = [("h", "hidden state", shape(sizes, *state, "H_out"))]
+    if "H_cell" in sizes:
+        states.append(("c", "cell state", shape(sizes, *state, "H_cell")))
     return [
         Tensor("input", "what each step reads", features),
-        Tensor("h_0", "hidden state to start from; zeros if left out", hidden),
-        Tensor("c_0", "cell state to start from; zeros if left out", cell),
+        *(Tensor(f"{letter}_0", f"{words} to start from; zeros if left out", found) for letter, words, found in states),
         Tensor("output", "the last layer's hidden state at each step", output),
-        Tensor("h_n", "every layer's hidden state after its last step", hidden),
-        Tensor("c_n", "every layer's cell state after its last step", cell),
+        *(
+            Tensor(f"{letter}_n", f"every layer's {words} after its last step", found)
+            for letter, words, found in states
+        ),
     ]
 
 
-def _parameters(sizes: dict[str, int], bias: bool, projected: bool) -> list[Parameter]:
+def _parameters(sizes: dict[str, int], gates: int, bias: bool, projected: bool) -> list[Parameter]:
     parameters = []
-    rows = f"{len(LSTM.gates)}*H_cell"
+    rows = f"{gates}*{'H_cell' if 'H_cell' in sizes else 'H_out'}"
     for layer in range(sizes["num_layers"]):
         for direction in range(sizes["D"]):
             suffix = f"_l{layer}" + ("_reverse" if direction else "")

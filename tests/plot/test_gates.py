@@ -13,7 +13,7 @@ from readable import assert_readable, drawn
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, unpack_sequence
 
-from fastlstm import LSTM, plot
+from fastlstm import GRU, LSTM, plot
 
 WORDS = {
     "i": "input gate i",
@@ -132,7 +132,9 @@ def test_it_can_be_read(H, T, layers, bidirectional):
 def test_wrong_arguments_are_refused():
     lstm = LSTM(3, 4, 2)
     trace = lstm.trace(torch.randn(5, 2, 3))
-    with pytest.raises(TypeError, match=r"^trace: expected what fastlstm.LSTM.trace returns, got tuple$"):
+    with pytest.raises(
+        TypeError, match=r"^trace: expected what fastlstm.LSTM.trace or fastlstm.GRU.trace returns, got tuple$"
+    ):
         plot.trace(lstm(torch.randn(5, 2, 3)))
     with pytest.raises(ValueError, match=r"^row: expected one of 2, from 0 to 1, got 2$"):
         plot.trace(trace, 2)
@@ -186,3 +188,20 @@ def test_a_row_with_a_length_is_drawn_without_its_padding(batch_first):
 def test_a_batch_of_nothing_has_no_row():
     with pytest.raises(ValueError, match="row: there is none"):
         plot.trace(LSTM(3, 4).trace(torch.randn(5, 0, 3)))
+
+
+def test_a_gru_has_its_own_rows():
+    trace = GRU(3, 4, 2, bidirectional=True).trace(torch.randn(6, 2, 3))
+    figure = plot.trace(trace, 1)
+    axes = [axes for axes in figure.axes if axes.get_images()]
+    columns = [steps for layer in trace.layers for steps in layer]
+    words = {"r": "reset gate r", "z": "update gate z", "n": "candidate n", "h": "hidden state h"}
+    assert len(axes) == len(words) * len(columns)
+    for k, (letter, said) in enumerate(words.items()):
+        row = axes[k * len(columns) : (k + 1) * len(columns)]
+        assert row[0].get_ylabel() == f"{said}\nunit"
+        for found, steps in zip(row, columns, strict=True):
+            (image,) = found.get_images()
+            wanted = getattr(steps, letter)[:, 1].detach().double().numpy().T
+            np.testing.assert_array_equal(np.ma.filled(image.get_array(), np.nan), wanted, err_msg=said)
+    assert_readable(figure, drawn(figure))

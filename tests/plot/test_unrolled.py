@@ -9,7 +9,7 @@ from readable import assert_readable, drawn
 from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 
-from fastlstm import LSTM, plot
+from fastlstm import GRU, LSTM, plot
 
 OPTIONS = [
     {"bidirectional": b, "proj_size": p, "batch_first": f, "bias": p == 0}
@@ -137,8 +137,8 @@ def test_a_packed_one_can_be_read():
 
 def test_wrong_arguments_are_refused():
     lstm, x = LSTM(10, 20), torch.randn(5, 3, 10)
-    with pytest.raises(TypeError, match=r"^lstm: expected a fastlstm.LSTM or a torch.nn.LSTM, got GRU$"):
-        plot.shapes(nn.GRU(10, 20), x)
+    with pytest.raises(TypeError, match=r"^lstm: expected .* a fastlstm.LSTM or a torch.nn.LSTM, got RNN$"):
+        plot.shapes(nn.RNN(10, 20), x)
     with pytest.raises(TypeError, match=r"^x: expected a tensor or a PackedSequence, got list$"):
         plot.shapes(lstm, x.tolist())
     with pytest.raises(TypeError, match="nested tensor: pack or pad it"):
@@ -150,3 +150,22 @@ def test_wrong_arguments_are_refused():
         plot.shapes(lstm, torch.randn(10))
     with pytest.raises(ValueError, match="length must be greater than zero"):
         plot.shapes(lstm, torch.randn(0, 3, 10))
+
+
+@pytest.mark.parametrize("kind", [GRU, nn.GRU])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_gru_has_one_state(kind, bidirectional):
+    gru = kind(10, 20, 2, bidirectional=bidirectional)
+    x = torch.randn(6, 3, 10)
+    figure = plot.shapes(gru, x)
+    texts = written(figure)
+    output, h_n = gru(x)
+    assert texts[0] == f"GRU({gru.extra_repr()})"
+    for name, parameter in gru.named_parameters():
+        assert shape_of(texts, name) == parameter.shape
+    for name, tensor in {"input": x, "output": output, "h_0": h_n, "h_n": h_n}.items():
+        (line,) = [text for text in texts if text.startswith(f"{name} ")]
+        assert numbers(re.search(r"\) = (\(.*?\))", line)[0]) == tensor.shape
+    assert texts.count("h_2") == len(h_n)
+    assert not any(text.startswith(("c_", "c_0")) for text in texts)
+    assert_readable(figure, drawn(figure))

@@ -1,8 +1,8 @@
-"""`fastlstm check`: this machine's engine against `nn.LSTM`, over random configurations.
+"""`fastlstm check`: this machine's engine against `nn.LSTM` or `nn.GRU`, over random configurations.
 
-The yardstick is `nn.LSTM` in float64 with the same parameters, inputs and dropout masks. A float32 value may be 2e-6
+The yardstick is torch's layer in float64 with the same parameters, inputs and dropout masks. A float32 value may be 2e-6
 away from it (absolute), a gradient 1e-5 (norm of the difference over the norm); float64 may be 1e-12 away in both. How
-far `nn.LSTM` itself is away in the same dtype stands beside it.
+far torch's layer itself is away in the same dtype stands beside it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import typer
 from rich.progress import track
 from rich.table import Table
 
-from fastlstm.cli.needs import needs
+from fastlstm.cli.needs import cell_named, needs
 from fastlstm.cli.output import output, progress, show
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class Configuration(NamedTuple):
     hx: bool
     dtype: str
     seed: int
+    cell: str
 
     def __str__(self) -> str:
         options = [f"{name}={value}" for name, value in self.arguments.items() if value]
@@ -62,7 +63,7 @@ class Worst(NamedTuple):
     nn_error: float
 
 
-def configurations(count: int, seed: int) -> Iterator[Configuration]:
+def configurations(count: int, seed: int, cell: str = "LSTM") -> Iterator[Configuration]:
     """`count` random calls, the same for the same seed; sizes are odd, even and around the widths of vectors."""
     pick = random.Random(seed)
     for k in range(count):
@@ -79,29 +80,34 @@ def configurations(count: int, seed: int) -> Iterator[Configuration]:
             "bidirectional": pick.random() < 0.4,
             "proj_size": pick.randint(1, H - 1) if H > 1 and pick.random() < 0.3 else 0,
         }
+        if cell != "LSTM":
+            del arguments["proj_size"]
         lengths = [pick.randint(1, T) for _ in range(N)] if pick.random() < 0.3 else None
-        yield Configuration(arguments, T, N, lengths, pick.random() < 0.5, "float64" if k % 4 == 3 else "float32", k)
+        yield Configuration(
+            arguments, T, N, lengths, pick.random() < 0.5, "float64" if k % 4 == 3 else "float32", k, cell
+        )
 
 
 def measure(configuration: Configuration) -> dict[str, tuple[float, float]]:
-    """The error of every value and gradient, by name: (fastlstm's, nn.LSTM's own) against nn.LSTM in float64.
+    """The error of every value and gradient, by name: (fastlstm's, torch's own) against torch's layer in float64.
 
     Parameters of all layers and directions are gathered under one name ("weight_ih").
     """
     import torch
     from torch import nn
 
-    from fastlstm import LSTM
+    import fastlstm
 
+    theirs_kind, ours_kind = getattr(nn, configuration.cell), getattr(fastlstm, configuration.cell)
     torch.manual_seed(configuration.seed)
-    truth = nn.LSTM(**configuration.arguments, dtype=torch.float64)
+    truth = theirs_kind(**configuration.arguments, dtype=torch.float64)
     dtype: torch.dtype = getattr(torch, configuration.dtype)
     truth.load_state_dict({name: p.to(dtype).double() for name, p in truth.state_dict().items()})
     results = []
-    for kind, kind_dtype in ((nn.LSTM, torch.float64), (LSTM, dtype), (nn.LSTM, dtype)):
+    for kind, kind_dtype in ((theirs_kind, torch.float64), (ours_kind, dtype), (theirs_kind, dtype)):
         module = kind(**configuration.arguments, dtype=kind_dtype)
         module.load_state_dict(truth.state_dict())
-        with nn_lstm_alone() if kind is nn.LSTM else nullcontext():
+        with nn_lstm_alone() if kind is theirs_kind else nullcontext():
             results.append(_run(module, configuration, dtype))
     expected, ours, theirs = results
     return {name: (error_of(name, ours[name], e), error_of(name, theirs[name], e)) for name, e in expected.items()}
@@ -147,7 +153,7 @@ def _run(module: nn.Module, configuration: Configuration, dtype: torch.dtype) ->
 
     arguments, T, N = configuration.arguments, configuration.T, configuration.N
     H_cell = arguments["hidden_size"]
-    H_out, D = arguments["proj_size"] or H_cell, 2 if arguments["bidirectional"] else 1
+    H_out, D = arguments.get("proj_size") or H_cell, 2 if arguments["bidirectional"] else 1
     states = D * arguments["num_layers"]
     draw = torch.Generator().manual_seed(configuration.seed)
     own = next(module.parameters()).dtype
@@ -157,7 +163,9 @@ def _run(module: nn.Module, configuration: Configuration, dtype: torch.dtype) ->
 
     leaves = {"input": random_tensor(*((N, T) if arguments["batch_first"] else (T, N)), arguments["input_size"])}
     if configuration.hx:
-        leaves |= {"h_0": random_tensor(states, N, H_out), "c_0": random_tensor(states, N, H_cell)}
+        leaves["h_0"] = random_tensor(states, N, H_out)
+        if configuration.cell == "LSTM":
+            leaves["c_0"] = random_tensor(states, N, H_cell)
     for leaf in leaves.values():
         leaf.requires_grad_()
     x: torch.Tensor | PackedSequence = leaves["input"]
@@ -169,11 +177,17 @@ def _run(module: nn.Module, configuration: Configuration, dtype: torch.dtype) ->
             enforce_sorted=False,
         )
     torch.manual_seed(configuration.seed)  # dropout draws the same masks in every dtype
-    output, (h_n, c_n) = module(x, (leaves["h_0"], leaves["c_0"]) if configuration.hx else None)
-    values = [output.data if isinstance(output, PackedSequence) else output, h_n, c_n]
+    hx = None
+    if configuration.hx:
+        hx = (leaves["h_0"], leaves["c_0"]) if "c_0" in leaves else leaves["h_0"]
+    output, last = module(x, hx)
+    values = [
+        output.data if isinstance(output, PackedSequence) else output,
+        *(last if isinstance(last, tuple) else [last]),
+    ]
     torch.autograd.backward(values, [random_tensor(*value.shape) for value in values])
 
-    results = {name: [value.detach()] for name, value in zip(VALUES, values, strict=True)}
+    results = {name: [value.detach()] for name, value in zip(VALUES, values, strict=False)}
     results |= {f"{name}.grad": [_gradient(name, leaf)] for name, leaf in leaves.items()}
     for name, parameter in module.named_parameters():
         results.setdefault(f"{name.split('_l')[0]}.grad", []).append(_gradient(name, parameter))
@@ -205,14 +219,16 @@ def tolerance(name: str, dtype: str) -> float:
 def check(
     count: Annotated[int, typer.Option(min=1, max=10**9, help="How many random configurations.")] = 300,
     seed: Annotated[int, typer.Option(help="Which ones.")] = 0,
+    cell: Annotated[str, typer.Option(help="lstm or gru.")] = "lstm",
 ) -> None:
-    """Compare this machine's engine with nn.LSTM. Exit with status 1 if any result is over its tolerance."""
+    """Compare this machine's engine with nn.LSTM, or nn.GRU. Exit with status 1 if any result is over its tolerance."""
     needs("torch")
+    kind = cell_named(cell)
     worst: dict[tuple[str, str], Worst] = {}
     console = output()
-    console.print(f"{count} configurations, {engine_in_use()}, against nn.LSTM in float64", highlight=False)
-    drawn = configurations(count, seed)
-    for configuration in track(drawn, "Comparing with nn.LSTM", total=count, console=progress()):
+    console.print(f"{count} configurations, {engine_in_use()}, against nn.{kind} in float64", highlight=False)
+    drawn = configurations(count, seed, kind)
+    for configuration in track(drawn, f"Comparing with nn.{kind}", total=count, console=progress()):
         for name, (error, nn_error) in measure(configuration).items():
             key = (configuration.dtype, name)
             before = worst.get(key, Worst(-1.0, "", -1.0))
@@ -220,7 +236,7 @@ def check(
             worst[key] = Worst(*first, max(nn_error, before.nn_error))
     over = {key: entry for key, entry in worst.items() if entry.error > tolerance(key[1], key[0])}
 
-    table = Table("dtype", "result", "worst error", "tolerance", "nn.LSTM's own", "")
+    table = Table("dtype", "result", "worst error", "tolerance", f"nn.{kind}'s own", "")
     for (dtype, name), entry in sorted(worst.items(), key=lambda item: (item[0][0], RESULTS.index(item[0][1]))):
         verdict = "[red]OVER[/red]" if (dtype, name) in over else "ok"
         limit = f"{tolerance(name, dtype):.0e}"

@@ -1,4 +1,4 @@
-"""`fastlstm shapes`: every tensor and parameter of an LSTM layer, its shape in letters and in numbers. Needs no torch.
+"""`fastlstm shapes`: every tensor and parameter of an LSTM or a GRU, its shape in letters and in numbers. Needs no torch.
 
 What they are is in `fastlstm.shapes`.
 """
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fastlstm.cli import output
+from fastlstm.cli.needs import cell_named
 from fastlstm.shapes import LEGEND, Layer, describe
 
 MOST = 2**63 - 1  # what a tensor's size may be
@@ -27,9 +28,11 @@ def shapes(
     proj_size: Annotated[int, typer.Option(max=MOST, help="Projected hidden state, H_out; 0 for none.")] = 0,
     batch_first: Annotated[bool, typer.Option("--batch-first", help="input and output as (N, L, ...).")] = False,
     unbatched: Annotated[bool, typer.Option("--unbatched", help="One sequence, no batch dimension.")] = False,
+    cell: Annotated[str, typer.Option(help="lstm or gru.")] = "lstm",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for another program.")] = False,
 ) -> None:
     """Show the shapes of a layer's tensors and parameters. They are in letters and in numbers."""
+    kind = cell_named(cell)
     try:
         layer = describe(
             input_size,
@@ -41,6 +44,7 @@ def shapes(
             proj_size=proj_size,
             batch_first=batch_first,
             unbatched=unbatched,
+            cell=kind,
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error

@@ -1,6 +1,6 @@
 """What the gates of a layer did over time, as heat maps."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,32 +11,51 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch.nn.utils.rnn import PackedSequence
 
-from fastlstm.traces import Trace
+from fastlstm.traces import GRUTrace, Trace
 
-# letter, words, color map, limits (None: symmetric about 0, to the largest magnitude)
-ROWS: tuple[tuple[str, str, str, tuple[float, float] | None], ...] = (
-    ("i", "input gate i", "viridis", (0, 1)),
-    ("f", "forget gate f", "viridis", (0, 1)),
-    ("g", "candidate g", "RdBu_r", (-1, 1)),
-    ("o", "output gate o", "viridis", (0, 1)),
-    ("c", "cell state c", "RdBu_r", None),
-    ("h", "hidden state h", "RdBu_r", None),
-)
+
+class _Row(NamedTuple):
+    """limits: None: symmetric about 0, to the largest magnitude."""
+
+    letter: str
+    words: str
+    colors: str = "viridis"
+    limits: tuple[float, float] | None = (0, 1)
+
+
+ROWS: dict[type[Any], tuple[_Row, ...]] = {
+    Trace: (
+        _Row("i", "input gate i"),
+        _Row("f", "forget gate f"),
+        _Row("g", "candidate g", "RdBu_r", (-1, 1)),
+        _Row("o", "output gate o"),
+        _Row("c", "cell state c", "RdBu_r", None),
+        _Row("h", "hidden state h", "RdBu_r", None),
+    ),
+    GRUTrace: (
+        _Row("r", "reset gate r"),
+        _Row("z", "update gate z"),
+        _Row("n", "candidate n", "RdBu_r", (-1, 1)),
+        _Row("h", "hidden state h", "RdBu_r", None),
+    ),
+}
 NOT_FINITE = "magenta"  # in neither color map
 
 
-def trace(trace: Trace, row: int = 0, layer: int | None = None) -> Figure:
+def trace(trace: Trace | GRUTrace, row: int = 0, layer: int | None = None) -> Figure:
     """The gates, cells and hidden states of one sequence of a batch as heat maps: units down, time to the right.
 
     trace: what `lstm.trace(x)` returns. row: which sequence, of N: its own steps, where rows have lengths. layer: which
-    layer; None draws all of them. There is a column for each layer and direction, and one color bar a row. i, f, o are
-    drawn on 0 to 1, g on -1 to 1, c and h up to their largest magnitude; NaN and infinities in magenta. Where there are
-    more units or steps than pixels, their colors are averaged.
+    layer; None draws all of them. There is a column for each layer and direction, and one color bar a row. i, f, o (r, z)
+    are drawn on 0 to 1, g (n) on -1 to 1, c and h up to their largest magnitude; NaN and infinities in magenta. Where there
+    are more units or steps than pixels, their colors are averaged.
 
     TypeError: not a trace, or of complex numbers. ValueError: no such row or layer, or a row without steps.
     """
-    if not isinstance(trace, Trace):
-        raise TypeError(f"trace: expected what fastlstm.LSTM.trace returns, got {type(trace).__name__}")
+    if type(trace) not in ROWS:
+        kinds = "fastlstm.LSTM.trace or fastlstm.GRU.trace"
+        raise TypeError(f"trace: expected what {kinds} returns, got {type(trace).__name__}")
+    rows = ROWS[type(trace)]
     layers = range(len(trace.layers))
     shown = layers if layer is None else [_index("layer", layer, len(layers))]
     names, columns = [], []
@@ -44,7 +63,7 @@ def trace(trace: Trace, row: int = 0, layer: int | None = None) -> Figure:
         for direction, steps in enumerate(trace.layers[k]):
             words = ["forward \N{RIGHTWARDS ARROW}", "reverse \N{LEFTWARDS ARROW}"][direction]
             names.append(f"layer {k}, {words}" if len(trace.layers[k]) == 2 else f"layer {k}")
-            columns.append([_sequence(getattr(steps, entry[0]), row, trace) for entry in ROWS])
+            columns.append([_sequence(getattr(steps, entry[0]), row, trace) for entry in rows])
 
     T, H = columns[0][0].shape
     if T == 0:
@@ -52,10 +71,10 @@ def trace(trace: Trace, row: int = 0, layer: int | None = None) -> Figure:
     count = len(columns)
     wide = np.clip(0.07 * T, max(2.4, 5 / count), max(2.4, 9 / count))
     tall = np.clip(0.14 * H, 1.3, 2.1)
-    figure = Figure(figsize=(1.9 + count * wide, 1.1 + len(ROWS) * tall), layout="constrained")
+    figure = Figure(figsize=(1.9 + count * wide, 1.1 + len(rows) * tall), layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.subplots(len(ROWS), len(columns), squeeze=False, sharex=True)
-    for k, (_, words, colors, limits) in enumerate(ROWS):
+    grid = figure.subplots(len(rows), len(columns), squeeze=False, sharex=True)
+    for k, (_, words, colors, limits) in enumerate(rows):
         low, high = limits or _symmetric([column[k] for column in columns])
         for axes, column in zip(grid[k], columns, strict=True):
             image = axes.imshow(
@@ -94,7 +113,7 @@ def _index(name: str, given: int, count: int) -> int:
         raise ValueError(f"{name}: expected one of {count}, from 0 to {count - 1}, got {given}") from None
 
 
-def _sequence(steps: Any, row: int, trace: Trace) -> NDArray[Any]:
+def _sequence(steps: Any, row: int, trace: Trace | GRUTrace) -> NDArray[Any]:
     """(T, features): the steps of one row of the batch, its own where rows have lengths."""
     if isinstance(steps, PackedSequence):
         sizes = steps.batch_sizes

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from fastlstm.shapes import LEGEND, Layer, describe, shape
+from fastlstm.torch.gru import GRU
 from fastlstm.torch.lstm import LSTM
 
 # Lengths in the drawing are inches. The font comes with matplotlib, and each of its letters is 0.602 of its size wide: so
@@ -30,6 +31,11 @@ class _Call(NamedTuple):
     batch_first: bool
     batch_sizes: list[int] | None  # of a packed sequence
 
+    @property
+    def states(self) -> int:
+        """How many a step hands on: h and c, or h alone."""
+        return 2 if "H_cell" in self.layer.sizes else 1
+
     def step(self, t: int, features: str) -> str:
         """The shape of one step's tensor, t from 1."""
         if self.batch_sizes is not None:
@@ -45,13 +51,13 @@ class _Call(NamedTuple):
         return f"{tensor}[:, {t - 1}]" if self.batch_first and "N" in self.layer.sizes else f"{tensor}[{t - 1}]"
 
 
-def shapes(lstm: LSTM | nn.LSTM, x: Tensor | PackedSequence) -> Figure:
+def shapes(lstm: LSTM | GRU | nn.LSTM | nn.GRU, x: Tensor | PackedSequence) -> Figure:
     """The network unrolled over the steps of x: layers upward, time to the right, every tensor and parameter with its
     shape in letters and in numbers.
 
-    lstm: a fastlstm.LSTM or a torch.nn.LSTM. x: (L, N, H_in), (N, L, H_in) with batch_first, (L, H_in) or packed; its
+    lstm: an LSTM or a GRU, of fastlstm or torch.nn. x: (L, N, H_in), (N, L, H_in) with batch_first, (L, H_in) or packed; its
     numbers are not read. Of more than three steps the first two and the last are drawn. A direction is a lane, its arrows
-    lead where it reads; h_0 and c_0 enter where it begins.
+    lead where it reads; h_0 (and c_0) enter where it begins.
 
     TypeError: an argument of another type. ValueError: a shape that the layer would not take.
     """
@@ -60,7 +66,7 @@ def shapes(lstm: LSTM | nn.LSTM, x: Tensor | PackedSequence) -> Figure:
     T, D = sizes["L"], sizes["D"]
     steps = list(range(1, T + 1)) if T <= 3 else [1, 2, T]
     lanes = [_parameters(call, k, d) for k in range(sizes["num_layers"]) for d in range(D)]
-    title = f"LSTM({lstm.extra_repr()})"
+    title = f"{lstm.mode}({lstm.extra_repr()})"
     tensors, letters = _caption(call)
 
     box = _wide([line for t in steps for line in _lines(call, t)]) + 2 * PAD
@@ -72,7 +78,7 @@ def shapes(lstm: LSTM | nn.LSTM, x: Tensor | PackedSequence) -> Figure:
     apart = (end - start - ellipsis) / (len(steps) + 1)
     at = {t: start + apart * (n + 1) + (ellipsis if T > 3 and t == T else 0) for n, t in enumerate(steps)}
 
-    small, large = 2 * LINE + 2 * PAD, 4 * LINE + 2 * PAD
+    small, large = 2 * LINE + 2 * PAD, 2 * call.states * LINE + 2 * PAD
     lane_height = len(lanes[0]) * LINE + 2 * PAD if len(lanes[0]) > 5 else large + 4 * PAD
     below = MARGIN + LINE * max(len(tensors), len(letters)) + 3 * PAD
     height = below + small + len(lanes) * lane_height + sizes["num_layers"] * (2 * RISE + small + PAD * (D - 1))
@@ -118,8 +124,9 @@ def shapes(lstm: LSTM | nn.LSTM, x: Tensor | PackedSequence) -> Figure:
 
 
 def _call(lstm: Any, x: Any) -> _Call:
-    if not isinstance(lstm, (LSTM, nn.LSTM)):
-        raise TypeError(f"lstm: expected a fastlstm.LSTM or a torch.nn.LSTM, got {type(lstm).__name__}")
+    if not isinstance(lstm, (LSTM, GRU, nn.LSTM, nn.GRU)):
+        kinds = "a fastlstm.GRU, a torch.nn.GRU, a fastlstm.LSTM or a torch.nn.LSTM"
+        raise TypeError(f"lstm: expected {kinds}, got {type(lstm).__name__}")
     if not isinstance(x, (Tensor, PackedSequence)):
         raise TypeError(f"x: expected a tensor or a PackedSequence, got {type(x).__name__}")
     batch_sizes = x.batch_sizes.tolist() if isinstance(x, PackedSequence) else None
@@ -150,6 +157,7 @@ def _call(lstm: Any, x: Any) -> _Call:
         unbatched=not batched,
         bias=lstm.bias,
         rows=None if batch_sizes is None else len(data),
+        cell=lstm.mode,
     )
     return _Call(layer, lstm.batch_first, batch_sizes)
 
@@ -164,9 +172,10 @@ def _parameters(call: _Call, layer: int, direction: int) -> list[str]:
 
 def _lines(call: _Call, t: int) -> list[str]:
     """The longest lines of the boxes of step t."""
+    states = ("H_out", "H_cell")[: call.states]
     return [
-        *(call.step(t, features) for features in ("H_in", "H_cell", "H_out", "D*H_out")),
-        *(call.state(features) for features in ("H_cell", "H_out")),
+        *(call.step(t, features) for features in ("H_in", *states, "D*H_out")),
+        *map(call.state, states),
         f"x_{t} = {call.place('input', t)}",
         f"h_{t} of layer {call.layer.sizes['num_layers'] - 1}",
     ]
@@ -178,7 +187,8 @@ def _caption(call: _Call) -> tuple[list[str], list[str]]:
     shapes = [str(tensor.shape) for tensor in layer.tensors]
     wide = max(map(len, shapes))
     tensors = [f"{t.name:<6}  {s:<{wide}}  {t.meaning}" for t, s in zip(layer.tensors, shapes, strict=True)]
-    tensors.append("arrows: up through the layers (blue), h and c from step to step (brown)")
+    states = "h and c" if call.states == 2 else "h"
+    tensors.append(f"arrows: up through the layers (blue), {states} from step to step (brown)")
     wide = max(map(len, layer.sizes))
     letters = [f"{letter:>{wide}} = {size:<5} {LEGEND[letter]}" for letter, size in layer.sizes.items()]
     if call.batch_sizes is not None:
@@ -227,13 +237,13 @@ def _states(
     axes: Axes, call: _Call, n: int, d: int, y: float, box: float, at: dict[int, float], ends: tuple[float, float]
 ) -> None:
     """The boxes of lane n: where its states come from, each step, where they are left; arrows in reading order."""
-    middle = y + 2 * LINE + PAD
-    hidden, cell = call.state("H_out"), call.state("H_cell")
+    middle = y + call.states * LINE + PAD
+    states = [("h", "H_out"), ("c", "H_cell")][: call.states]
     start, end = ends if d == 0 else ends[::-1]
-    _box(axes, start, y, box, [f"h_0[{n}]", hidden, f"c_0[{n}]", cell])
-    _box(axes, end, y, box, [f"h_n[{n}]", hidden, f"c_n[{n}]", cell])
+    for x, which in ((start, f"0[{n}]"), (end, f"n[{n}]")):
+        _box(axes, x, y, box, [line for h, width in states for line in (f"{h}_{which}", call.state(width))])
     for t, x in at.items():
-        _box(axes, x, y, box, [f"h_{t}", call.step(t, "H_out"), f"c_{t}", call.step(t, "H_cell")])
+        _box(axes, x, y, box, [line for h, width in states for line in (f"{h}_{t}", call.step(t, width))])
     sign = 1 if d == 0 else -1
     steps = list(at)[::sign]
     for (before, left), (after, right) in pairwise([(steps[0], start), *((t, at[t]) for t in steps), (steps[-1], end)]):
