@@ -155,3 +155,8 @@ LEGEND = {
     "H_out": "proj_size, or hidden_size without a projection",
     PACKED: "steps of all sequences",
 }
+
+
+def meaning(layer: Layer, letter: str) -> str:
+    """Of a letter in a layer's sizes."""
+    return "hidden_size" if letter == "H_out" and "H_cell" not in layer.sizes else LEGEND[letter]

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from fastlstm.cli import output
 from fastlstm.cli.needs import cell_named
-from fastlstm.shapes import LEGEND, Layer, describe
+from fastlstm.shapes import Layer, describe, meaning
 
 MOST = 2**63 - 1  # what a tensor's size may be
 MOST_LAYERS = 10_000  # each is four lines of a table, or more
@@ -65,7 +65,7 @@ def to_json(layer: Layer) -> str:
 def show(layer: Layer, console: Console) -> None:
     """Print what the letters mean, then the two tables."""
     for letter, size in layer.sizes.items():
-        console.print(f"{letter:>10} = {size:<6} {LEGEND[letter]}", highlight=False)
+        console.print(f"{letter:>10} = {size:<6} {meaning(layer, letter)}", highlight=False)
     tensors = Table("tensor", "shape", "in numbers", "meaning")
     for tensor in layer.tensors:
         tensors.add_row(tensor.name, tensor.shape.letters, str(tensor.shape.numbers), tensor.meaning)

@@ -10,7 +10,7 @@ from matplotlib.patches import FancyBboxPatch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from fastlstm.shapes import LEGEND, Layer, describe, shape
+from fastlstm.shapes import Layer, describe, meaning, shape
 from fastlstm.torch.gru import GRU
 from fastlstm.torch.lstm import LSTM
 
@@ -190,7 +190,7 @@ def _caption(call: _Call) -> tuple[list[str], list[str]]:
     states = "h and c" if call.states == 2 else "h"
     tensors.append(f"arrows: up through the layers (blue), {states} from step to step (brown)")
     wide = max(map(len, layer.sizes))
-    letters = [f"{letter:>{wide}} = {size:<5} {LEGEND[letter]}" for letter, size in layer.sizes.items()]
+    letters = [f"{letter:>{wide}} = {size:<5} {meaning(layer, letter)}" for letter, size in layer.sizes.items()]
     if call.batch_sizes is not None:
         letters.append(f"{'N_t':>{wide}}   {'':<5} sequences that have a step t")
     return tensors, letters
