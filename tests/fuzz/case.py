@@ -1,6 +1,6 @@
 """One random call: drawn from (seed, index) alone, and kept as plain values, so that a failing one can be made smaller."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from tests.fuzz import packing
@@ -22,7 +22,7 @@ class Case:
     """Every default is the ordinary choice: a smaller case has more of them."""
 
     seed: int = 0
-    layer: str = "LSTM"
+    layer: str = "LSTM"  # "LSTMCell", "GRU", "GRUCell"
     way: str = "class"  # "class", "enable", "convert"
     form: str = "dense"  # "dense", "packed", "built", "lengths", "nested"
     trace: bool = False
@@ -42,7 +42,7 @@ class Case:
     T: int = 1
     N: int | None = None
     x: Odd = Odd()
-    hx: str = ""  # "": none given; "(h, c)" and other sources
+    hx: str = ""  # "": none given; "(h, c)", a GRU's "h" and other sources
     h: Odd = Odd()
     c: Odd = Odd()
     lengths: str = ""
@@ -56,6 +56,25 @@ class Case:
     used: tuple[int, ...] = (0, 1, 2)  # which results gradients come from
 
     @property
+    def is_gru(self) -> bool:
+        return self.layer.startswith("GRU")
+
+    @property
+    def is_step(self) -> bool:
+        return self.layer.endswith("Cell")
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """The names of what a call returns."""
+        states = ("h_n",) if self.is_gru else ("h_n", "c_n")
+        return states if self.is_step else ("output", *states)
+
+    @property
+    def hx_is_fine(self) -> bool:
+        """As the layer wants it, or none."""
+        return self.hx in ("", *(_FINE_GRU_HX if self.is_gru else _FINE_HX))
+
+    @property
     def D(self) -> int:
         return 2 if self.bidirectional else 1
 
@@ -65,32 +84,32 @@ class Case:
 
     @property
     def parameters(self) -> dict[str, tuple[int, ...]]:
-        """Name and shape of each, of an LSTM or of a cell."""
-        H, shapes = self.H, {}
-        if self.layer == "LSTMCell":
-            shapes = {"weight_ih": (4 * H, self.I), "weight_hh": (4 * H, H)}
-            return shapes | ({"bias_ih": (4 * H,), "bias_hh": (4 * H,)} if self.bias else {})
+        """Name and shape of each, of a layer or of a cell."""
+        H, rows, shapes = self.H, (3 if self.is_gru else 4) * self.H, {}
+        if self.is_step:
+            shapes = {"weight_ih": (rows, self.I), "weight_hh": (rows, H)}
+            return shapes | ({"bias_ih": (rows,), "bias_hh": (rows,)} if self.bias else {})
         for k in range(self.layers):
             for suffix in ("", "_reverse")[: self.D]:
                 at = f"_l{k}{suffix}"
-                shapes[f"weight_ih{at}"] = (4 * H, self.D * self.out if k else self.I)
-                shapes[f"weight_hh{at}"] = (4 * H, self.out)
+                shapes[f"weight_ih{at}"] = (rows, self.D * self.out if k else self.I)
+                shapes[f"weight_hh{at}"] = (rows, self.out)
                 if self.bias:
-                    shapes |= {f"bias_ih{at}": (4 * H,), f"bias_hh{at}": (4 * H,)}
+                    shapes |= {f"bias_ih{at}": (rows,), f"bias_hh{at}": (rows,)}
                 if self.P:
                     shapes[f"weight_hr{at}"] = (self.P, H)
         return shapes
 
     @property
     def x_shape(self) -> tuple[int, ...]:
-        if self.layer == "LSTMCell":
+        if self.is_step:
             return (self.I,) if self.N is None else (self.N, self.I)
         if self.N is None:
             return (self.T, self.I)
         return (self.N, self.T, self.I) if self.batch_first else (self.T, self.N, self.I)
 
     def state_shape(self, features: int) -> tuple[int, ...]:
-        lead = () if self.layer == "LSTMCell" else (self.D * self.layers,)
+        lead = () if self.is_step else (self.D * self.layers,)
         rows = () if self.N is None else (self.N,)
         return (*lead, *rows, features)
 
@@ -133,6 +152,17 @@ _HX = (
     "(h.numpy(force=True), c)", "Pair(h, c)", "(h, h)", "[h]", "(h, [c])", "False", "(h, c, None)",
 )  # fmt: skip
 _FINE_HX = ("(h, c)", "(h, c)", "(h, c)", "[h, c]", "Pair(h, c)")
+_GRU_HX = (
+    "(h, c)",
+    "(h,)",
+    "[h]",
+    "h[None]",
+    "h[0]",
+    "h.numpy(force=True)",
+    "h.tolist()",
+    *(hx for hx in _HX if hx != "h"),
+)
+_FINE_GRU_HX = ("h",)
 
 
 class _Draw:
@@ -193,6 +223,8 @@ def draw(seed: int, index: int) -> Case:
     draw = _Draw(random)
     wrong = draw.often(0.35)  # something is wrong; elsewhere nothing is
     base = _layer(draw)
+    if index % 3 == 2:  # the others' cases are what they were before there was a GRU
+        base |= {"layer": "GRUCell" if base.get("layer") else "GRU", "P": 0}
     base["seed"] = random.randrange(10**6)
     case = Case(**base)
     grad = case.mode == "grad" or draw.often(0.2)
@@ -200,6 +232,8 @@ def draw(seed: int, index: int) -> Case:
         ["x", "h", "c", "hx", "constructor", "attribute", "attribute", "weights", "form", "form", "x h"]
     )
     at = chosen.split() if wrong else []
+    if case.is_gru:  # whose c stands in a wrong hx alone
+        at = ["h" if part == "c" else part for part in at]
     given: dict[str, object] = {}
     x_shape = case.x_shape
     if case.form in ("packed", "built", "nested"):
@@ -207,9 +241,13 @@ def draw(seed: int, index: int) -> Case:
         x_shape = (made.rows, case.I)
     given["x"] = draw.odd(x_shape, grad, "x" in at)
     if {"hx", "h", "c"} & set(at) or draw.often(0.6):
-        given["hx"] = random.choice(_HX) if "hx" in at else random.choice(_FINE_HX)
-        given["h"] = draw.odd(case.state_shape(case.out), grad, "h" in at)
-        given["c"] = draw.odd(case.state_shape(case.H), grad, "c" in at)
+        wrong_hx, fine_hx = (_GRU_HX, _FINE_GRU_HX) if case.is_gru else (_HX, _FINE_HX)
+        given["hx"] = random.choice(wrong_hx) if "hx" in at else random.choice(fine_hx)
+        given["h"] = made_h = draw.odd(case.state_shape(case.out), grad, "h" in at)
+        # With states of 1e4 and full gates, nn.GRU's own gradients are right to 1e-10 in float64: 1 - z is a difference near 0.
+        if case.is_gru and case.dtype == "float64" and made_h.layout == "huge":
+            given["h"] = replace(made_h, layout="plain")
+        given["c"] = Odd() if case.is_gru else draw.odd(case.state_shape(case.H), grad, "c" in at)
     if case.form == "lengths":
         given |= packing.draw_segments(random, case.T, case.N, case.batch_first, "form" in at)
     names = list(case.parameters)
@@ -218,6 +256,8 @@ def draw(seed: int, index: int) -> Case:
         given["constructor"] = random.choice(_CONSTRUCTOR).format(**values)
     if "attribute" in at:
         given["attribute"] = random.choice(_ATTRIBUTES).format(**values)
+        if case.is_gru:
+            given["attribute"] = given["attribute"].replace('mode = "GRU"', 'mode = "LSTM"')
         if case.form in ("lengths", "nested"):  # whose masks the reference does not draw
             given["attribute"] = given["attribute"].replace("torch.tensor(0.5)", "torch.tensor(1.0)")
     if "weights" in at or draw.often(0.25):

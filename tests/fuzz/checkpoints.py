@@ -27,7 +27,7 @@ from pathlib import Path
 import torch
 
 import fastlstm
-from fastlstm import LSTM, LSTMCell
+from fastlstm import GRU, LSTM, GRUCell, LSTMCell
 
 SECONDS = 30  # for one file
 MEMORY = 2**25  # bytes that loading a file may take, at most, beside eight times its own
@@ -56,6 +56,8 @@ def layers() -> list[torch.nn.Module]:
         LSTM(1, 1, 3, dtype=torch.float64),
         LSTMCell(3, 4, dtype=torch.float16),
         LSTMCell(3, 4, bias=False),
+        GRU(3, 4, 2, batch_first=True, dropout=0.25, bidirectional=True),
+        GRUCell(3, 4, dtype=torch.float64),
     ]
 
 
@@ -117,7 +119,7 @@ def as_large_as_it_says(pick: random.Random, file: bytes) -> bytes:
     header["__metadata__"]["fastlstm"] = json.dumps(description)
     for tensor in tensors_of(header):
         for k, size in enumerate(tensor["shape"]):
-            if size in (before, 4 * before):
+            if size in (before, 3 * before, 4 * before):
                 tensor["shape"][k] = size * factor
         if pick.random() < 0.5:
             tensor["data_offsets"][1] = tensor["data_offsets"][0] + 4 * math.prod(tensor["shape"])
@@ -181,7 +183,7 @@ def another_description(pick: random.Random, header: dict) -> None:
     arguments = description["arguments"]
     arguments[pick.choice(list(arguments))] = pick.choice([*HUGE, *ODD, 10**9])
     if pick.random() < 0.2:
-        description[pick.choice([*description, "more"])] = pick.choice([*ODD, "LSTMCell", "LSTM"])
+        description[pick.choice([*description, "more"])] = pick.choice([*ODD, "LSTMCell", "LSTM", "GRU", "GRUCell"])
     header["__metadata__"]["fastlstm"] = json.dumps(description)
 
 

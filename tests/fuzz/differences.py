@@ -48,6 +48,7 @@ def _parameter_deleted(case: Case, ours: Any, theirs: Any) -> bool:
 def _states_refused(case: Case, ours: Any, theirs: Any) -> bool:
     said = (
         "Expected hidden[",
+        "Expected hidden size",
         "For packed input, hx",
         "For batched 3-D",
         "For unbatched 2-D",
@@ -104,7 +105,7 @@ def _faults(case: Case) -> int:
     wrong = sum(o.shape is not None or o.dtype is not None or o.layout in STRANGERS for o in odd)
     others = (
         (case.mode == "grad" or case.form == "nested") and any(o.layout == "inference" for o in odd),
-        case.hx not in ("", "(h, c)", "[h, c]", "Pair(h, c)"),
+        not case.hx_is_fine,
         case.packing is not None and bool(case.packing.batch_sizes),
         case.form == "packed" and case.packing is not None and not all(0 < n <= case.T for n in case.packing.lengths),
         case.dtype in COMPLEX and case.dropout > 0 and case.training,  # torch draws no complex masks
@@ -158,7 +159,7 @@ def _states_of_another_dtype(case: Case, ours: Any, theirs: Any) -> bool:
 
 def _states_of_another_kind(case: Case, ours: Any, theirs: Any) -> bool:
     no_tensor = any(odd.layout in ("list", "numpy", "none", "number", "text") for odd in (case.h, case.c))
-    odd = case.hx not in ("", "(h, c)", "[h, c]", "Pair(h, c)") or no_tensor
+    odd = not case.hx_is_fine or no_tensor
     said = ("expected hx to be", "lstm expects two", "lstm_cell expects two", "lstm_cell(): argument 'hx'")
     return (odd and _both(ours, theirs)) or _ours(ours, *said)
 

@@ -3,9 +3,10 @@
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
+from tests.conftest import like, states_of
 from tests.fuzz.case import Case
 from tests.torch.row_by_row import READINGS
 
@@ -37,16 +38,19 @@ def by_reference(case: Case, layer: Any, x: Any, hx: Any = None, lengths: Any = 
 def _empty(layer: Any, x: Tensor, hx: Any, no_steps: bool) -> Any:
     if not no_steps:
         return layer(x, hx)
-    D, out, H = _sizes(layer)
-    cells = D * layer.num_layers
-    states = hx or (x.new_zeros((cells, 0, out)), x.new_zeros((cells, 0, H)))
-    return x.new_zeros((*x.shape[:2], D * out)), tuple(states)
+    states = _zeros(layer, x, 0) if hx is None else hx
+    return x.new_zeros((*x.shape[:2], _width(layer))), like(states, states_of(states))
 
 
-def _sizes(layer: Any) -> tuple[int, int, int]:
-    """Directions, features of h and of c: the layer's own, which hidden_size=True makes others than the case's."""
-    H = int(layer.hidden_size)
-    return 2 if layer.bidirectional else 1, layer.proj_size or H, H
+def _zeros(layer: Any, x: Tensor, N: int) -> Any:
+    """The states, of the layer's own sizes, which hidden_size=True makes others than the case's."""
+    H, chains = int(layer.hidden_size), layer.num_layers * (2 if layer.bidirectional else 1)
+    h_0 = x.new_zeros(chains, N, layer.proj_size or H)
+    return (h_0, x.new_zeros(chains, N, H)) if isinstance(layer, nn.LSTM) else h_0
+
+
+def _width(layer: Any) -> int:
+    return (layer.proj_size or int(layer.hidden_size)) * (2 if layer.bidirectional else 1)
 
 
 def _nested(layer: Any, x: Any, hx: Any) -> Any:
@@ -56,44 +60,61 @@ def _nested(layer: Any, x: Any, hx: Any) -> Any:
     N = len(offsets) - 1
     padded = values.new_zeros((1, N, values.shape[-1]))
     layer(padded.transpose(0, 1) if layer.batch_first else padded, hx)
-    D, out, H = _sizes(layer)
-    cells, width = D * layer.num_layers, D * out
+    width = _width(layer)
     if hx is None:
-        hx = values.new_zeros(cells, N, out), values.new_zeros(cells, N, H)
+        hx = _zeros(layer, values, N)
     outputs, lasts = [values.new_zeros(0, width)], []
     for n in range(N):
-        row, state = values[offsets[n] : offsets[n + 1]], (hx[0][:, n], hx[1][:, n])
+        row, state = values[offsets[n] : offsets[n + 1]], like(hx, [t[:, n] for t in states_of(hx)])
         output, last = layer(row, state) if len(row) else (row.new_zeros(0, width), state)
         outputs.append(output)
-        lasts.append(last)
+        lasts.append(states_of(last))
     outputs.append(values.new_zeros(len(values) - offsets[-1], width))  # values that no row has
-    h_n, c_n = (torch.stack([last[k] for last in lasts], 1) if N else hx[k] for k in (0, 1))
-    return torch.nested.nested_tensor_from_jagged(torch.cat(outputs), x.offsets()), (h_n, c_n)
+    last = [torch.stack([states[k] for states in lasts], 1) if N else t for k, t in enumerate(states_of(hx))]
+    return torch.nested.nested_tensor_from_jagged(torch.cat(outputs), x.offsets()), like(hx, last)
 
 
 def finish(case: Case, variables: dict[str, Any], theirs: bool) -> None:
-    """A trace becomes output, (h_n, c_n), after its steps were held against its results."""
+    """A trace becomes what forward returns, after its steps were held against its results."""
     if not case.trace or case.way == "enable":
         return
     if theirs:
         _ = variables["layer"].batch_first  # which a trace repeats
         return
     made = variables["result"]
-    variables["result"] = (made.output, (made.h_n, made.c_n))
+    variables["result"] = (made.output, made.h_n if case.is_gru else (made.h_n, made.c_n))
     output = _data(made.output)
     if output.device.type != "cpu":
         return
     hidden = torch.cat([_data(steps.h) for steps in made.layers[-1]], -1)
     if not torch.equal(hidden.detach().nan_to_num(), output.detach().nan_to_num()):
         raise TraceWrong("the last layer's h is not output")
-    for steps in (steps for layer in made.layers for steps in layer):
-        h, c, i, f, g, o = (_data(t).detach() for t in steps)
-        if not case.P:
-            off = (h - o * c.tanh()).abs().nan_to_num()
-            if off.numel() and float(off.max()) > {torch.bfloat16: 2**-6, torch.float16: 2**-9}.get(h.dtype, 1e-5):
-                raise TraceWrong(f"h is not o * tanh(c), by {float(off.max())}")
-        if not (i.shape == f.shape == g.shape == o.shape == c.shape):
-            raise TraceWrong("gates of several shapes")
+    for layer in made.layers:
+        for direction, steps in enumerate(layer):
+            _hold_to_equations(case, [_data(t).detach() for t in steps], bool(made.batch_first), bool(direction))
+
+
+def _hold_to_equations(case: Case, steps: list[Tensor], batch_first: bool, reverse: bool) -> None:
+    """h and the gates of one layer and direction."""
+    h, *others = steps
+    if len({t.shape for t in others}) > 1:
+        raise TraceWrong("gates of several shapes")
+    if case.is_gru:
+        if h.is_complex() or case.form != "dense":
+            return
+        if any((t.nan_to_num().abs() > 1).any() for t in others):
+            raise TraceWrong("gates above 1")
+        h, _r, z, n = (t.movedim(1, 0) if batch_first and t.dim() == 3 else t for t in steps)
+        h, z, n = (t.flip(0) if reverse else t for t in (h, z, n))
+        h, expected, words = h[1:], (1 - z[1:]) * n[1:] + z[1:] * h[:-1], "(1 - z) * n + z * h_before"
+    elif not case.P:
+        c, _i, _f, _g, o = others
+        expected, words = o * c.tanh(), "o * tanh(c)"
+    else:
+        return
+    off = ((h - expected).abs() / h.abs().clamp(min=1)).nan_to_num()
+    if off.numel() and float(off.max()) > {torch.bfloat16: 2**-6, torch.float16: 2**-9}.get(h.dtype, 1e-5):
+        raise TraceWrong(f"h is not {words}, by {float(off.max())}")
 
 
 def _data(t: Any) -> Tensor:

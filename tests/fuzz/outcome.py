@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 import fastlstm
+from tests.conftest import states_of
 from tests.fuzz import expected
 from tests.fuzz.case import Case
 from tests.fuzz.source import DEFINITIONS, Script
@@ -65,7 +66,7 @@ def run(
     tell: Callable[[str], None] = lambda stage: None,
     change: Callable[[dict[str, Any], str], None] | None = None,
 ) -> Outcome:
-    """home: where LSTM and LSTMCell come from. tell: hears of each stage before it begins. change: of the variables, before the
+    """home: where the layers come from. tell: hears of each stage before it begins. change: of the variables, before the
     call; it is given the source that made them, too.
     """
     found = Outcome()
@@ -74,8 +75,7 @@ def run(
         "fastlstm": fastlstm,
         "PackedSequence": PackedSequence,
         "pack_padded_sequence": pack_padded_sequence,
-        "LSTM": home.LSTM,
-        "LSTMCell": home.LSTMCell,
+        **{name: getattr(home, name) for name in ("LSTM", "LSTMCell", "GRU", "GRUCell")},
         "by_reference": partial(expected.by_reference, case),
         **_DEFINED,
     }
@@ -168,17 +168,17 @@ def same(a: Tensor, b: Tensor) -> bool:
 def _results(case: Case, found: Outcome) -> None:
     variables = found.variables
     result = variables["result"]
-    if case.layer == "LSTMCell":
-        names = dict(zip(("h_n", "c_n"), result, strict=True))
+    if case.is_step:
+        names = dict(zip(case.results, states_of(result), strict=True))
     else:
-        output, (h_n, c_n) = result
+        output, last = result
         if isinstance(output, PackedSequence):
             found.facts["packing"] = output[1:]
             output = output.data
         elif output.is_nested:
             found.facts["offsets"] = output.offsets()
             output = output.values()
-        names = {"output": output, "h_n": h_n, "c_n": c_n}
+        names = dict(zip(case.results, (output, *states_of(last)), strict=True))
     variables |= names
     for name, t in names.items():
         found.facts[name] = (tuple(t.shape), t.dtype, t.device.type, t.requires_grad, t.is_inference())

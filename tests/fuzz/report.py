@@ -57,6 +57,8 @@ def _prepare() -> None:
         replace(warm, way="convert", dtype="complex64"),
         replace(warm, x=Odd("meta"), attribute='layer.to("meta")'),
         replace(warm, layer="LSTMCell", x=Odd("subclass")),
+        replace(warm, layer="GRU", form="lengths", lengths="[2, 1]", trace=True),
+        replace(warm, layer="GRUCell"),
     ):
         judge(case)
 

@@ -42,7 +42,9 @@ def _candidates(case: Case, name: str, plain: Any) -> list[Any]:
     if name in ("form", "packing"):
         return ["dense"] if name == "form" else []
     if name == "hx":
-        return ["", "(h, c)"]
+        return ["", "h" if case.is_gru else "(h, c)"]
+    if name == "layer":
+        return ["GRU" if case.is_gru else "LSTM"]
     return [plain]
 
 

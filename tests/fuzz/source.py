@@ -1,5 +1,6 @@
 """A case as Python that one can paste: what makes it, the call, and the backward pass."""
 
+import re
 from typing import NamedTuple
 
 from tests.fuzz.case import Case, Odd
@@ -33,15 +34,19 @@ class Script(NamedTuple):
 
 
 def _unpacked(case: Case) -> list[str]:
-    if case.layer == "LSTMCell":
-        return ["h_n, c_n = result"]
-    names = "output, h_n, c_n = result[:3]" if case.trace and case.way != "enable" else "output, (h_n, c_n) = result"
+    names, flat = case.results, ", ".join(case.results)
+    if case.trace and case.way != "enable":
+        unpacked = f"{flat} = result[:{len(names)}]"
+    elif case.is_step or case.is_gru:
+        unpacked = f"{flat} = result"
+    else:
+        unpacked = "output, (h_n, c_n) = result"
     data = {
         "packed": ["output = output.data"],
         "built": ["output = output.data"],
         "nested": ["output = output.values()"],
     }
-    return [names, *data.get(case.form, [])]
+    return [unpacked, *data.get(case.form, [])]
 
 
 def script(case: Case) -> Script:
@@ -67,11 +72,11 @@ def widened(case: Case) -> Script:
 
 def _arguments(case: Case) -> str:
     said = f"{case.I}, {case.H}"
-    if case.layer == "LSTM" and case.layers != 1:
+    if not case.is_step and case.layers != 1:
         said += f", num_layers={case.layers}"
     if not case.bias:
         said += ", bias=False"
-    if case.layer == "LSTM":
+    if not case.is_step:
         for name, value, default in (
             ("batch_first", case.batch_first, False),
             ("bidirectional", case.bidirectional, False),
@@ -111,7 +116,8 @@ def _make(case: Case, theirs: bool = False) -> str:
     lines += _input(case)
     if case.hx:
         lines += _assigned(case, "h", case.h, case.state_shape(case.out))
-        lines += _assigned(case, "c", case.c, case.state_shape(case.H))
+        if re.search(r"\bc\b", case.hx):
+            lines += _assigned(case, "c", case.c, case.state_shape(case.H))
     if case.attribute:
         lines.append(case.attribute)
     return "\n".join(lines)
@@ -204,7 +210,7 @@ _COTANGENTS = {
 def _backward(case: Case) -> str:
     if case.mode != "grad":
         return ""
-    names = ("output", "h_n", "c_n") if case.layer == "LSTM" else ("h_n", "c_n")
+    names = case.results
     used = [names[k] for k in case.used if k < len(names)] or ["h_n"]
     results = ", ".join(used)
     return "\n".join(

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from torch import nn
 
 import fastlstm
 from tests.fuzz import workers
-from tests.fuzz.case import Case, draw
+from tests.fuzz.case import Case, Odd, draw
 from tests.fuzz.differences import LISTED
 from tests.fuzz.judge import Verdict, compare, judge
 from tests.fuzz.outcome import run
@@ -63,6 +64,30 @@ def test_a_wrong_number_is_found_and_one_that_is_rounded_is_not(dtype: str, wron
             entry *= 1 + error
             said = compare(case, ours, theirs)
             assert (said and said[0]) == found, said
+
+
+@pytest.mark.parametrize("layer", ["GRU", "GRUCell"])
+def test_a_wrong_number_of_a_gru_is_found(layer: str) -> None:
+    case = Case(layer=layer, I=3, H=5, T=4, N=2, mode="grad", hx="h")
+    for name in ("h_n", "dh", "dweight_hh" if layer == "GRUCell" else "dweight_hh_l0"):
+        for factor in (1.0, 1.0 + 1e-4):
+            tried = replace(case, h=Odd(grad="leaf"))
+            ours, theirs = run(tried, script(tried), fastlstm), run(tried, reference(tried), nn)
+            entry = ours.entries[name]
+            assert entry is not None
+            entry *= factor
+            assert (compare(tried, ours, theirs) is None) == (factor == 1), name
+
+
+def test_every_kind_of_layer_is_drawn_in_every_way() -> None:
+    drawn = [draw(0, index) for index in range(600)]
+    assert sum(case.is_gru for case in drawn) == 200
+    for layer in ("LSTM", "LSTMCell", "GRU", "GRUCell"):
+        assert {"class", "enable"} <= {case.way for case in drawn if case.layer == layer}
+    for layer in ("LSTM", "GRU"):
+        cases = [case for case in drawn if case.layer == layer]
+        assert {case.form for case in cases} == {"dense", "packed", "built", "lengths", "nested"}
+        assert any(case.trace for case in cases)
 
 
 def test_slopes_that_multiply_what_is_rounded_are_no_failure() -> None:

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import fastlstm
-from fastlstm import LSTM, LSTMCell, _engine
+from fastlstm import GRU, LSTM, GRUCell, LSTMCell, _engine
+from tests.conftest import states_of
 
 SOURCE = Path(fastlstm.__file__).parent
 T, N, I, H = 7, 3, 5, 6
@@ -43,9 +44,13 @@ CALLS: dict[str, tuple[dict[str, Any], Callable[[Tensor], Any], dict[str, Any]]]
 }
 
 
-def layer_and_input(call: str) -> tuple[LSTM, Any, dict[str, Any]]:
+EACH = [(kind, call) for kind in (LSTM, GRU) for call in CALLS if kind is LSTM or call != "projection"]
+each_call = pytest.mark.parametrize(("kind", "call"), EACH, ids=lambda p: p if isinstance(p, str) else p.__name__)
+
+
+def layer_and_input(call: str, kind: Any) -> tuple[Any, Any, dict[str, Any]]:
     options, form, more = CALLS[call]
-    lstm = LSTM(I, H, **options)
+    lstm = kind(I, H, **options)
     return lstm, form(torch.randn(T, N, I, dtype=options.get("dtype"))), more
 
 
@@ -65,19 +70,19 @@ class Crossings:
         return crossing
 
 
-@pytest.mark.parametrize("call", CALLS)
-def test_a_call_with_gradients_crosses_once_each_way(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    lstm, x, more = layer_and_input(call)
+@each_call
+def test_a_call_with_gradients_crosses_once_each_way(call: str, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    lstm, x, more = layer_and_input(call, kind)
     crossings = Crossings(monkeypatch)
-    _, (h_n, c_n) = lstm(x, **more)
+    _, last = lstm(x, **more)
     assert crossings.names == ["forward"]
-    (h_n.sum() + c_n.sum()).backward()
+    sum(t.sum() for t in states_of(last)).backward()
     assert crossings.names == ["forward", "backward"]
 
 
-@pytest.mark.parametrize("call", CALLS)
-def test_a_call_without_crosses_once(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    lstm, x, more = layer_and_input(call)
+@each_call
+def test_a_call_without_crosses_once(call: str, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    lstm, x, more = layer_and_input(call, kind)
     crossings = Crossings(monkeypatch)
     with torch.no_grad():
         lstm(x, **more)
@@ -85,17 +90,18 @@ def test_a_call_without_crosses_once(call: str, monkeypatch: pytest.MonkeyPatch)
             assert crossings.names == ["forward"]
 
 
-def test_a_cell_and_a_trace_cross_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    cell, lstm = LSTMCell(I, H), LSTM(I, H, 2)
+@pytest.mark.parametrize(("kind", "step"), [(LSTM, LSTMCell), (GRU, GRUCell)], ids=["LSTM", "GRU"])
+def test_a_cell_and_a_trace_cross_once(kind: Any, step: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell, lstm = step(I, H), kind(I, H, 2)
     crossings = Crossings(monkeypatch)
     cell(torch.randn(N, I))[0].sum().backward()
     assert crossings.names == ["forward", "backward"]
     crossings.names.clear()
-    lstm.trace(torch.randn(T, N, I)).layers[0][0].i.sum().backward()
+    lstm.trace(torch.randn(T, N, I)).layers[0][0][2].sum().backward()
     assert crossings.names == ["trace", "backward"]
 
 
-def files_on_the_way(lstm: LSTM, *arguments: Any, **more: Any) -> list[str]:
+def files_on_the_way(lstm: Any, *arguments: Any, **more: Any) -> list[str]:
     """The files of the package in which functions are called between LSTM.forward and the engine; repeats in a row once."""
     seen: list[str] = []
 
@@ -127,9 +133,10 @@ def files_on_the_way(lstm: LSTM, *arguments: Any, **more: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("grad", [True, False])
+@pytest.mark.parametrize("kind", [LSTM, GRU])
 @pytest.mark.parametrize("call", ["dense", "packed", "lengths"])
-def test_the_way_down_is_short_and_passes_no_file_twice(call: str, grad: bool) -> None:
-    lstm, x, more = layer_and_input(call)
+def test_the_way_down_is_short_and_passes_no_file_twice(call: str, kind: Any, grad: bool) -> None:
+    lstm, x, more = layer_and_input(call, kind)
     with torch.set_grad_enabled(grad):
         lstm(x, **more)  # what is only found once
         first, *files = files_on_the_way(lstm, x, **more)

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from torch.profiler import ProfilerActivity, profile
 
 import fastlstm
-from fastlstm import LSTM, LSTMCell, _engine
+from fastlstm import GRU, LSTM, GRUCell, LSTMCell, _engine
 from fastlstm.torch import context, runners, threads
 from fastlstm.torch.graph import function
 from fastlstm.torch.runners import fallback, native, torch_kernel
@@ -27,7 +27,7 @@ def _nothing_said_yet(monkeypatch):
     fastlstm.strict(False)
 
 
-@pytest.mark.parametrize("module", [LSTM, LSTMCell])
+@pytest.mark.parametrize("module", [LSTM, LSTMCell, GRU, GRUCell])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_native_engine_runs_real_cpu_tensors(module, dtype):
     found = fastlstm.engine(module(3, 4, dtype=dtype), torch.zeros(5, 3, dtype=dtype))
