@@ -52,7 +52,9 @@ def test_ours_is_compared_on_everything(name, train):
     assert set(theirs) == set(ours)
     assert ("prediction" if name == "models" else "output") in ours
     assert any(key.endswith(".grad") for key in ours) == train
-    assert ours["prediction" if name == "models" else "output"].dtype == draw_inputs(TINY[name]).lstm.weight_ih_l0.dtype
+    assert (
+        ours["prediction" if name == "models" else "output"].dtype == draw_inputs(TINY[name]).layer.weight_ih_l0.dtype
+    )
 
 
 def measured(point: Point, **microseconds: float) -> Measured:
@@ -86,7 +88,7 @@ def test_the_work_of_a_model_is_that_of_its_matrices(train):
 
 
 def test_a_training_step_of_a_model_changes_every_parameter():
-    model = models.Model(draw_inputs(TINY["models"]).lstm, TINY["models"])
+    model = models.Model(draw_inputs(TINY["models"]).layer, TINY["models"])
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     models._training_step(model, draw_inputs(TINY["models"]).x)()
     assert all(not before[name].equal(p) for name, p in model.named_parameters())
