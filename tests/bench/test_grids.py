@@ -10,6 +10,7 @@ from fastlstm.bench.grids import GRIDS
 from fastlstm.bench.measure import Measured, Schedule
 from fastlstm.bench.peers import PEERS
 from fastlstm.bench.points import Point, Work
+from fastlstm.cells import GRU
 
 TINY = {
     "people": Point("tiny", 3, 2, 4, 5, layers=2, D=2),
@@ -24,6 +25,7 @@ BESIDE = {
     "bfloat16": ["fastlstm float32"],
     "models": ["nn.LSTM alone", "fastlstm alone"],
 }
+GRUS = [name for name in GRIDS if name != "proj"]  # a GRU has no projection
 NN = {PEERS["torch"].label: PEERS["torch"].prepare}
 
 
@@ -42,6 +44,22 @@ def test_the_contenders_of_a_grid_agree_and_are_timed(name, train):
         value = extra.value(row)
         assert math.isfinite(value)
         assert value != 0
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("name", GRUS)
+def test_the_contenders_of_a_gru_agree_and_are_timed(name, train):
+    (point,) = points.of_cell([TINY[name]], GRU)
+    contenders = GRIDS[name].contenders(draw_inputs(point), train, {"nn.GRU": PEERS["torch"].prepare})
+    theirs, ours = (contender.results(contender.run()) for contender in list(contenders.values())[:2])
+    assert set(theirs) == set(ours)
+    assert ("prediction" if name == "models" else "h_n") in ours
+    assert "c_n" not in ours
+    assert any(key.endswith(".grad") for key in ours) == train
+    row = measure.measure(point, contenders, Schedule(bursts=2, seconds=0.001))
+    assert list(row.seconds) == ["nn.GRU", OURS, *(label.replace("LSTM", "GRU") for label in BESIDE.get(name, []))]
+    assert row.peers == ["nn.GRU"]
+    assert all(math.isfinite(extra.value(row)) for extra in GRIDS[name].extras)
 
 
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
