@@ -117,6 +117,8 @@ $(VENV)/bench-tools: $(VENV)/installed
 bench: $(VENV)/bench-tools  ## fastlstm against the engines people use, over every grid, and the conditions; CSV and pictures in benchmarks/
 	$(BIN)/fastlstm bench --peers torch,onnxruntime,openvino,jax --csv benchmarks/inference.csv --plot benchmarks/inference.png
 	$(BIN)/fastlstm bench --train --csv benchmarks/training.csv --plot benchmarks/training.png
+	$(BIN)/fastlstm bench --cell gru --peers torch,onnxruntime,openvino,jax --csv benchmarks/gru.csv
+	$(BIN)/fastlstm bench --cell gru --train --csv benchmarks/gru-training.csv
 	$(foreach grid,ragged proj float64 bfloat16 models,$(call bench_grid,$(grid)))
 	$(BIN)/fastlstm conditions --csv benchmarks/conditions.csv
 

@@ -10,6 +10,7 @@ from fastlstm.bench.grids import GRIDS
 from fastlstm.bench.measure import Measured, Schedule
 from fastlstm.bench.peers import PEERS
 from fastlstm.bench.points import Point, Work
+from fastlstm.cells import GRU
 
 TINY = {
     "people": Point("tiny", 3, 2, 4, 5, layers=2, D=2),
@@ -24,6 +25,7 @@ BESIDE = {
     "bfloat16": ["fastlstm float32"],
     "models": ["nn.LSTM alone", "fastlstm alone"],
 }
+GRUS = [name for name in GRIDS if name != "proj"]  # a GRU has no projection
 NN = {PEERS["torch"].label: PEERS["torch"].prepare}
 
 
@@ -44,6 +46,22 @@ def test_the_contenders_of_a_grid_agree_and_are_timed(name, train):
         assert value != 0
 
 
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("name", GRUS)
+def test_the_contenders_of_a_gru_agree_and_are_timed(name, train):
+    (point,) = points.of_cell([TINY[name]], GRU)
+    contenders = GRIDS[name].contenders(draw_inputs(point), train, {"nn.GRU": PEERS["torch"].prepare})
+    theirs, ours = (contender.results(contender.run()) for contender in list(contenders.values())[:2])
+    assert set(theirs) == set(ours)
+    assert ("prediction" if name == "models" else "h_n") in ours
+    assert "c_n" not in ours
+    assert any(key.endswith(".grad") for key in ours) == train
+    row = measure.measure(point, contenders, Schedule(bursts=2, seconds=0.001))
+    assert list(row.seconds) == ["nn.GRU", OURS, *(label.replace("LSTM", "GRU") for label in BESIDE.get(name, []))]
+    assert row.peers == ["nn.GRU"]
+    assert all(math.isfinite(extra.value(row)) for extra in GRIDS[name].extras)
+
+
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("name", GRIDS)
@@ -52,7 +70,9 @@ def test_ours_is_compared_on_everything(name, train):
     assert set(theirs) == set(ours)
     assert ("prediction" if name == "models" else "output") in ours
     assert any(key.endswith(".grad") for key in ours) == train
-    assert ours["prediction" if name == "models" else "output"].dtype == draw_inputs(TINY[name]).lstm.weight_ih_l0.dtype
+    assert (
+        ours["prediction" if name == "models" else "output"].dtype == draw_inputs(TINY[name]).layer.weight_ih_l0.dtype
+    )
 
 
 def measured(point: Point, **microseconds: float) -> Measured:
@@ -86,7 +106,7 @@ def test_the_work_of_a_model_is_that_of_its_matrices(train):
 
 
 def test_a_training_step_of_a_model_changes_every_parameter():
-    model = models.Model(draw_inputs(TINY["models"]).lstm, TINY["models"])
+    model = models.Model(draw_inputs(TINY["models"]).layer, TINY["models"])
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     models._training_step(model, draw_inputs(TINY["models"]).x)()
     assert all(not before[name].equal(p) for name, p in model.named_parameters())

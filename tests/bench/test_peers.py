@@ -1,18 +1,20 @@
-"""Every peer computes what nn.LSTM does."""
+"""Every peer computes what nn.LSTM does, or nn.GRU."""
 
+import numpy as np
 import pytest
-import torch
 
-from fastlstm.bench import in_torch, measure
+from fastlstm.bench import in_torch, measure, points
 from fastlstm.bench.contender import draw_inputs
 from fastlstm.bench.peers import PEERS
 from fastlstm.bench.points import Point
+from fastlstm.cells import CELLS, GRU, LSTM
 
 POINTS = [
     Point("tiny", 3, 2, 4, 5),
     Point("tiny", 4, 3, 5, 8, layers=3),
     Point("tiny", 4, 1, 3, 6, layers=2, D=2),
 ]
+POINTS += points.of_cell(POINTS, GRU)
 
 
 def prepare(name):
@@ -30,16 +32,19 @@ def results(contender):
 @pytest.mark.parametrize(
     ("name", "train"), [(name, train) for name, peer in PEERS.items() for train in (False, True)[: 1 + peer.trains]]
 )
-def test_a_peer_returns_the_names_and_values_of_nn_lstm(name, train, point):
+def test_a_peer_returns_the_names_and_values_of_torch(name, train, point):
     contender = prepare(name)(draw_inputs(point), train)
     inputs = draw_inputs(point)
     x = inputs.x.requires_grad_(train)
-    output, (h_n, c_n) = inputs.lstm(x)
-    expected = {"output": output, "h_n": h_n, "c_n": c_n}
+    output, states = inputs.layer(x)
+    if point.cell == "GRU":
+        expected = {"output": output, "h_n": states}
+    else:
+        expected = {"output": output, "h_n": states[0], "c_n": states[1]}
     if train:
         output.backward(inputs.cotangent)
         expected["input.grad"] = x.grad
-        expected |= {f"{key}.grad": p.grad for key, p in inputs.lstm.named_parameters()}
+        expected |= {f"{key}.grad": p.grad for key, p in inputs.layer.named_parameters()}
     actual = results(contender)
     assert set(actual) == set(expected)
     assert {key: value.shape for key, value in actual.items()} == {key: value.shape for key, value in expected.items()}
@@ -57,6 +62,14 @@ def test_the_gates_are_put_in_the_order_of_onnx():
     pytest.importorskip("onnx")
     from fastlstm.bench import onnx_model
 
-    lstm = torch.nn.LSTM(1, 1)
-    lstm.bias_ih_l0.data = torch.tensor([1.0, 2.0, 3.0, 4.0])  # i, f, g, o
-    assert onnx_model._iofc(lstm, "bias_ih_l0").tolist() == [1, 4, 2, 3]
+    assert onnx_model.in_order(LSTM, np.array([1, 2, 3, 4])).tolist() == [1, 4, 2, 3]  # i, f, g, o
+    assert onnx_model.in_order(GRU, np.array([1, 2, 3])).tolist() == [2, 1, 3]  # r, z, n
+
+
+def test_only_torchs_label_says_the_cell():
+    assert {name: [peer.label_for(cell) for cell in CELLS] for name, peer in PEERS.items()} == {
+        "torch": ["nn.LSTM", "nn.GRU"],
+        "onnxruntime": ["ONNX Runtime"] * 2,
+        "openvino": ["OpenVINO"] * 2,
+        "jax": ["JAX"] * 2,
+    }

@@ -38,6 +38,18 @@ def test_every_ratio_is_a_dot_and_the_legend_has_the_means():
     assert axes.get_xscale() == "log"
 
 
+def test_a_gru_has_the_colors_of_the_lstm():
+    seconds = {"nn.GRU" if name == "nn.LSTM" else name: value for name, value in ROWS[0].seconds.items()}
+    gru = ROWS[0]._replace(point=ROWS[0].point._replace(cell="GRU"), seconds=seconds)
+    drawn = [
+        [dots.get_facecolor().tolist() for dots in picture.figure([row], "title").axes[0].collections]
+        for row in (gru, ROWS[0])
+    ]
+    assert drawn[0] == drawn[1]
+    legend = picture.figure([gru], "title").legends[0]
+    assert [text.get_text().partition(":")[0] for text in legend.get_texts()] == ["nn.GRU", "JAX"]
+
+
 def test_every_peer_has_a_color_of_its_own():
     assert set(picture.COLORS) == {peer.label for peer in PEERS.values()}
     assert len(set(picture.COLORS.values())) == len(picture.COLORS)

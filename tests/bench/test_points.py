@@ -9,7 +9,8 @@ from fastlstm.bench import floor
 from fastlstm.bench.contender import draw_inputs
 from fastlstm.bench.floor import Floor, measure_floor
 from fastlstm.bench.grids import GRIDS
-from fastlstm.bench.points import Point, Work, geometric_mean, quick, work
+from fastlstm.bench.points import Point, Work, geometric_mean, of_cell, quick, work
+from fastlstm.cells import GRU, LSTM
 
 TINY = Point("tiny", 3, 2, 4, 5)
 
@@ -18,6 +19,22 @@ def test_the_work_of_a_layer():
     # 4*5 gate rows over 4 + 5 columns, for 3 steps of 2 rows; 2*4*5 elements of biases; x has 4 features, output 5
     assert work(TINY, train=False) == Work(flops=2 * 6 * 180, bytes=4 * (180 + 40 + 6 * 4 + 6 * 5))
     assert work(TINY, train=True) == Work(flops=6 * 6 * 180, bytes=8 * (180 + 40 + 6 * 4 + 6 * 5))
+
+
+def test_a_gru_has_three_of_four_gates():
+    gru = TINY._replace(cell="GRU")
+    assert work(gru, train=False) == Work(flops=2 * 6 * 135, bytes=4 * (135 + 30 + 6 * 4 + 6 * 5))
+    assert work(gru, train=True) == Work(flops=6 * 6 * 135, bytes=8 * (135 + 30 + 6 * 4 + 6 * 5))
+
+
+def test_the_points_of_a_cell():
+    assert of_cell([TINY], LSTM) == [TINY]
+    assert [str(point) for point in of_cell([TINY, TINY._replace(D=2)], GRU)] == [
+        "T 3, N 2, I 4, H 5, GRU",
+        "T 3, N 2, I 4, H 5, 2 directions, GRU",
+    ]
+    with pytest.raises(ValueError, match="a GRU has no projection"):
+        of_cell([TINY, TINY._replace(P=3)], GRU)
 
 
 @pytest.mark.parametrize(
@@ -29,13 +46,15 @@ def test_the_work_of_a_layer():
         TINY._replace(P=2, dtype="float64"),
         TINY._replace(N=4, T=9, packed=True),
         TINY._replace(dtype="bfloat16"),
+        TINY._replace(layers=2, D=2, cell="GRU"),
+        TINY._replace(N=4, T=9, packed=True, cell="GRU"),
     ],
     ids=str,
 )
 def test_the_work_is_that_of_the_layer_itself(point):
     """Each weight of a matrix once for every step of every row, and the bytes of the tensors that exist."""
-    _, lstm, x, cotangent = draw_inputs(point)
-    parameters = list(lstm.parameters())
+    _, layer, x, cotangent = draw_inputs(point)
+    parameters = list(layer.parameters())
     matrices = sum(p.numel() for p in parameters if p.dim() == 2)
     tensors = [*parameters, x.data if point.packed else x, cotangent]
     flops, moved = work(point, train=False)

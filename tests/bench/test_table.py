@@ -31,6 +31,13 @@ def test_the_table():
     ]
 
 
+def test_a_gru_is_said():
+    gru = ROW._replace(point=TINY._replace(D=2, cell="GRU"))
+    names, *_ = (list(column.cells) for column in table([gru], MACHINE, ()).columns)
+    assert names == ["tiny", "3, 2, 4, 5", "2 directions, GRU"]
+    assert summary([gru], ())[0].endswith(f"at {gru.point}")
+
+
 def test_the_summary():
     slower = ROW._replace(point=TINY._replace(T=9), seconds={"nn.LSTM": [2e-6], OURS: [4e-6]})
     assert summary([ROW, slower], ()) == [

@@ -66,6 +66,29 @@ def test_the_command_measures_every_point_and_writes_it(mode, tmp_path):
     assert float(rows[0]["GFLOP/s"]) == pytest.approx(flops / float(rows[0]["median_us"]) / 1e3, abs=0.02)
 
 
+@pytest.mark.parametrize("mode", [[], ["--train"]])
+def test_a_gru_stands_beside_nn_gru(mode, tmp_path):
+    file = tmp_path / "gru.csv"
+    result = bench("--cell", "gru", *mode, "--csv", str(file), "--plot", str(tmp_path / "gru.svg"))
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("GRU, ")
+    assert "nn.GRU / fastlstm: geometric mean" in result.stdout
+    assert "LSTM" not in result.stdout
+    rows = list(csv.DictReader(file.read_text().splitlines()))
+    assert [(row["cell"], row["engine"]) for row in rows] == [("GRU", "nn.GRU"), ("GRU", "fastlstm")] * 2
+    flops = (6 if mode else 2) * 6 * 3 * 5 * 9
+    assert float(rows[0]["GFLOP/s"]) == pytest.approx(flops / float(rows[0]["median_us"]) / 1e3, abs=0.02)
+
+
+def test_other_engines_stand_beside_nn_gru():
+    for package in ("onnxruntime", "onnx", "openvino"):
+        pytest.importorskip(package)
+    result = bench("--cell", "GRU", "--peers", "torch,onnxruntime,openvino")
+    assert result.exit_code == 0, result.output
+    for label in ("nn.GRU", "ONNX Runtime", "OpenVINO"):
+        assert f"{label} / fastlstm: geometric mean" in result.stdout
+
+
 def test_a_grid_by_name_prints_its_figure_too():
     result = bench("--grid", "ragged")
     assert result.exit_code == 0, result.output
@@ -96,6 +119,8 @@ def test_other_engines_stand_beside_torch(tmp_path):
     ("arguments", "said"),
     [
         (["--grid", "people,ragged"], "there is no grid 'people,ragged', but people, ragged, proj"),
+        (["--cell", "rnn"], "there is no cell 'rnn', but lstm, gru"),
+        (["--cell", "gru", "--grid", "proj"], "a GRU has no projection, which this grid is of"),
         (["--peers", "torch,tensorflow"], "there is no peer 'tensorflow', but torch, onnxruntime, openvino, jax"),
         (["--peers", "torch,jax", "--grid", "float64"], "this grid has no peer but torch"),
         (["--peers", "torch,onnxruntime,openvino", "--train"], "onnxruntime and openvino can't train"),
@@ -133,6 +158,11 @@ def test_every_grid_and_peer_is_named_where_one_looks_for_it():
         assert name in said
         assert f"| {name} |" in page
         assert name in recipe or name == "people"  # which is the default
+    assert "lstm or gru" in said
+    for file in (recipe, page):
+        assert "bench --cell gru" in file
+        assert "gru.csv" in file
+        assert "gru-training.csv" in file
 
 
 def test_a_peer_that_is_not_installed_names_what_to_install(monkeypatch):

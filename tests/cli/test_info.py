@@ -96,8 +96,23 @@ def test_the_plan_of_each_dtype():
         assert lines(arguments="--plan --dtype bfloat16")["products"] == "pairs of bfloat16"
 
 
+def test_the_plan_of_a_gru():
+    sizes = "--T 100 --N 64 --I 7 --H 64 --threads 2 --train"
+    decided = dict(_engine.Layer(7, 64, cell="GRU").decisions(100, 64, "float32", True, 2))
+    assert plan(f"{sizes} --cell gru").keys() == {"instruction set", *decided}
+    assert plan(f"{sizes} --cell gru")["threads"] != plan(sizes)["threads"]  # it says for how much work
+    assert plan(f"{sizes} --cell lstm") == plan(sizes)
+
+
 @pytest.mark.parametrize(
-    ("arguments", "said"), [("--dtype int8", "float32"), ("--T 0", "--T"), ("--P 128", "P must be smaller")]
+    ("arguments", "said"),
+    [
+        ("--dtype int8", "float32"),
+        ("--T 0", "--T"),
+        ("--P 128", "P must be smaller"),
+        ("--cell rnn", "there is no cell 'rnn', but lstm, gru"),
+        ("--cell gru --P 3", "a GRU has no projection"),
+    ],
 )
 def test_a_plan_of_what_cannot_be_is_refused(arguments, said):
     result = CliRunner().invoke(app, ["info", "--plan", *arguments.split()])

@@ -26,12 +26,12 @@ class Contender(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """What all contenders of a point get: nn.LSTM with its parameters, its input x (T, N, I) or packed, and the cotangent
-    of output (T, N, D * out) or of its packed data.
+    """What all contenders of a point get: torch's layer (nn.LSTM, nn.GRU) with its parameters, its input x (T, N, I) or
+    packed, and the cotangent of output (T, N, D * out) or of its packed data.
     """
 
     point: Point
-    lstm: nn.LSTM
+    layer: nn.RNNBase
     x: torch.Tensor | PackedSequence
     cotangent: torch.Tensor
 
@@ -43,9 +43,21 @@ def draw_inputs(point: Point) -> Inputs:
     """The same numbers at every call."""
     dtype: torch.dtype = getattr(torch, point.dtype)
     torch.manual_seed(0)
-    options = {"num_layers": point.layers, "bidirectional": point.D == 2, "proj_size": point.P}
-    lstm = nn.LSTM(point.I, point.H, **options, dtype=dtype)
+    layer = make_layer(nn, point)
     x = torch.randn(point.T, point.N, point.I, dtype=dtype)
     rows = (point.rows,) if point.packed else (point.T, point.N)
     cotangent = torch.randn(*rows, point.D * point.out, dtype=dtype)
-    return Inputs(point, lstm, pack_padded_sequence(x, point.lengths) if point.packed else x, cotangent)
+    return Inputs(point, layer, pack_padded_sequence(x, point.lengths) if point.packed else x, cotangent)
+
+
+def make_layer(home: Any, point: Point) -> Any:
+    """The layer of a point from `home`, torch.nn or fastlstm."""
+    options: dict[str, Any] = {"num_layers": point.layers, "bidirectional": point.D == 2}
+    if point.P:  # nn.GRU takes no proj_size, not even 0
+        options["proj_size"] = point.P
+    return getattr(home, point.cell)(point.I, point.H, **options, dtype=getattr(torch, point.dtype))
+
+
+def final_states(point: Point) -> list[str]:
+    """What the last states are called: h_n and c_n, or a GRU's h_n."""
+    return [f"{state}_n" for state in point.kind.states]

@@ -57,7 +57,7 @@ def beside_float32(narrow: Inputs, train: bool, peers: dict[str, Prepare]) -> di
     """Also our own time for the same numbers in float32."""
     wide = Inputs(
         narrow.point._replace(dtype="float32"),
-        copy.deepcopy(narrow.lstm).float(),
+        copy.deepcopy(narrow.layer).float(),
         narrow.x.float(),
         narrow.cotangent.float(),
     )
@@ -70,8 +70,9 @@ def over_float32(measured: Measured) -> float:
 
 
 def whole_models(inputs: Inputs, train: bool, peers: dict[str, Prepare]) -> dict[str, Contender]:
-    """A model with either layer, and the layers alone; the only peer is nn.LSTM."""
-    return models.contenders(inputs, train)
+    """A model with either layer, and the layers alone; the only peer is torch's layer."""
+    (theirs,) = peers
+    return models.contenders(inputs, train, theirs)
 
 
 GRIDS = {

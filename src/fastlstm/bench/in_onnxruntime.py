@@ -7,7 +7,7 @@ import onnxruntime
 import torch
 
 from fastlstm.bench import onnx_model
-from fastlstm.bench.contender import Contender, Inputs, Results
+from fastlstm.bench.contender import Contender, Inputs, Results, final_states
 from fastlstm.bench.points import work
 
 
@@ -22,7 +22,7 @@ def contender(inputs: Inputs, train: bool) -> Contender:
     options.intra_op_num_threads = torch.get_num_threads()
     options.inter_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    model = onnx_model.model(inputs.point, inputs.lstm)
+    model = onnx_model.model(inputs.point, inputs.layer)
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     binding = session.io_binding()
     # An OrtValue keeps the array that it borrows its memory from; the binding keeps neither.
@@ -33,7 +33,9 @@ def contender(inputs: Inputs, train: bool) -> Contender:
         borrowed[output.name] = onnxruntime.OrtValue.ortvalue_from_numpy(np.empty(output.shape, np.float32))
         binding.bind_ortvalue_output(output.name, borrowed[output.name])
 
+    names = ["output", *final_states(inputs.point)]
+
     def results(returned: Any) -> Results:
-        return {name: torch.from_numpy(borrowed[name].numpy().copy()) for name in ("output", "h_n", "c_n")}
+        return {name: torch.from_numpy(borrowed[name].numpy().copy()) for name in names}
 
     return Contender(lambda: session.run_with_iobinding(binding), results, work(inputs.point, train))

@@ -1,4 +1,4 @@
-"""The contenders that are torch modules: nn.LSTM, and ours."""
+"""The contenders that are torch modules: nn.LSTM or nn.GRU, and ours."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,35 +8,35 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
 import fastlstm
-from fastlstm.bench.contender import Contender, Inputs, Results
+from fastlstm.bench.contender import Contender, Inputs, Results, final_states, make_layer
 from fastlstm.bench.points import work
 
 
 def contender(inputs: Inputs, train: bool) -> Contender:
-    """torch.nn.LSTM, in eval mode for inference."""
-    return _contender(nn.LSTM, inputs, train)
+    """torch's layer, in eval mode for inference."""
+    return _contender(nn, inputs, train)
 
 
 def ours(inputs: Inputs, train: bool) -> Contender:
-    """fastlstm.LSTM."""
-    return _contender(fastlstm.LSTM, inputs, train)
+    """fastlstm's layer."""
+    return _contender(fastlstm, inputs, train)
 
 
-def of_kind(kind: Callable[..., nn.Module], lstm: nn.LSTM) -> nn.Module:
-    """A layer of `kind` with the sizes and a copy of the parameters of `lstm`."""
-    options = {"num_layers": lstm.num_layers, "bidirectional": lstm.bidirectional, "proj_size": lstm.proj_size}
-    layer = kind(lstm.input_size, lstm.hidden_size, **options, dtype=lstm.weight_ih_l0.dtype)
-    layer.load_state_dict(lstm.state_dict())
+def layer_from(home: Any, inputs: Inputs) -> nn.Module:
+    """The layer from `home` (torch.nn, fastlstm) with a copy of the parameters of `inputs`."""
+    layer: nn.Module = make_layer(home, inputs.point)
+    layer.load_state_dict(inputs.layer.state_dict())
     return layer
 
 
-def _contender(kind: Callable[..., nn.Module], inputs: Inputs, train: bool) -> Contender:
-    layer = of_kind(kind, inputs.lstm).train(train)
+def _contender(home: Any, inputs: Inputs, train: bool) -> Contender:
+    layer = layer_from(home, inputs).train(train)
     run = forward_backward(layer, inputs) if train else inference(layer, inputs.x)
 
     def results(returned: Any) -> Results:
-        output, (h_n, c_n) = returned
-        values = {"output": _data(output), "h_n": h_n, "c_n": c_n}
+        output, states = returned
+        states = states if isinstance(states, tuple) else (states,)
+        values = {"output": _data(output), **dict(zip(final_states(inputs.point), states, strict=True))}
         if train:
             values["input.grad"] = _data(inputs.x).grad
             values |= {f"{name}.grad": parameter.grad for name, parameter in layer.named_parameters()}

@@ -1,6 +1,6 @@
 """Whole models: what a faster layer gives where torch's own operators and threads are at work around it.
 
-Linear, LSTM, Linear, mean squared error, Adam. Inference is the forward pass; training is one step of all of it.
+Linear, the layer, Linear, mean squared error, Adam. Inference is the forward pass; training is one step of all of it.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,6 @@ from fastlstm.bench.measure import Measured
 from fastlstm.bench.points import ITEMSIZE, Point, Work
 from fastlstm.bench.points import work as layer_work
 
-NN = "nn.LSTM"
 ALONE = " alone"
 
 
@@ -27,13 +26,13 @@ class Model(nn.Module):
         super().__init__()
         generator = torch.manual_seed(3)
         self.before = nn.Linear(point.I, point.I)
-        self.lstm = layer
+        self.layer = layer
         self.after = nn.Linear(point.H, point.I)
         self.target = torch.randn(point.T, point.N, point.I, generator=generator)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The prediction."""
-        prediction: torch.Tensor = self.after(self.lstm(self.before(x))[0])
+        prediction: torch.Tensor = self.after(self.layer(self.before(x))[0])
         return prediction
 
 
@@ -45,18 +44,20 @@ def work(point: Point, train: bool) -> Work:
     return Work(layer.flops + flops * (3 if train else 1), layer.bytes + moved * (2 if train else 1))
 
 
-def contenders(inputs: Inputs, train: bool) -> dict[str, Contender]:
-    """The model with nn.LSTM and with ours, then each layer alone at the size that it has in the model."""
+def contenders(inputs: Inputs, train: bool, theirs: str) -> dict[str, Contender]:
+    """The model with torch's layer, whose label is `theirs`, and with ours, then each layer alone at the size that it has
+    in the model.
+    """
     return {
-        NN: _whole(nn.LSTM, inputs, train),
-        OURS: _whole(fastlstm.LSTM, inputs, train),
-        NN + ALONE: in_torch.contender(inputs, train),
+        theirs: _whole(nn, inputs, train),
+        OURS: _whole(fastlstm, inputs, train),
+        theirs + ALONE: in_torch.contender(inputs, train),
         OURS + ALONE: in_torch.ours(inputs, train),
     }
 
 
-def _whole(kind: Callable[..., nn.Module], inputs: Inputs, train: bool) -> Contender:
-    model = Model(in_torch.of_kind(kind, inputs.lstm), inputs.point).train(train)
+def _whole(home: Any, inputs: Inputs, train: bool) -> Contender:
+    model = Model(in_torch.layer_from(home, inputs), inputs.point).train(train)
     x = inputs.x.detach()  # type: ignore[union-attr]  # a tensor: only dense points come here
     run = _training_step(model, x) if train else in_torch.inference(model, x)
 
@@ -84,10 +85,12 @@ def _training_step(model: Model, x: torch.Tensor) -> Callable[[], torch.Tensor]:
 
 def predicted_gain(measured: Measured) -> float:
     """How much faster the model is if nothing but its layer's time changes (Amdahl)."""
-    whole = measured.microseconds(NN)
-    return whole / (whole - measured.microseconds(NN + ALONE) + measured.microseconds(OURS + ALONE))
+    (theirs,) = measured.peers
+    whole = measured.microseconds(theirs)
+    return whole / (whole - measured.microseconds(theirs + ALONE) + measured.microseconds(OURS + ALONE))
 
 
 def gain_over_prediction(measured: Measured) -> float:
     """How much faster the model is, as a share of that."""
-    return measured.ratio(NN) / predicted_gain(measured)
+    (theirs,) = measured.peers
+    return measured.ratio(theirs) / predicted_gain(measured)

@@ -1,4 +1,4 @@
-"""A layer as an ONNX model: one LSTM node a layer, every size fixed."""
+"""A layer as an ONNX model: one LSTM or GRU node a layer, every size fixed."""
 
 import numpy as np
 import onnx
@@ -6,43 +6,53 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from fastlstm.bench.contender import final_states
 from fastlstm.bench.points import Point
+from fastlstm.cells import Cell
 
 FLOAT = TensorProto.FLOAT
+ORDER = {"LSTM": "iofg", "GRU": "zrn"}  # ONNX's gates by torch's letters; it calls g c, and n h
+# Of a GRU: r * (R_n h + b_hn), as torch has it, where the default is R_n (r * h) + b_hn.
+ATTRIBUTES: dict[str, dict[str, int]] = {"LSTM": {}, "GRU": {"linear_before_reset": 1}}
 
 
-def model(point: Point, lstm: nn.LSTM) -> bytes:
-    """x (T, N, I) -> output (T, N, D*H), h_n and c_n (layers*D, N, H); the parameters are part of the model."""
-    T, N, D, H = point.T, point.N, point.D, point.H
+def model(point: Point, layer: nn.RNNBase) -> bytes:
+    """x (T, N, I) -> output (T, N, D*H), h_n and an LSTM's c_n (layers*D, N, H); the parameters are part of the model."""
+    T, N, D, H, kind = point.T, point.N, point.D, point.H, point.kind
+
+    def parameter(name: str) -> NDArray[np.float32]:
+        return in_order(kind, layer.get_parameter(name).detach().numpy())
+
     # In ONNX, Y is (T, D, N, H). Of a single direction that is (T, N, H) already, and a Reshape moves nothing.
     constants = {"shape": np.array([T, N, D * H], dtype=np.int64)}
     nodes = []
     x = "x"
-    for layer in range(point.layers):
+    for k in range(point.layers):
         for name, letter in (("weight_ih", "W"), ("weight_hh", "R")):
-            constants[f"{letter}{layer}"] = np.stack([_iofc(lstm, f"{name}_l{layer}{end}") for end in _ends(D)])
-        biases = [[_iofc(lstm, f"{name}_l{layer}{end}") for name in ("bias_ih", "bias_hh")] for end in _ends(D)]
-        constants[f"B{layer}"] = np.stack([np.concatenate(both) for both in biases])
+            constants[f"{letter}{k}"] = np.stack([parameter(f"{name}_l{k}{end}") for end in _ends(D)])
+        biases = [[parameter(f"{name}_l{k}{end}") for name in ("bias_ih", "bias_hh")] for end in _ends(D)]
+        constants[f"B{k}"] = np.stack([np.concatenate(both) for both in biases])
         direction = "bidirectional" if D == 2 else "forward"
-        inputs, outputs = [x, f"W{layer}", f"R{layer}", f"B{layer}"], [f"Y{layer}", f"h{layer}", f"c{layer}"]
-        nodes.append(helper.make_node("LSTM", inputs, outputs, hidden_size=H, direction=direction))
+        inputs, outputs = [x, f"W{k}", f"R{k}", f"B{k}"], [f"{name}{k}" for name in ("Y", *kind.states)]
+        attributes = {"hidden_size": H, "direction": direction, **ATTRIBUTES[kind.name]}
+        nodes.append(helper.make_node(kind.name, inputs, outputs, **attributes))
         y = outputs[0]
         if D == 2:
             nodes.append(helper.make_node("Transpose", [y], [f"{y}t"], perm=[0, 2, 1, 3]))
             y = f"{y}t"
-        x = "output" if layer == point.layers - 1 else f"x{layer + 1}"
+        x = "output" if k == point.layers - 1 else f"x{k + 1}"
         nodes.append(helper.make_node("Reshape", [y, "shape"], [x]))
-    for state in ("h", "c"):
-        layers = [f"{state}{layer}" for layer in range(point.layers)]
+    for state in kind.states:
+        layers = [f"{state}{k}" for k in range(point.layers)]
         nodes.append(helper.make_node("Concat", layers, [f"{state}_n"], axis=0))
     states = (point.layers * D, N, H)
     graph = helper.make_graph(
         nodes,
-        "lstm",
+        kind.name,
         [helper.make_tensor_value_info("x", FLOAT, (T, N, point.I))],
         [
             helper.make_tensor_value_info(name, FLOAT, shape)
-            for name, shape in (("output", (T, N, D * H)), ("h_n", states), ("c_n", states))
+            for name, shape in {"output": (T, N, D * H), **dict.fromkeys(final_states(point), states)}.items()
         ],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
@@ -57,7 +67,7 @@ def _ends(D: int) -> tuple[str, ...]:
     return ("", "_reverse")[:D]
 
 
-def _iofc(lstm: nn.LSTM, name: str) -> NDArray[np.float32]:
-    """A parameter, its gates i, f, g, o in ONNX's order: i, o, f, g (which ONNX calls c)."""
-    i, f, g, o = np.split(lstm.get_parameter(name).detach().numpy(), 4)
-    return np.concatenate([i, o, f, g])
+def in_order(kind: Cell, parameter: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A parameter, its gates in ONNX's order."""
+    gates = dict(zip(kind.gates, np.split(parameter, len(kind.gates)), strict=True))
+    return np.concatenate([gates[gate] for gate in ORDER[kind.name]])

@@ -8,17 +8,22 @@ from importlib import import_module
 from typing import NamedTuple
 
 from fastlstm.bench.contender import Prepare
+from fastlstm.cells import LSTM, Cell
 
 
 class Peer(NamedTuple):
-    """label: its name in tables. module: of this package, imported when it is measured. packages: what that imports
-    beside torch. trains: whether it has gradients.
+    """label: its name in tables where it runs an LSTM. module: of this package, imported when it is measured. packages:
+    what that imports beside torch. trains: whether it has gradients.
     """
 
     label: str
     module: str
     packages: tuple[str, ...]
     trains: bool
+
+    def label_for(self, cell: Cell) -> str:
+        """Its name where it runs `cell`: nn.GRU is nn.LSTM's."""
+        return self.label.replace(LSTM.name, cell.name)
 
     @property
     def prepare(self) -> Prepare:

@@ -9,9 +9,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from fastlstm.bench.measure import Measured
+from fastlstm.bench.peers import PEERS
 from fastlstm.bench.points import geometric_mean
 
-COLORS = {"nn.LSTM": "#d1495b", "ONNX Runtime": "#00798c", "OpenVINO": "#7b4fa3", "JAX": "#e09f3e"}
+COLORS = {
+    "nn.LSTM": "#d1495b",
+    "ONNX Runtime": "#00798c",
+    "OpenVINO": "#7b4fa3",
+    "JAX": "#e09f3e",
+}  # by the label for an LSTM
 GAP = 1.0  # between two purposes, in rows
 
 
@@ -27,14 +33,15 @@ def figure(rows: list[Measured], title: str) -> Figure:
     axes = figure.add_subplot()
     heights = group(axes, rows)
     peers = rows[0].peers
+    colors = {peer.label_for(rows[0].point.kind): COLORS[peer.label] for peer in PEERS.values()}
     for k, peer in enumerate(peers):
         shift = 0.16 * (k - (len(peers) - 1) / 2)  # or the spreads of two peers lie on each other
         ratios = [row.ratio(peer) for row in rows]
         at = [height + shift for height in heights]
         label = f"{peer}: geometric mean {geometric_mean(ratios):.2f}, worst {min(ratios):.2f}"
         low, high = zip(*(row.ratio_range(peer) for row in rows), strict=True)
-        axes.hlines(at, low, high, color=COLORS[peer], linewidth=1.6, alpha=0.35)
-        axes.scatter(ratios, at, s=34, color=COLORS[peer], label=label, zorder=3, edgecolor="white", linewidth=0.6)
+        axes.hlines(at, low, high, color=colors[peer], linewidth=1.6, alpha=0.35)
+        axes.scatter(ratios, at, s=34, color=colors[peer], label=label, zorder=3, edgecolor="white", linewidth=0.6)
     axes.axvline(1, color="black", linewidth=1)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 1.5, 2, 3, 5, 7)))

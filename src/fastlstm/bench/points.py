@@ -1,7 +1,9 @@
-"""The sizes that are measured, by what people run an LSTM for, and the work that each of them is. Pure: no torch."""
+"""The sizes that are measured, by what people run an LSTM or a GRU for, and the work that each of them is. Pure: no torch."""
 
 import math
 from typing import NamedTuple
+
+from fastlstm.cells import CELLS, LSTM, Cell
 
 ITEMSIZE = {"float32": 4, "float64": 8, "bfloat16": 2}
 
@@ -15,7 +17,7 @@ class Work(NamedTuple):
 
 class Point(NamedTuple):
     """One call: what for, steps, batch, input features, hidden units, layers, directions, projected features (0: none),
-    dtype of everything in it, and whether the batch is packed, its rows from T/3 to T steps long.
+    dtype of everything in it, whether the batch is packed, its rows from T/3 to T steps long, and the cell by name.
     """
 
     purpose: str
@@ -28,6 +30,12 @@ class Point(NamedTuple):
     P: int = 0
     dtype: str = "float32"
     packed: bool = False
+    cell: str = LSTM.name
+
+    @property
+    def kind(self) -> Cell:
+        """The cell itself."""
+        return next(cell for cell in CELLS if cell.name == self.cell)
 
     @property
     def out(self) -> int:
@@ -53,7 +61,9 @@ class Point(NamedTuple):
             said += f", P {self.P}"
         if self.layers > 1:
             said += f", {self.layers} layers"
-        return said + (", 2 directions" if self.D == 2 else "")
+        if self.D == 2:
+            said += ", 2 directions"
+        return said if self.kind is LSTM else f"{said}, {self.cell}"
 
 
 def work(point: Point, train: bool) -> Work:
@@ -66,13 +76,21 @@ def work(point: Point, train: bool) -> Work:
     between forward and backward is not in it: it could be computed again.
     """
     matrices = vectors = 0  # weights, and elements of biases
+    rows = len(point.kind.gates) * point.H
     for layer in range(point.layers):
         features = point.I if layer == 0 else point.D * point.out
-        matrices += point.D * (4 * point.H * (features + point.out) + point.P * point.H)
-        vectors += point.D * 8 * point.H
+        matrices += point.D * (rows * (features + point.out) + point.P * point.H)
+        vectors += point.D * 2 * rows
     elements = matrices + vectors + point.rows * (point.I + point.D * point.out)
     flops, moved = 2 * point.rows * matrices, elements * ITEMSIZE[point.dtype]
     return Work(3 * flops, 2 * moved) if train else Work(flops, moved)
+
+
+def of_cell(points: list[Point], cell: Cell) -> list[Point]:
+    """The same sizes for a cell. ValueError: they have a projection, which only an LSTM has."""
+    if cell is not LSTM and any(point.P for point in points):
+        raise ValueError(f"a {cell.name} has no projection")
+    return [point._replace(cell=cell.name) for point in points]
 
 
 def quick(points: list[Point]) -> list[Point]:

@@ -10,6 +10,7 @@ from fastlstm.bench.floor import Floor
 from fastlstm.bench.grids import Extra
 from fastlstm.bench.measure import Measured
 from fastlstm.bench.points import Point, geometric_mean
+from fastlstm.cells import LSTM
 
 
 def table(rows: list[Measured], floor: Floor, extras: tuple[Extra, ...]) -> Table:
@@ -29,10 +30,11 @@ def table(rows: list[Measured], floor: Floor, extras: tuple[Extra, ...]) -> Tabl
 
 
 def _labels(point: Point) -> list[str]:
-    """What stands beside the lines of a point: what it is for, its sizes, and what it has beyond one layer."""
+    """What stands beside the lines of a point: what it is for, its sizes, and what it is beyond one LSTM."""
     more = [f"P {point.P}"] if point.P else []
     more += [f"{point.layers} layers"] if point.layers > 1 else []
     more += ["2 directions"] if point.D == 2 else []
+    more += [] if point.kind is LSTM else [point.cell]
     labels = [point.purpose, f"{point.T}, {point.N}, {point.I}, {point.H}"]
     return [*labels, ", ".join(more)] if more else labels
 

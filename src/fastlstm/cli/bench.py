@@ -1,4 +1,4 @@
-"""`fastlstm bench`: fastlstm.LSTM and the engines people use over a grid of sizes, in turn in one process."""
+"""`fastlstm bench`: fastlstm.LSTM or fastlstm.GRU and the engines people use over a grid of sizes, in turn in one process."""
 
 import os
 import sys
@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import track
 
+from fastlstm.cli.cell import CELL, cell_named
 from fastlstm.cli.needs import needs, needs_file, needs_picture
 from fastlstm.cli.output import output, progress, show
 
 if TYPE_CHECKING:
     from fastlstm.bench.grids import Grid
     from fastlstm.bench.peers import Peer
+    from fastlstm.bench.points import Point
+    from fastlstm.cells import Cell
 
 MOST_THREADS = max(256, 2 * (os.cpu_count() or 1))  # OpenMP ends the process where the system gives it no more
 
@@ -21,6 +24,7 @@ MOST_THREADS = max(256, 2 * (os.cpu_count() or 1))  # OpenMP ends the process wh
 def bench(
     peers: Annotated[str, typer.Option(help="Of torch, onnxruntime, openvino and jax, with commas between.")] = "torch",
     grid: Annotated[str, typer.Option(help="The sizes: people, ragged, proj, float64, bfloat16 or models.")] = "people",
+    cell: Annotated[str, CELL] = "lstm",
     train: Annotated[bool, typer.Option("--train", help="Forward and backward in place of inference.")] = False,
     threads: Annotated[
         int | None, typer.Option(min=1, max=MOST_THREADS, help="For every engine; left out: torch's choice.")
@@ -29,7 +33,7 @@ def bench(
     plot: Annotated[Path | None, typer.Option(help="Draw the ratios into this file (PNG, SVG or PDF).")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer, shorter bursts; leave out the large points.")] = False,
 ) -> None:
-    """Time fastlstm.LSTM against other engines. Over a grid of sizes, after comparing what they compute."""
+    """Time fastlstm.LSTM or fastlstm.GRU against other engines. Over a grid of sizes, after comparing what they compute."""
     needs("torch")
     from fastlstm.bench import measure
     from fastlstm.bench.contender import draw_inputs
@@ -40,14 +44,16 @@ def bench(
     from fastlstm.bench.table import summary, table
 
     chosen = chosen_grid(grid)
+    kind = cell_named(cell)
+    points = chosen_points(chosen, kind)
     against = chosen_peers(peers, chosen, train)
     packages = list(dict.fromkeys(package for peer in against for package in peer.packages))
     needs(*packages, *(["matplotlib"] if plot is not None else []))
     needs_file(csv_file, "--csv")
     needs_picture(plot, "--plot")
     threads = measure.set_threads(threads)  # before a peer starts: each takes its number from torch
-    prepare = {peer.label: peer.prepare for peer in against}
-    points, schedule = chosen.points, measure.FULL
+    prepare = {peer.label_for(kind): peer.prepare for peer in against}
+    schedule = measure.FULL
     if quick:
         points, schedule = quick_ones(points), measure.QUICK
 
@@ -55,7 +61,7 @@ def bench(
     mode = "training (forward + backward)" if train else "inference"
     said = ", ".join(f"{name} {value}" for name, value in where.items())
     console = output()
-    console.print(f"{mode}, {points[0].dtype}, {said}", highlight=False)
+    console.print(f"{kind.name}, {mode}, {points[0].dtype}, {said}", highlight=False)
     floor = measure_floor(points[0].dtype)
     rows = [
         measure.measure(point, chosen.contenders(draw_inputs(point), train, prepare), schedule)
@@ -73,7 +79,9 @@ def bench(
     if plot is not None:
         from fastlstm.bench.picture import draw
 
-        title = f"{grid}: {mode}, {points[0].dtype}, {where['processor']} ({where['isa']}), threads: {threads}"
+        title = (
+            f"{kind.name}, {grid}: {mode}, {points[0].dtype}, {where['processor']} ({where['isa']}), threads: {threads}"
+        )
         draw(rows, title, plot)
 
 
@@ -84,6 +92,16 @@ def chosen_grid(name: str) -> "Grid":
     if name not in GRIDS:
         raise typer.BadParameter(f"there is no grid {name!r}, but {', '.join(GRIDS)}", param_hint="--grid")
     return GRIDS[name]
+
+
+def chosen_points(grid: "Grid", cell: "Cell") -> "list[Point]":
+    """The grid's points, for that cell."""
+    from fastlstm.bench.points import of_cell
+
+    try:
+        return of_cell(grid.points, cell)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}, which this grid is of", param_hint="--grid") from error
 
 
 def chosen_peers(names: str, grid: "Grid", train: bool) -> "list[Peer]":

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fastlstm import _engine
+from fastlstm.cli.cell import NAMES, cell_named
 from fastlstm.cli.output import output, show
 from fastlstm.cli.shapes import MOST, MOST_LAYERS
 
@@ -29,6 +30,7 @@ def info(
     P: Annotated[int, size("P", "projected hidden state; 0 for none.", least=0)] = 0,
     layers: Annotated[int, size("layers", "layers stacked on each other.", MOST_LAYERS)] = 1,
     bidirectional: Annotated[bool, typer.Option("--bidirectional", help="With --plan: read both ways.")] = False,
+    cell: Annotated[str, typer.Option(help=f"With --plan: {' or '.join(NAMES)}.")] = "lstm",
     dtype: Annotated[str, typer.Option(help=f"With --plan: {', '.join(DTYPES)}.")] = "float32",
     train: Annotated[bool, typer.Option("--train", help="With --plan: forward for backward, and backward.")] = False,
     threads: Annotated[int, size("threads", "threads at most.", 1024)] = os.cpu_count() or 1,
@@ -39,8 +41,9 @@ def info(
         return
     if dtype not in DTYPES:
         raise typer.BadParameter(f"expected one of {', '.join(DTYPES)}, got {dtype}", param_hint="--dtype")
+    kind = cell_named(cell)
     try:
-        layer = _engine.Layer(I, H, P, layers, 2 if bidirectional else 1)
+        layer = _engine.Layer(I, H, P, layers, 2 if bidirectional else 1, cell=kind.name)
         decisions = layer.decisions(T, N, dtype, train, threads)
     except (ValueError, RuntimeError) as error:
         raise typer.BadParameter(str(error)) from error
