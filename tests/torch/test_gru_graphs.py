@@ -23,9 +23,8 @@ from tests.tolerances import EXPORTED
 from tests.torch.kept import counting, on_engine
 
 OPTIONS: list[dict[str, Any]] = [
-    {},
-    {"num_layers": 2, "bidirectional": True, "batch_first": True},
-    {"num_layers": 2, "dropout": 0.5, "bias": False},
+    {"bias": False},
+    {"num_layers": 2, "bidirectional": True, "batch_first": True, "dropout": 0.5},
 ]
 each_options = pytest.mark.parametrize("options", OPTIONS, ids=str)
 uses_jit = pytest.mark.filterwarnings("ignore:`torch.jit", "ignore::torch.jit.TracerWarning")
