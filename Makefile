@@ -37,7 +37,7 @@ test: $(VENV)/installed  ## the Python tests
 
 # The native tests want doctest's header (Debian: doctest-dev).
 test-native: $(VENV)/installed  ## the native tests
-	$(call native_tests,native,)
+	$(call native_tests,native,,-j 2)
 
 test-sanitizers: test-asan test-tsan  ## the native tests under AddressSanitizer and UBSan, the threaded ones under ThreadSanitizer
 
