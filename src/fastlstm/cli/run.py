@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 from rich.progress import track
 
@@ -22,6 +21,8 @@ def run(
     batch_first: Annotated[bool, typer.Option("--batch-first", help="INPUT and OUTPUT are (N, L, ...).")] = False,
 ) -> None:
     """Run a trained layer over INPUT.npy. A long one is read and written piece by piece, but for a bidirectional layer."""
+    import numpy as np
+
     from fastlstm.numpy import GRU, LSTM, load
 
     try:
