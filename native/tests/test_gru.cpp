@@ -56,14 +56,17 @@ TEST_CASE_TEMPLATE("a GRU of few rows and of many is the equations", Real, float
   }
 }
 
-TEST_CASE("a GRU whose sums are deeper than one cut, and one that goes to matrix tiles") {
+TEST_CASE("a GRU of sums deeper than one cut; and one that goes to matrix tiles, where there are some") {
   for (const std::string& isa : fastlstm::isas()) {
     fastlstm::use_isa(isa);
     CAPTURE(isa);
-    for (Sizes s : {Sizes{3, 30, 1100, 20, 0, 1, 1, true, true, false, {}, kGru},
-                    {3, 2, 1100, 20, 0, 1, 1, true, true, false, {}, kGru},
-                    {5, 33, 290, 263, 0, 1, 2, true, true, false, {}, kGru},
-                    {70, 1, 256, 272, 0, 1, 1, true, true, false, {}, kGru}}) {
+    std::vector<Sizes> shapes{{3, 30, 1100, 20, 0, 1, 1, true, true, false, {}, kGru},
+                              {3, 2, 1100, 20, 0, 1, 1, true, true, false, {}, kGru}};
+    if (isa == "amx") {
+      shapes.push_back({5, 33, 290, 263, 0, 1, 2, true, true, false, {}, kGru});
+      shapes.push_back({70, 1, 256, 272, 0, 1, 1, true, true, false, {}, kGru});
+    }
+    for (const Sizes& s : shapes) {
       CAPTURE(s.N);
       CAPTURE(s.I);
       Call<float> call(s, 3);
