@@ -14,7 +14,7 @@ from conftest import assert_bits, assert_close, draw, evaluate, twin
 from torch import Tensor, nn
 from training import X, assert_same_layer, build, train
 
-from fastlstm import LSTM
+from fastlstm import GRU, LSTM, GRUCell, LSTMCell
 
 # Copies
 
@@ -266,3 +266,24 @@ def test_a_layer_from_before_projections_is_one_without():
     again.__setstate__(state)
     assert again.proj_size == 0
     assert torch.equal(again(x)[0], lstm(x)[0])
+
+
+@pytest.mark.parametrize("kind", [LSTM, LSTMCell, GRU, GRUCell])
+def test_a_subclass_names_its_own_modules_as_it_likes(kind):
+    """A class attribute of ours would hide a submodule or a parameter of that name."""
+
+    class Own(kind):
+        def __init__(self) -> None:
+            super().__init__(3, 4)
+            self.cell = nn.Linear(4, 4)
+            self.sizes = nn.Parameter(torch.zeros(2))
+            self.states = nn.Identity()
+
+    own = Own()
+    assert type(own.cell) is nn.Linear
+    assert type(own.sizes) is nn.Parameter
+    assert type(own.states) is nn.Identity
+    public = {name for name in dir(kind) if not name.startswith("_")}
+    theirs = {name for name in dir(getattr(nn, kind.__name__)) if not name.startswith("_")}
+    assert public - theirs <= {"trace", "stream", "all_weights", "flatten_parameters"}
+    own(torch.randn(2, 3) if kind.__name__.endswith("Cell") else torch.randn(5, 2, 3))

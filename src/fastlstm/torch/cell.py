@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.torch_version import TorchVersion
 
-from fastlstm import _engine, cells
+from fastlstm import _engine, cells, errors
 from fastlstm.cells import Cell
 from fastlstm.torch import wrap
 from fastlstm.torch.attributes import refuse_no_int, step_sizes
@@ -26,7 +26,7 @@ _NAMES_DIMENSIONS = TorchVersion(torch.__version__) >= "2.15"
 class StepModule(Recurrent):
     """One step of a cell, as torch's modules whose names end in Cell. What a cell's is, its own class says."""
 
-    cell: ClassVar[Cell]
+    _cell: ClassVar[Cell]
 
     input_size: int
     hidden_size: int
@@ -49,7 +49,7 @@ class StepModule(Recurrent):
 
     @classmethod
     def _sizes_of_attributes(cls, module: Any) -> Sizes:
-        return step_sizes(module, cls.cell)
+        return step_sizes(module, cls._cell)
 
     def extra_repr(self) -> str:
         return f"{self.input_size}, {self.hidden_size}" + ("" if self.bias is True else f", bias={self.bias}")
@@ -76,16 +76,10 @@ class StepModule(Recurrent):
     def _step(self, input: Tensor, hx: Any, plain: bool) -> Any:
         sizes, dims, shape = self._known(), input.dim(), input.shape
         if dims not in (1, 2):
-            raise ValueError(
-                f"{self.cell.name}Cell: Expected input to be 1D or 2D, got {dims}D instead"
-                f": expected (N, H_in), or (H_in) unbatched, H_in = {sizes.I}"
-            )
+            errors.refuse_step_rank(sizes, dims)
         states = sizes.zeros if hx is None else self._checked_states(hx)
         if shape[-1] != sizes.I:
-            raise RuntimeError(
-                f"input has inconsistent input_size: got {shape[-1]} expected {sizes.I}"
-                f": expected input of shape ({'N, ' * (dims - 1)}H_in) = {(*shape[:-1], sizes.I)}"
-            )
+            errors.refuse_step_features(sizes, shape)
         for k, t in enumerate(states):
             if t is not None:
                 self._check_state(k, t, shape[:-1])
@@ -94,7 +88,7 @@ class StepModule(Recurrent):
 
     def _checked_states(self, hx: Any) -> Results:
         """As torch's, in its words: of the right number of dimensions."""
-        if len(self.cell.states) == 1:
+        if len(self._cell.states) == 1:
             self._check_dimensions("hidden", hx)
             return (hx,)
         for k, t in enumerate(hx):
@@ -108,7 +102,7 @@ class StepModule(Recurrent):
     def _check_dimensions(self, name: str, t: Tensor) -> None:
         if t.dim() not in (1, 2):
             raise ValueError(
-                f"{self.cell.name}Cell: Expected {name} to be 1D or 2D, got {t.dim()}D instead"
+                f"{self._cell.name}Cell: Expected {name} to be 1D or 2D, got {t.dim()}D instead"
                 f": expected (N, H_cell), or (H_cell) unbatched, H_cell = {self.hidden_size}"
             )
 
@@ -142,5 +136,5 @@ class LSTMCell(StepModule):
     device, each saying the shape it expected. Source: `torch.nn.LSTMCell`.
     """
 
-    cell = cells.LSTM
+    _cell = cells.LSTM
     forward = forward_of(StepModule, "LSTMCell")

@@ -42,7 +42,7 @@ class GRU(Layer):
     2014.
     """
 
-    cell = cells.GRU
+    _cell = cells.GRU
     forward = forward_of(Layer, "GRU")
 
     def __init__(
@@ -95,5 +95,5 @@ class GRUCell(StepModule):
     device, each saying the shape it expected. Source: `torch.nn.GRUCell`.
     """
 
-    cell = cells.GRU
+    _cell = cells.GRU
     forward = forward_of(StepModule, "GRUCell")

@@ -13,6 +13,7 @@ from fastlstm.torch import arguments, wrap
 from fastlstm.torch.attributes import dropout_of, layer_sizes, refuse_no_int
 from fastlstm.torch.batch import last_of
 from fastlstm.torch.context import is_plain, saving_hooks, tracing_state
+from fastlstm.torch.dtypes import NAMES, REAL
 from fastlstm.torch.graph import function
 from fastlstm.torch.graph.trace import trace
 from fastlstm.torch.memory import as_read
@@ -26,7 +27,7 @@ from fastlstm.weights import Sizes
 class Layer(Recurrent):
     """A recurrent layer of torch's. What a cell's is, its own class says."""
 
-    cell: ClassVar[Cell]
+    _cell: ClassVar[Cell]
 
     mode: str
     input_size: int
@@ -51,7 +52,7 @@ class Layer(Recurrent):
         device: Any,
         dtype: Any,
     ) -> None:
-        self.mode = self.cell.name
+        self.mode = self._cell.name
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.num_layers = num_layers
@@ -92,7 +93,7 @@ class Layer(Recurrent):
 
     @classmethod
     def _sizes_of_attributes(cls, module: Any) -> Sizes:
-        return layer_sizes(module, cls.cell)
+        return layer_sizes(module, cls._cell)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__({"proj_size": 0, **state})  # torch has had it since PyTorch 1.8
@@ -172,11 +173,13 @@ class Layer(Recurrent):
         batch: how many sequences run side by side. ValueError: below 1, or the layer is bidirectional. TypeError: its weights
         are of another device or dtype.
         """
-        sizes = self._known()
+        sizes, weights = self._known(), self._weights()
         streams.check(sizes, batch)
-        weights = [as_read(w.detach()) if w.is_cpu else w for w in self._weights()]
-        packed = _engine.PackedWeights(sizes.layer, weights, str(weights[0].dtype).removeprefix("torch."))
-        return Stream(packed, sizes, weights[0].dtype, batch)
+        dtype = getattr(weights[0], "dtype", None)
+        if any(not isinstance(w, Tensor) or not w.is_cpu or w.dtype is not dtype or dtype not in REAL for w in weights):
+            raise TypeError("stream: expected parameters on the CPU, all float32 or all float64")
+        packed = _engine.PackedWeights(sizes.layer, [as_read(w.detach()) for w in weights], NAMES[weights[0].dtype])
+        return Stream(packed, sizes, dtype, batch)
 
     def _trace(self, input: Any, hx: Any, lengths: Any, reset: Any, mask: Any) -> tuple[Any, ...]:
         """output, the last states, the steps of each layer and direction, batch_first, lengths, as a `Trace` has them."""

@@ -42,7 +42,7 @@ class LSTM(Layer):
     `torch.nn.LSTM`; Hochreiter and Schmidhuber 1997; Sak et al. 2014 for the projection.
     """
 
-    cell = cells.LSTM
+    _cell = cells.LSTM
     forward = forward_of(Layer, "LSTM")
 
     def __init__(
