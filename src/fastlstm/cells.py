@@ -18,3 +18,4 @@ class Cell(NamedTuple):
 LSTM = Cell("LSTM", gates=("i", "f", "g", "o"), states=("h", "c"))
 GRU = Cell("GRU", gates=("r", "z", "n"), states=("h",))
 CELLS = (LSTM, GRU)  # where one stands here is its number in exported programs
+BY_NAME = {cell.name: cell for cell in CELLS}

@@ -6,12 +6,13 @@ the parameters under torch's names.
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from fastlstm.cells import CELLS
+from fastlstm.cells import BY_NAME
 from fastlstm.files import KEY, held, replace
 from fastlstm.weights import Sizes, count_arrays, named_shapes
 
@@ -30,7 +31,6 @@ _ARGUMENTS: dict[str, dict[str, type]] = {
 }
 _ARGUMENTS["GRU"] = {name: kind for name, kind in _ARGUMENTS["LSTM"].items() if name != "proj_size"}
 _ARGUMENTS["GRUCell"] = _ARGUMENTS["LSTMCell"]
-_CELLS = {**{cell.name: cell for cell in CELLS}, **{f"{cell.name}Cell": cell for cell in CELLS}}
 _DTYPES = {"F16", "BF16", "F32", "F64"}
 
 
@@ -86,7 +86,7 @@ def read(path: str | bytes | os.PathLike[Any], framework: str) -> tuple[str, dic
     path = os.fsdecode(path)
     try:
         with held(path) as name, safe_open(name, framework=framework) as file:
-            kind, arguments = _described(file.metadata() or {})
+            kind, arguments = described(file.metadata() or {})
             names = list(file.keys())
             _compare(kind, arguments, {name: file.get_slice(name) for name in names})
             return kind, arguments, {name: file.get_tensor(name) for name in names}
@@ -96,7 +96,8 @@ def read(path: str | bytes | os.PathLike[Any], framework: str) -> tuple[str, dic
         raise ValueError(f"{path} is not a fastlstm checkpoint: {error}") from error
 
 
-def _described(metadata: dict[str, str]) -> tuple[str, dict[str, Any]]:
+def described(metadata: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+    """The class and the constructor's arguments, from a file's metadata. ValueError: they are not of our making."""
     if KEY not in metadata:
         raise ValueError(f"its metadata has no {KEY!r}")
     try:
@@ -152,6 +153,6 @@ def _shapes(kind: str, arguments: dict[str, Any]) -> dict[str, tuple[int, ...]]:
         2 if arguments.get("bidirectional", False) else 1,
         arguments["bias"],
         kind.endswith("Cell"),
-        _CELLS[kind],
+        BY_NAME[kind.removesuffix("Cell")],
     )
     return named_shapes(sizes)

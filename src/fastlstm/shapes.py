@@ -6,7 +6,7 @@ The shapes are those of torch's documentation; tests/test_shapes.py compares the
 import math
 from typing import NamedTuple
 
-from fastlstm.cells import CELLS, LSTM
+from fastlstm.cells import BY_NAME, LSTM
 
 PACKED = "sum of lengths"  # the letters of the one dimension that stands for L and N in a PackedSequence
 
@@ -87,7 +87,7 @@ def describe(
     sizes = {"L": length, "N": batch, "D": 2 if bidirectional else 1, "num_layers": num_layers}
     if cell != LSTM.name and proj_size:
         raise ValueError("proj_size argument is only supported for LSTM, not RNN or GRU")
-    of = next(known for known in CELLS if known.name == cell)
+    of = BY_NAME[cell]
     sizes |= {"H_in": input_size, "H_cell": hidden_size, "H_out": proj_size or hidden_size}
     if len(of.states) == 1:
         del sizes["H_cell"]

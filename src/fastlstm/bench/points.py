@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-from fastlstm.cells import CELLS, LSTM, Cell
+from fastlstm.cells import BY_NAME, LSTM, Cell
 
 ITEMSIZE = {"float32": 4, "float64": 8, "bfloat16": 2}
 
@@ -35,7 +35,7 @@ class Point(NamedTuple):
     @property
     def kind(self) -> Cell:
         """The cell itself."""
-        return next(cell for cell in CELLS if cell.name == self.cell)
+        return BY_NAME[self.cell]
 
     @property
     def out(self) -> int:

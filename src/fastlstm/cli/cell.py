@@ -4,9 +4,9 @@ from typing import Any
 
 import typer
 
-from fastlstm.cells import CELLS, Cell
+from fastlstm.cells import BY_NAME, Cell
 
-NAMES = {cell.name.lower(): cell for cell in CELLS}
+NAMES = {name.lower(): cell for name, cell in BY_NAME.items()}
 CELL: Any = typer.Option(help=f"The layer's cell: {' or '.join(NAMES)}.")  # Any: typer's own type
 
 

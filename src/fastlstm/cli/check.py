@@ -18,7 +18,8 @@ import typer
 from rich.progress import track
 from rich.table import Table
 
-from fastlstm.cli.needs import cell_named, needs
+from fastlstm.cli.cell import CELL, cell_named
+from fastlstm.cli.needs import needs
 from fastlstm.cli.output import output, progress, show
 
 if TYPE_CHECKING:
@@ -219,11 +220,11 @@ def tolerance(name: str, dtype: str) -> float:
 def check(
     count: Annotated[int, typer.Option(min=1, max=10**9, help="How many random configurations.")] = 300,
     seed: Annotated[int, typer.Option(help="Which ones.")] = 0,
-    cell: Annotated[str, typer.Option(help="lstm or gru.")] = "lstm",
+    cell: Annotated[str, CELL] = "lstm",
 ) -> None:
     """Compare this machine's engine with nn.LSTM, or nn.GRU. Exit with status 1 if any result is over its tolerance."""
     needs("torch")
-    kind = cell_named(cell)
+    kind = cell_named(cell).name
     worst: dict[tuple[str, str], Worst] = {}
     console = output()
     console.print(f"{count} configurations, {engine_in_use()}, against nn.{kind} in float64", highlight=False)

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import typer
 
-from fastlstm.cells import CELLS
-
 # package -> the extra of fastlstm that brings it
 EXTRAS = {
     "torch": "torch",
@@ -17,16 +15,6 @@ EXTRAS = {
     "jax": "bench",
     "jaxlib": "bench",
 }
-
-
-def cell_named(cell: str) -> str:
-    """The name of a layer: "LSTM", "GRU". Refuses another."""
-    known = [each.name for each in CELLS]
-    if cell.upper() not in known:
-        raise typer.BadParameter(
-            f"expected {' or '.join(name.lower() for name in known)}, got {cell!r}", param_hint="--cell"
-        )
-    return cell.upper()
 
 
 def needs_file(file: Path | None, option: str) -> None:

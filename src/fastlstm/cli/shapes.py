@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fastlstm.cli import output
-from fastlstm.cli.needs import cell_named
+from fastlstm.cli.cell import CELL, cell_named
 from fastlstm.shapes import Layer, describe, meaning
 
 MOST = 2**63 - 1  # what a tensor's size may be
@@ -28,7 +28,7 @@ def shapes(
     proj_size: Annotated[int, typer.Option(max=MOST, help="Projected hidden state, H_out; 0 for none.")] = 0,
     batch_first: Annotated[bool, typer.Option("--batch-first", help="input and output as (N, L, ...).")] = False,
     unbatched: Annotated[bool, typer.Option("--unbatched", help="One sequence, no batch dimension.")] = False,
-    cell: Annotated[str, typer.Option(help="lstm or gru.")] = "lstm",
+    cell: Annotated[str, CELL] = "lstm",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for another program.")] = False,
 ) -> None:
     """Show the shapes of a layer's tensors and parameters. They are in letters and in numbers."""
@@ -44,7 +44,7 @@ def shapes(
             proj_size=proj_size,
             batch_first=batch_first,
             unbatched=unbatched,
-            cell=kind,
+            cell=kind.name,
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error

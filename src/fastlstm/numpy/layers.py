@@ -1,6 +1,5 @@
 """Layers and cells on NumPy arrays. Their weights are copies, which nothing changes."""
 
-import json
 import os
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeVar
@@ -90,11 +89,10 @@ class Layer(Recurrent):
     def _saved(cls, metadata: Mapping[str, str]) -> dict[str, Any]:
         if KEY not in metadata:
             return {}
-        try:
-            said = json.loads(metadata[KEY])["arguments"]["batch_first"]
-        except (ValueError, RecursionError, TypeError, KeyError):
-            raise ValueError("its metadata is not that of fastlstm.save") from None
-        return {"batch_first": said is True}
+        from fastlstm import checkpoint  # what it takes to write one would be a third of this package's import
+
+        _, arguments = checkpoint.described(metadata)
+        return {"batch_first": arguments.get("batch_first", False)}
 
     def _options(self) -> str:
         said = ", batch_first=True" if self.batch_first else ""
