@@ -1,4 +1,4 @@
-"""What is wrong with the shapes of a call, in nn.LSTM's words where it has some, and the shape that was expected.
+"""What is wrong with the shapes of a call, in torch's words where it has some, and the shape that was expected: for both faces.
 
 States are arrays of any kind: only their shapes are read.
 """
@@ -48,3 +48,48 @@ def refuse_features(sizes: Sizes, shape: Sequence[int], batch_first: bool) -> No
         f"input.size(-1) must be equal to input_size. Expected {sizes.I}, got {shape[-1]}"
         f": expected input of shape ({letters}) = {(*shape[:-1], sizes.I)}"
     )
+
+
+def refuse_rank(sizes: Sizes, dims: int, batch_first: bool) -> None:
+    """ValueError: an input of a layer has so many dimensions."""
+    letters = "(N, L, H_in)" if batch_first else "(L, N, H_in)"
+    raise ValueError(
+        f"{sizes.cell.name}: Expected input to be 2D or 3D, got {dims}D instead"
+        f": expected {letters}, or (L, H_in) unbatched, H_in = {sizes.I}"
+    )
+
+
+def refuse_step_rank(sizes: Sizes, dims: int) -> None:
+    """ValueError: an input of a cell has so many dimensions."""
+    raise ValueError(
+        f"{sizes.cell.name}Cell: Expected input to be 1D or 2D, got {dims}D instead"
+        f": expected (N, H_in), or (H_in) unbatched, H_in = {sizes.I}"
+    )
+
+
+def refuse_step_features(sizes: Sizes, shape: Sequence[int]) -> None:
+    """RuntimeError: an input of a cell, of this shape, has another number of features."""
+    raise RuntimeError(
+        f"input has inconsistent input_size: got {shape[-1]} expected {sizes.I}"
+        f": expected input of shape ({'N, ' * (len(shape) - 1)}H_in) = {(*shape[:-1], sizes.I)}"
+    )
+
+
+def refuse_lengths(shape: tuple[int, ...], N: int, batched: bool) -> None:
+    """ValueError: lengths of this shape."""
+    if batched:
+        raise ValueError(f"lengths: expected shape (N,) = {(N,)}, got {shape}")
+    raise ValueError(f"lengths: expected one number for an unbatched input, got shape {shape}")
+
+
+def refuse_any_length(lengths: Sequence[int], T: int) -> None:
+    """ValueError: one of them is not from 0 to T."""
+    wrong = [n for n in lengths if not 0 <= n <= T]
+    if wrong:
+        raise ValueError(f"lengths: expected numbers from 0 to L = {T}, got {wrong[0]}")
+
+
+def refuse_reset(shape: tuple[int, ...], expected: tuple[int, ...], batch_first: bool) -> None:
+    """ValueError: resets of this shape."""
+    letters = "(L,)" if len(expected) == 1 else "(N, L)" if batch_first else "(L, N)"
+    raise ValueError(f"reset: expected shape {letters} = {expected}, got {shape}")

@@ -25,11 +25,7 @@ def read(sizes: Sizes, dtype: np.dtype[Any], batch_first: bool, x: Any, hx: Any,
     """Of a layer's call. Raises what the class says."""
     x = np.asarray(x)
     if x.ndim not in (2, 3):
-        letters = "(N, L, H_in)" if batch_first else "(L, N, H_in)"
-        raise ValueError(
-            f"{sizes.cell.name}: Expected input to be 2D or 3D, got {x.ndim}D instead"
-            f": expected {letters}, or (L, H_in) unbatched, H_in = {sizes.I}"
-        )
+        errors.refuse_rank(sizes, x.ndim, batch_first)
     batched = x.ndim == 3
     swapped = batch_first and batched
     T, N = x.shape[1 if swapped else 0], x.shape[0 if swapped else 1] if batched else 1
@@ -54,18 +50,12 @@ def read(sizes: Sizes, dtype: np.dtype[Any], batch_first: bool, x: Any, hx: Any,
 
 def read_step(sizes: Sizes, dtype: np.dtype[Any], x: Any, hx: Any) -> Call:
     """Of a cell's call. ValueError: another number of dimensions. RuntimeError: another shape or dtype."""
-    x, name = np.asarray(x), f"{sizes.cell.name}Cell"
+    x = np.asarray(x)
     if x.ndim not in (1, 2):
-        raise ValueError(
-            f"{name}: Expected input to be 1D or 2D, got {x.ndim}D instead"
-            f": expected (N, H_in), or (H_in) unbatched, H_in = {sizes.I}"
-        )
+        errors.refuse_step_rank(sizes, x.ndim)
     states = _states(sizes, hx)
     if x.shape[-1] != sizes.I:
-        raise RuntimeError(
-            f"input has inconsistent input_size: got {x.shape[-1]} expected {sizes.I}"
-            f": expected input of shape ({'N, ' * (x.ndim - 1)}H_in) = {(*x.shape[:-1], sizes.I)}"
-        )
+        errors.refuse_step_features(sizes, x.shape)
     for letter, t in zip(sizes.cell.states, states, strict=True) if states else ():
         expected = (*x.shape[:-1], sizes.H)
         if t.shape != expected:
@@ -125,12 +115,8 @@ def _lengths(lengths: Any, T: int, N: int, batched: bool) -> Array | None:
         raise TypeError(f"lengths: expected integers, got {found.dtype}")
     shape = (N,) if batched else ()
     if found.shape != shape:
-        if batched:
-            raise ValueError(f"lengths: expected shape (N,) = {shape}, got {found.shape}")
-        raise ValueError(f"lengths: expected one number for an unbatched input, got shape {found.shape}")
-    wrong = [int(n) for n in found.reshape(-1) if not 0 <= n <= T]
-    if wrong:
-        raise ValueError(f"lengths: expected numbers from 0 to L = {T}, got {wrong[0]}")
+        errors.refuse_lengths(found.shape, N, batched)
+    errors.refuse_any_length(found.reshape(-1).tolist(), T)
     return np.ascontiguousarray(found, np.int64).reshape(shape)
 
 
@@ -140,9 +126,9 @@ def _reset(reset: Any, T: int, N: int, batched: bool, batch_first: bool) -> Arra
     found = np.asarray(reset)
     if found.dtype != np.bool_:
         raise TypeError(f"reset: expected bool, got {found.dtype}: reset.astype(bool) makes it so")
-    letters, shape = ("(L,)", (T,)) if not batched else ("(N, L)", (N, T)) if batch_first else ("(L, N)", (T, N))
+    shape = (T,) if not batched else (N, T) if batch_first else (T, N)
     if found.shape != shape:
-        raise ValueError(f"reset: expected shape {letters} = {shape}, got {found.shape}")
+        errors.refuse_reset(found.shape, shape, batch_first)
     return found
 
 

@@ -56,11 +56,7 @@ def _padded(
 ) -> Operands:
     dims = input.dim()
     if dims not in (2, 3):
-        letters = "(N, L, H_in)" if batch_first else "(L, N, H_in)"
-        raise ValueError(
-            f"{sizes.cell.name}: Expected input to be 2D or 3D, got {dims}D instead"
-            f": expected {letters}, or (L, H_in) unbatched, H_in = {sizes.I}"
-        )
+        errors.refuse_rank(sizes, dims, batch_first)
     if input.layout is not torch.strided:  # torch's transpose of an empty MKL-DNN tensor divides by zero
         refuse_layout("input", input)
     swapped = batch_first and dims == 3
@@ -179,10 +175,7 @@ def lengths_of(lengths: Any, N: int, batched: bool) -> Tensor:
         raise TypeError(f"lengths: expected integers, got {found.dtype}")
     shape: tuple[int, ...] = (N,) if batched else ()
     if found.shape != shape:
-        got = tuple(found.shape)
-        if batched:
-            raise ValueError(f"lengths: expected shape (N,) = {shape}, got {got}")
-        raise ValueError(f"lengths: expected one number for an unbatched input, got shape {got}")
+        errors.refuse_lengths(tuple(found.shape), N, batched)
     return found.detach().to("cpu", torch.int64).contiguous()
 
 
@@ -217,12 +210,9 @@ def reset_of(reset: Any, T: int, N: int, batched: bool, batch_first: bool) -> Te
     found = _as_tensor("reset", "bool", reset)
     if found.dtype is not torch.bool:
         raise TypeError(f"reset: expected bool, got {found.dtype}: reset.bool() makes it so")
-    letters = "(L,)"
-    shape: tuple[int, ...] = (T,)
-    if batched:
-        letters, shape = ("(N, L)", (N, T)) if batch_first else ("(L, N)", (T, N))
+    shape = (T,) if not batched else (N, T) if batch_first else (T, N)
     if found.shape != shape:
-        raise ValueError(f"reset: expected shape {letters} = {shape}, got {tuple(found.shape)}")
+        errors.refuse_reset(tuple(found.shape), shape, batch_first)
     return found.detach().cpu()
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from fastlstm import _engine
+from fastlstm.errors import refuse_any_length
 from fastlstm.torch import context
 from fastlstm.torch.memory import as_integers
 from fastlstm.weights import Sizes
@@ -257,9 +258,7 @@ def refuse_rows(batch: Batch, x: Tensor) -> None:
     if isinstance(batch, Ragged) and batch.offsets is not None:
         _refuse_jagged(batch.offsets, batch.lengths, x.shape[0])
     elif isinstance(batch, Ragged) and batch.lengths is not None:
-        wrong = [n for n in batch.lengths.reshape(-1).tolist() if not 0 <= n <= batch.T]
-        if wrong:
-            raise ValueError(f"lengths: expected numbers from 0 to L = {batch.T}, got {wrong[0]}")
+        refuse_any_length(batch.lengths.reshape(-1).tolist(), batch.T)
 
 
 def _refuse_jagged(offsets: Tensor, lengths: Tensor | None, places: int) -> None:

@@ -39,9 +39,8 @@ class _Operators(ModuleType):
 
 def _layer(cell: Cell, x: Any, *arguments: Any) -> Any:
     results = None
-    if isinstance(
-        arguments[2 - len(cell.states)], Tensor
-    ):  # packed: (batch_sizes, hx, params, ..), else (hx, params, ..)
+    # (batch_sizes, hx, params, ..) of a packed call, else (hx, params, ..); an LSTM's hx is a list.
+    if isinstance(arguments[2 - len(cell.states)], Tensor):
         if _sound(cell, x, *arguments[1:3]) and _declared(*arguments[3:]):
             results = data_on_engine(cell, x, *arguments)
     elif _sound(cell, x, *arguments[:2]) and _declared(*arguments[2:]):
