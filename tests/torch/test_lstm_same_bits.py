@@ -4,42 +4,32 @@ padding.
 
 import pytest
 import torch
-from conftest import Call, assert_bits, assert_close, draw, evaluate, twin
+from conftest import assert_bits, assert_close, draw, evaluate, twin
 from torch import Tensor
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from fastlstm import LSTM
+from tests.torch.same_bits import (
+    THREADS,
+    each_dtype,
+    each_size,
+    forward,
+    hold_gradients,
+    hold_gradients_in_halves,
+    hold_packed_rows_alone,
+    hold_padding_unread,
+    hold_rows_alone,
+    rows,
+)
 
-THREADS = [1, 2, 3, 5]
-DTYPES = [torch.float32, torch.float64]
-SIZES = [
-    (7, 1),
-    (3, 7),
-    (64, 64),
-    (33, 97),
-    (65, 200),
-    (256, 258),
-]  # I, H; the last goes to matrix tiles where there are some
 OPTIONS = [{}, {"num_layers": 2, "bidirectional": True}, {"proj_size": True}, {"num_layers": 3, "bias": False}]
-each_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=str)
 each_options = pytest.mark.parametrize("options", OPTIONS, ids=str)
-each_size = pytest.mark.parametrize("size", SIZES, ids=str)
 
 
 def build(size: tuple[int, int], options: dict[str, object], dtype: torch.dtype) -> LSTM:
     I, H = size
     proj_size = H // 2 if options.get("proj_size") else 0
     return LSTM(I, H, **{**options, "proj_size": proj_size}, dtype=dtype)
-
-
-def forward(lstm: LSTM, call: Call, grad: bool) -> dict[str, Tensor]:
-    with torch.set_grad_enabled(grad):
-        output, (h_n, c_n) = lstm(call.x, call.hx)
-    return {"output": output.detach(), "h_n": h_n.detach(), "c_n": c_n.detach()}
-
-
-def rows(call: Call, chosen: list[int]) -> Call:
-    return Call(call.x[:, chosen], (call.hx[0][:, chosen], call.hx[1][:, chosen]), call.cotangents)
 
 
 # A row's forward result is the same bits whatever the other rows, the batch size and the number of threads.
@@ -54,16 +44,7 @@ def test_a_rows_bits_do_not_depend_on_batch_mates_or_threads(T, size, options, d
     N = 70
     call = draw(lstm, T, N)
     ranges = [range(N), range(6), range(7), range(12, 29), range(32, 65), range(69, -1, -1)]
-    batches = [[0], [69], [5, 3], *map(list, ranges)]
-    for grad in (False, True):
-        torch.set_num_threads(1)
-        whole = forward(lstm, call, grad)
-        for threads in THREADS:
-            torch.set_num_threads(threads)
-            for batch in batches:
-                expected = {name: t[:, batch] for name, t in whole.items()}
-                hint = f"{threads} threads, rows {batch}, grad {grad}"
-                assert_bits(forward(lstm, rows(call, batch), grad), expected, hint)
+    hold_rows_alone(lstm, call, [[0], [69], [5, 3], *map(list, ranges)], THREADS)
 
 
 @each_dtype
@@ -102,25 +83,8 @@ def test_other_rows_may_hold_anything(size, dtype):
 @each_dtype
 @each_options
 def test_a_rows_bits_are_its_own_in_packed_batches(options, dtype):
-    """Of the same T: a row among other mates, of other lengths, in another place."""
     lstm = build((33, 65), options, dtype)
-    T = 19
-    call = draw(lstm, T, 9)
-    lengths = [19, 19, 12, 7, 7, 5, 2, 1, 1]
-
-    def run(chosen: list[int]) -> dict[str, Tensor]:
-        some = rows(call, chosen)
-        packed = pack_padded_sequence(some.x, torch.tensor([lengths[k] for k in chosen]), enforce_sorted=False)
-        with torch.no_grad():
-            output, (h_n, c_n) = lstm(packed, some.hx)
-        return {"output": pad_packed_sequence(output)[0], "h_n": h_n, "c_n": c_n}
-
-    whole = run(list(range(9)))
-    for threads in THREADS:
-        torch.set_num_threads(threads)
-        for chosen in ([0], [1], [0, 1], [8, 0, 3], [2, 4, 6, 0, 8], list(range(8, -1, -1))):
-            expected = {name: t[:, chosen] for name, t in whole.items()}
-            assert_bits(run(chosen), expected, hint=f"{threads} threads, rows {chosen}")
+    hold_packed_rows_alone(lstm, draw(lstm, 19, 9))
 
 
 # Gradients are the same bits for any number of threads.
@@ -133,13 +97,7 @@ def test_a_rows_bits_are_its_own_in_packed_batches(options, dtype):
 def test_gradients_have_the_same_bits_for_any_number_of_threads(batch, size, options, dtype, teams):
     before = teams()
     lstm = build(size, options, dtype)
-    call = draw(lstm, *batch)
-    torch.set_num_threads(1)
-    expected = evaluate(lstm, call)
-    for threads in THREADS[1:]:
-        torch.set_num_threads(threads)
-        for _ in range(2):
-            assert_bits(evaluate(lstm, call), expected, hint=f"{threads} threads")
+    hold_gradients(lstm, draw(lstm, *batch), THREADS[1:], times=2)
     if batch[1] > 1 and size[1] >= 64:  # else the call may not be worth a thread
         assert teams() >= before + 12
 
@@ -147,22 +105,8 @@ def test_gradients_have_the_same_bits_for_any_number_of_threads(batch, size, opt
 @each_dtype
 @pytest.mark.parametrize("lengths", ["whole", "ragged", "one long"])
 def test_gradients_have_the_same_bits_where_a_batch_is_summed_in_halves(lengths, dtype, teams):
-    """Many rows of few units: each half of the batch has its own sums (halves.h), whoever adds them up."""
-    T, N = 40, 21
-    drawn = {
-        "whole": torch.full((N,), T),
-        "ragged": torch.randint(T // 2, T + 1, (N,)).sort(descending=True).values,
-        "one long": torch.tensor([T * N] + [2] * (N - 1)),  # half of the work: for many steps the other half has no row
-    }[lengths]
-    lstm = LSTM(7, 19, num_layers=2, bidirectional=True, dtype=dtype)
-    call = draw(lstm, int(drawn[0]), N, lengths=None if lengths == "whole" else drawn.tolist())
-    torch.set_num_threads(1)
-    expected = evaluate(lstm, call)
-    assert_close(expected, evaluate(twin(lstm, torch.float64), call.to(torch.float64)))
     before = teams()
-    for threads in (2, 3, 4, 6):
-        torch.set_num_threads(threads)
-        assert_bits(evaluate(lstm, call), expected, hint=f"{threads} threads")
+    hold_gradients_in_halves(LSTM, lengths, dtype, [2, 3, 4, 6])
     assert teams() == before + 8
 
 
@@ -241,11 +185,8 @@ def test_a_rows_bits_are_its_own_where_a_sum_is_cut_and_batch_sizes_differ(size,
 def test_gradients_have_the_same_bits_in_packed_batches(dtype, teams):
     lstm = build((33, 65), {"num_layers": 2, "bidirectional": True}, dtype)
     call = draw(lstm, 19, 12, lengths=[19, 19, 17, 12, 12, 11, 9, 7, 3, 1, 1, 1])
-    expected = evaluate(lstm, call)
     before = teams()
-    for threads in THREADS[1:]:
-        torch.set_num_threads(threads)
-        assert_bits(evaluate(lstm, call), expected, hint=f"{threads} threads")
+    hold_gradients(lstm, call, THREADS[1:])
     assert teams() == before + 6
 
 
@@ -256,23 +197,4 @@ def test_gradients_have_the_same_bits_in_packed_batches(dtype, teams):
 @each_options
 @pytest.mark.parametrize("enforce_sorted", [True, False])
 def test_nan_in_padding_changes_nothing(enforce_sorted, options, dtype):
-    lstm = build((7, 9), options, dtype)
-    lengths = [6, 4, 4, 1] if enforce_sorted else [4, 1, 6, 4]
-    call = draw(lstm, 6, 4)
-    spoiled = call.x.clone()
-    for row, length in enumerate(lengths):
-        spoiled[length:, row] = float("nan")
-
-    def run(x: Tensor) -> dict[str, Tensor]:
-        lstm.zero_grad(set_to_none=True)
-        x = x.clone().requires_grad_()
-        packed = pack_padded_sequence(x, torch.tensor(lengths), enforce_sorted=enforce_sorted)
-        output, (h_n, c_n) = lstm(packed, call.hx)
-        padded, _ = pad_packed_sequence(output)
-        (padded.pow(2).sum() + h_n.sum() + c_n.pow(2).sum()).backward()
-        named = {f"d{name}": p.grad for name, p in lstm.named_parameters()}
-        return {"output": padded.detach(), "h_n": h_n.detach(), "c_n": c_n.detach(), "dx": x.grad, **named}
-
-    found = run(spoiled)
-    assert all(t.isfinite().all() for t in found.values())
-    assert_bits(found, run(call.x))
+    hold_padding_unread(build((7, 9), options, dtype), enforce_sorted)
