@@ -14,6 +14,7 @@ import sys
 import time
 from typing import Any
 
+PAUSE = 0.01  # seconds: the other process's workers still spin after a call, on the processors of this one's
 GRIDS = ("people", "ragged", "proj", "float64", "bfloat16")
 
 
@@ -62,6 +63,7 @@ def work() -> None:
             torch.set_num_threads(asked["threads"])
             run = prepare(Point(*asked["point"]), asked["train"], asked["cell"])
         assert run is not None
+        time.sleep(PAUSE)
         run()
         start = time.perf_counter()
         for _ in range(asked["count"]):
