@@ -14,6 +14,10 @@ struct Layer : fastlstm::Sizes {
   bool is_cell;           // LSTMCell: one step, whose input and states have no dimension of time or layers
   nanobind::tuple names;  // of the weights, in the order of `parameters()`
 
+  bool is_of_sizes(const Layer& other) const {
+    return I == other.I && H == other.H && P == other.P && layers == other.layers && D == other.D && cell == other.cell &&
+           bias == other.bias;
+  }
   std::size_t states() const { return static_cast<std::size_t>(fastlstm::counts_of(cell).states); }
   arrays::Index steps() const { return fastlstm::counts_of(cell).steps; }  // what `trace` reads of a chain
   arrays::Index state_features(std::size_t state) const { return state == 0 ? out() : H; }

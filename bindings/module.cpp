@@ -12,6 +12,7 @@
 #include "call.h"
 #include "fastlstm/engine.h"
 #include "layer.h"
+#include "packed_weights.h"
 #include "stream.h"
 
 namespace nb = nanobind;
@@ -58,6 +59,7 @@ NB_MODULE(_engine, m) {
   define_layer(m);
   define_batch(m);
   define_call(m);
+  define_packed_weights(m);
   define_stream(m);
   try {
     warm_up();

@@ -12,6 +12,7 @@
 #include "batch.h"
 #include "fastlstm/engine.h"
 #include "layer.h"
+#include "packed_weights.h"
 
 namespace operands {
 
@@ -54,13 +55,19 @@ struct Inputs {
   std::vector<void*> masks;
   std::vector<nb::object> held;
   std::vector<std::unique_ptr<fastlstm::Workspace>> gathered;
+  const PackedWeights* packed = nullptr;
 
   bool read_state(const Layer& layer, const Batch& batch, const arrays::DType& dtype, std::size_t k, PyObject* object) {
     return read_array(object, dtype, with(batch.state, layer.state_features(k)), states[k]);
   }
 
   bool read_weights(const Layer& layer, const arrays::DType& dtype, nb::handle from, Py_ssize_t first) {
-    return ::read_weights(layer, dtype, from, first, weights, held);
+    if (PyList_CheckExact(from.ptr()) || PyDict_CheckExact(from.ptr()) || !nb::isinstance<PackedWeights>(from))
+      return ::read_weights(layer, dtype, from, first, weights, held);
+    packed = nb::inst_ptr<PackedWeights>(from);
+    weights = packed->data;
+    held.push_back(nb::borrow(from));
+    return packed->dtype == &dtype && layer.is_of_sizes(packed->layer);
   }
 
   // Masks have a row for each place of the caller's; the engine wants those of its own rows, in its order.
@@ -106,8 +113,12 @@ class Arrays {
   fastlstm::Inputs<Real> inputs(const Inputs& from) {
     weights_ = fives<fastlstm::Weights<Real>, fastlstm::Source<Real>>(layer_, from.weights.data(), element_);
     for (void* const mask : from.masks) masks_.push_back({mask, element_});
-    return {source(from.x, batch_.places), source(from.states[0], batch_.initial), source(from.states[1], batch_.initial),
-            weights_.data(), masks_.empty() ? nullptr : masks_.data()};
+    return {source(from.x, batch_.places),
+            source(from.states[0], batch_.initial),
+            source(from.states[1], batch_.initial),
+            weights_.data(),
+            masks_.empty() ? nullptr : masks_.data(),
+            from.packed == nullptr ? nullptr : from.packed->of<Real>()};
   }
   fastlstm::Outputs<Real> outputs(void* const (&results)[3]) const {
     return {target(results[0], batch_.places), target(results[1], batch_.final), target(results[2], batch_.final)};

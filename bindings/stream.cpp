@@ -1,11 +1,7 @@
 // A stream's step is a microsecond: it is checked here, once, and Python has nothing to add.
 #include "stream.h"
 
-#include <nanobind/stl/string.h>
-
 #include <memory>
-#include <stdexcept>
-#include <string>
 #include <type_traits>
 #include <utility>
 #include <variant>
@@ -13,7 +9,7 @@
 
 #include "arrays.h"
 #include "fastlstm/stream.h"
-#include "layer.h"
+#include "packed_weights.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -21,38 +17,6 @@ using arrays::Index;
 using arrays::Shape;
 
 namespace {
-
-template <class Real>
-using Shared = std::shared_ptr<const fastlstm::PackedWeights<Real>>;
-
-// float32 or float64.
-struct PackedWeights {
-  Layer layer;
-  const arrays::DType* dtype;
-  std::variant<Shared<float>, Shared<double>> weights;
-
-  // TypeError: weights that are not dense arrays of dtype and of the layer's sizes.
-  PackedWeights(const Layer& layer, nb::handle arrays, const std::string& name)
-      : layer(layer), dtype(&arrays::dtype_named(name.c_str())) {
-    std::vector<void*> data;
-    std::vector<nb::object> held;
-    if (dtype->element != fastlstm::Element::real || !read_weights(layer, *dtype, arrays, 0, data, held))
-      throw nb::type_error("weights: expected dense arrays, all float32 or all float64, of the layer's sizes");
-    if (dtype->bits == 64) {
-      weights = packed<double>(data);
-    } else {
-      weights = packed<float>(data);
-    }
-  }
-
- private:
-  template <class Real>
-  Shared<Real> packed(const std::vector<void*>& data) const {
-    const fastlstm::Problem sizes(1, 1, layer.I, layer.H, layer.P, layer.layers, layer.D, {}, layer.cell);
-    const auto all = fives<fastlstm::Weights<Real>, fastlstm::Source<Real>>(layer, data.data(), dtype->element);
-    return std::make_shared<const fastlstm::PackedWeights<Real>>(sizes, all.data());
-  }
-};
 
 // Multiply-adds from which on a call takes more than some 50 us: a step that gave the GIL back would wait for 5 ms to have it
 // again where another thread runs Python.
@@ -147,7 +111,7 @@ class Stream {
   using Any = std::variant<Own<float>, Own<double>>;
 
   template <class Real>
-  static Any start(const Shared<Real>& weights, Index N) {
+  static Any start(const PackedWeights::Shared<Real>& weights, Index N) {
     return std::make_unique<fastlstm::Stream<Real>>(weights, N);
   }
   template <class Real>
@@ -165,8 +129,6 @@ class Stream {
 }  // namespace
 
 void define_stream(nb::module_& m) {
-  nb::class_<PackedWeights>(m, "PackedWeights")
-      .def(nb::init<const Layer&, nb::handle, const std::string&>(), "layer"_a, "weights"_a, "dtype"_a);
   nb::class_<Stream>(m, "Stream")
       .def(nb::init<const PackedWeights&, Index>(), "weights"_a, "batch"_a)
       .def(

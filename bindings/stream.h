@@ -1,4 +1,4 @@
-// Streams: `_engine.PackedWeights` and `_engine.Stream`.
+// `_engine.Stream`.
 #pragma once
 #include <nanobind/nanobind.h>
 

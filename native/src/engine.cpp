@@ -6,6 +6,7 @@
 #include "isa/dispatch.h"
 #include "memory/denormals.h"
 #include "memory/pages.h"
+#include "packed_weights.h"
 #include "plan/pairs.h"
 #include "plan/threads.h"
 #include "plan/words.h"
@@ -51,8 +52,15 @@ std::int64_t saved_size(const Problem& problem) {
 template <class Real>
 void forward(const Problem& problem, const Inputs<Real>& inputs, const Outputs<Real>& outputs, Real* saved, int threads) {
   if (problem.N == 0) return;
-  const Kernels<Real>& k = kernels_for(problem, inputs, outputs.output.element);
-  ForwardCall<Real> call{problem, inputs, outputs, saved, nullptr, threads_for(problem, threads, false, k)};
+  const auto* const packed = inputs.packed == nullptr ? nullptr : &inputs.packed->impl();
+  const Kernels<Real>& k = packed != nullptr ? packed->kernels : kernels_for(problem, inputs, outputs.output.element);
+  ForwardCall<Real> call{problem,
+                         inputs,
+                         outputs,
+                         saved,
+                         nullptr,
+                         threads_for(problem, threads, false, k),
+                         packed ? packed->memory.data() : nullptr};
   const Workspace scratch(k.forward_scratch(call), Workspace::Use::scratch);
   call.scratch = scratch.data();
   expect_write(outputs.output, problem.rows() * problem.D * problem.out());

@@ -5,37 +5,19 @@
 #include <stdexcept>
 #include <utility>
 
-#include "isa/dispatch.h"
 #include "memory/denormals.h"
+#include "packed_weights.h"
 
 namespace fastlstm {
 
 namespace {
 
 Problem one_step(const Problem& sizes, std::int64_t N) {
+  if (sizes.D != 1) throw std::invalid_argument("a stream has one direction: the other begins at the last step");
   return {1, N, sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D, {}, sizes.cell};
 }
 
 }  // namespace
-
-template <class Real>
-struct PackedWeights<Real>::Impl {
-  Problem problem;               // of one row
-  const Kernels<Real>& kernels;  // of the instruction set whose panels these are
-  Workspace memory;
-};
-
-template <class Real>
-PackedWeights<Real>::PackedWeights(const Problem& sizes, const Weights<Real>* weights) {
-  if (sizes.D != 1) throw std::invalid_argument("a stream has one direction: the other begins at the last step");
-  const Problem problem = one_step(sizes, 1);
-  const Kernels<Real>& k = kernels<Real>(problem.cell);
-  const std::size_t bytes = k.stream.bytes({problem, nullptr, nullptr, nullptr, true, 0}).packed;
-  impl_.reset(new Impl{problem, k, Workspace(bytes)});
-  k.stream.pack({impl_->problem, weights, impl_->memory.data(), nullptr, true, 0});
-}
-template <class Real>
-PackedWeights<Real>::~PackedWeights() = default;
 
 template <class Real>
 struct Stream<Real>::Impl {
@@ -59,8 +41,8 @@ struct Stream<Real>::Impl {
         parity(other.parity) {
     std::memcpy(memory.data(), other.memory.data(), bytes);
   }
-  std::size_t size() const { return weights->impl().kernels.stream.bytes({problem, nullptr, nullptr, nullptr, true, 0}).state; }
-  StreamCall<Real> call() const { return {problem, nullptr, weights->impl().memory.data(), memory.data(), fresh, parity}; }
+  std::size_t size() const { return weights->impl().kernels.stream.bytes(problem); }
+  StreamCall<Real> call() const { return {problem, weights->impl().memory.data(), memory.data(), fresh, parity}; }
   // To or from all layers' h and c; of a fresh stream there are none to read.
   void state(Real* h, Real* c, bool read) const {
     StreamCall<Real> moved = call();
@@ -126,8 +108,6 @@ void Stream<Real>::set_state(const Real* h, const Real* c) {
   impl_->fresh = false;
 }
 
-template class PackedWeights<float>;
-template class PackedWeights<double>;
 template class Stream<float>;
 template class Stream<double>;
 

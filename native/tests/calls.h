@@ -3,11 +3,13 @@
 #pragma once
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <random>
 #include <vector>
 
 #include "fastlstm/engine.h"
+#include "fastlstm/packed_weights.h"
 
 struct Sizes {
   std::int64_t T, N, I, H, P, layers, D;
@@ -62,6 +64,12 @@ struct Call {
     dc_0.resize(c_0.size());
     for (const Array& w : weights) dweights.emplace_back(w.size());
   }
+
+  std::shared_ptr<const fastlstm::PackedWeights<Real>> packed_weights() const {
+    return std::make_shared<const fastlstm::PackedWeights<Real>>(problem, weight_pointers().data());
+  }
+  // Which forward reads, if they are there.
+  std::shared_ptr<const fastlstm::PackedWeights<Real>> packed;
 
   // From now on forward reads out what its steps computed, and backward has gradients of that.
   void traced() {
@@ -152,7 +160,7 @@ struct Call {
   }
   fastlstm::Inputs<Real> inputs(const std::vector<fastlstm::Weights<Real>>& w,
                                 const std::vector<fastlstm::Source<Real>>& m) const {
-    return {x.data(), pointer(h_0), pointer(c_0), w.data(), m.empty() ? nullptr : m.data()};
+    return {x.data(), pointer(h_0), pointer(c_0), w.data(), m.empty() ? nullptr : m.data(), packed.get()};
   }
   fastlstm::Outputs<Real> outputs() { return {output.data(), h_n.data(), pointer(c_n)}; }
 

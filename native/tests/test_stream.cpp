@@ -13,20 +13,8 @@
 namespace {
 
 template <class Real>
-std::vector<fastlstm::Weights<Real>> weights_of(const Call<Real>& call) {
-  const auto source = [](const std::vector<Real>& array) {
-    return array.empty() ? fastlstm::Source<Real>() : fastlstm::Source<Real>(array.data());
-  };
-  std::vector<fastlstm::Weights<Real>> all;
-  for (std::size_t k = 0; k < call.weights.size(); k += 5)
-    all.push_back({source(call.weights[k]), source(call.weights[k + 1]), source(call.weights[k + 2]), source(call.weights[k + 3]),
-                   source(call.weights[k + 4])});
-  return all;
-}
-
-template <class Real>
 fastlstm::Stream<Real> stream_of(const Call<Real>& call) {
-  return {std::make_shared<const fastlstm::PackedWeights<Real>>(call.problem, weights_of(call).data()), call.problem.N};
+  return {call.packed_weights(), call.problem.N};
 }
 
 const Sizes kShapes[] = {
@@ -98,7 +86,7 @@ TEST_CASE("streams share weights that are gone, and many rows or none") {
     const Sizes s{2, 1, 4, 6, 0, 1, 1, true, false, false, {}};
     Call<float> call(s, 1);
     call.forward(1, false);
-    packed = std::make_shared<const fastlstm::PackedWeights<float>>(call.problem, weights_of(call).data());
+    packed = call.packed_weights();
     x = call.x;
     expected = call.output;
   }
@@ -113,5 +101,5 @@ TEST_CASE("streams share weights that are gone, and many rows or none") {
 TEST_CASE("two directions are refused") {
   const Sizes s{2, 1, 4, 6, 0, 1, 2, true, false, false, {}};
   Call<float> call(s, 1);
-  CHECK_THROWS_AS(fastlstm::PackedWeights<float>(call.problem, weights_of(call).data()), std::invalid_argument);
+  CHECK_THROWS_AS(stream_of(call), std::invalid_argument);
 }

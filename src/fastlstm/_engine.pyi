@@ -57,7 +57,7 @@ class Kept:
 
 def forward(
     layer: Layer,
-    weights: Mapping[str, Any] | Sequence[Any],  # by the layer's names, or in their order
+    weights: Mapping[str, Any] | Sequence[Any] | PackedWeights,  # by the layer's names, or in their order
     input: Any,  # (T, N, I), (N, T, I) with batch_first, (T, I); (rows, I) with batch_sizes or offsets; of a cell (N, I), (I)
     hx: Any,  # (h_0, c_0), or None: zeros
     threads: int,
@@ -90,7 +90,7 @@ def backward(
 
 def trace(
     layer: Layer,
-    weights: Mapping[str, Any] | Sequence[Any],
+    weights: Mapping[str, Any] | Sequence[Any] | PackedWeights,
     input: Any,
     hx: Any,
     threads: int,
@@ -118,15 +118,19 @@ def rows(
     """
 
 class PackedWeights:
-    """A layer's weights in the order in which a step reads them: copies, which many streams share. dtype: float32 or float64.
+    """A layer's weights in the order in which steps read them: copies, which calls and streams share. A call of a single step
+    reads the weights themselves, which must not change. dtype: float32 or float64.
 
-    TypeError: they are not dense arrays of it, of the layer's sizes. ValueError: a layer of two directions.
+    TypeError: they are not dense arrays of it, of the layer's sizes.
     """
 
     def __init__(self, layer: Layer, weights: Mapping[str, Any] | Sequence[Any], dtype: str) -> None: ...
 
 class Stream:
-    """A layer step by step, `batch` sequences side by side, from zero states; of one thread at a time."""
+    """A layer step by step, `batch` sequences side by side, from zero states; of one thread at a time.
+
+    ValueError: a layer of two directions.
+    """
 
     def __init__(self, weights: PackedWeights, batch: int) -> None: ...
     def step(self, x: Any, out: Any = None) -> Any:

@@ -1,5 +1,7 @@
 """fastlstm.numpy loads what fastlstm.save, or anyone, wrote as safetensors; without torch in the process."""
 
+import copy
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -26,6 +28,17 @@ def test_a_file_of_save_knows_batch_first(tmp_path, kind):
     with torch.no_grad():
         assert np.array_equal(ours(x)[0], layer(torch.from_numpy(x.copy()))[0].numpy())
     assert not getattr(fastlstm.numpy, kind).load(tmp_path / "layer.safetensors", batch_first=False).batch_first
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "LSTMCell", "GRUCell"])
+def test_copies_and_pickles(kind):
+    state = {name: t.numpy() for name, t in getattr(nn, kind)(3, 4).state_dict().items()}
+    layer = getattr(fastlstm.numpy, kind).from_state(state, **({} if "Cell" in kind else {"batch_first": True}))
+    x = X[0] if "Cell" in kind else X
+    for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert repr(other) == repr(layer)
+        for theirs, ours in zip(other(x), layer(x), strict=True):
+            np.testing.assert_array_equal(theirs, ours)
 
 
 @pytest.mark.parametrize("kind", ["LSTMCell", "GRUCell"])

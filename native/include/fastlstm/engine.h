@@ -173,6 +173,9 @@ struct WeightGradients {
   Target<Real> w_hr;
 };
 
+template <class Real>
+class PackedWeights;
+
 // c_0, c_n, dc_n and dc_0 are an LSTM's: of a GRU, whose state is h, they are nullptr.
 template <class Real>
 struct Inputs {
@@ -182,6 +185,7 @@ struct Inputs {
   const Weights<Real>* weights;  // layers * D of them, layer-major
   const Source<Real>* masks;     // layers - 1 of (rows, D * out): the output of a layer is multiplied by its mask on its
                                  // way to the next layer; one may be nullptr, and so may `masks`: no dropout
+  const PackedWeights<Real>* packed = nullptr;  // of `weights` (packed_weights.h), for forward of arrays of Reals; or nullptr
 };
 
 template <class Real>

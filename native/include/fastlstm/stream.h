@@ -3,28 +3,9 @@
 #include <cstdint>
 #include <memory>
 
-#include "fastlstm/engine.h"
+#include "fastlstm/packed_weights.h"
 
 namespace fastlstm {
-
-// The weights of a layer of one direction in the order in which a step reads them. Built once; after that nothing changes them:
-// any number of streams share them, in any number of threads.
-template <class Real>
-class PackedWeights {
- public:
-  // sizes: of the layer; its T and N count for nothing. weights: one for each layer, read now and never again. Throws
-  // std::invalid_argument where D is 2: the reverse direction begins at the last step.
-  PackedWeights(const Problem& sizes, const Weights<Real>* weights);
-  ~PackedWeights();
-  PackedWeights(const PackedWeights&) = delete;
-  PackedWeights& operator=(const PackedWeights&) = delete;
-
-  struct Impl;
-  const Impl& impl() const { return *impl_; }
-
- private:
-  std::unique_ptr<Impl> impl_;
-};
 
 // One thread at a time. step, block and reset allocate nothing, take no lock and make no system call; denormal numbers count as
 // zeros. Their sums are added up in the order of a sequence of several steps: in whatever pieces a sequence comes, its output has
@@ -34,7 +15,8 @@ class Stream {
  public:
   using Element = Real;
 
-  // N sequences side by side, from zero states. Throws std::bad_alloc, std::runtime_error: sizes beyond counting.
+  // N sequences side by side, from zero states. Throws std::invalid_argument where D is 2 (the reverse direction begins at the
+  // last step), std::bad_alloc, std::runtime_error: sizes beyond counting.
   Stream(std::shared_ptr<const PackedWeights<Real>> weights, std::int64_t N);
   ~Stream();
   Stream(const Stream& other);  // another stream in the same state

@@ -16,7 +16,8 @@ struct ForwardCall {
   const Outputs<Real>& outputs;
   Real* saved;
   void* scratch;
-  int threads;  // the scratch has room for this many
+  int threads;   // the scratch has room for this many
+  void* packed;  // of inputs.packed, which kernels never change; nullptr: none
 };
 
 template <class Real>
@@ -37,11 +38,17 @@ struct TraceCall {
   const Target<Real>* hidden;
 };
 
-// A stream's memory, and what one step of it reads and writes. The kernels never change `packed` but where they pack.
+// Weights that are packed once, by one thread. Of pairs there are none: they are Reals.
+template <class Real>
+struct PackKernels {
+  std::size_t (*bytes)(const Problem&) = nullptr;
+  void (*pack)(const Problem&, const Weights<Real>*, void* memory) = nullptr;
+};
+
+// A stream's memory, and what one step of it reads and writes. The kernels never change `packed`.
 template <class Real>
 struct StreamCall {
-  const Problem& problem;        // T is 1
-  const Weights<Real>* weights;  // to be packed; else nullptr
+  const Problem& problem;  // T is 1, D is 1
   void* packed;
   void* state;
   bool fresh;  // zero states: there are none to read
@@ -51,16 +58,11 @@ struct StreamCall {
   Real* h = nullptr;
   Real* c = nullptr;
 };
-struct StreamBytes {
-  std::size_t packed;
-  std::size_t state;
-};
 
-// All by one thread. Of pairs there are none: a stream's arrays are Reals.
+// All by one thread. Of pairs there are none.
 template <class Real>
 struct StreamKernels {
-  StreamBytes (*bytes)(const StreamCall<Real>&) = nullptr;
-  void (*pack)(const StreamCall<Real>&) = nullptr;
+  std::size_t (*bytes)(const Problem&) = nullptr;  // of the state
   void (*step)(const StreamCall<Real>&) = nullptr;
   void (*state)(const StreamCall<Real>&, bool read) = nullptr;
   void (*reset)(const StreamCall<Real>&, Index row) = nullptr;
@@ -76,6 +78,7 @@ struct Kernels {
   void (*backward)(const BackwardCall<Real>&, const Member&);
   void (*trace)(const TraceCall<Real>&, const Member&);
   Machine (*machine)();
+  PackKernels<Real> pack;
   StreamKernels<Real> stream;
 };
 

@@ -6,17 +6,26 @@
 #include "isa/kernels.h"
 #include "layer/backward_layers.h"
 #include "layer/forward_layers.h"
+#include "layer/packed.h"
 #include "layer/stream.h"
 #include "layer/trace.h"
 
 namespace fastlstm::FASTLSTM_ISA {
 
 template <class Cell>
+constexpr PackKernels<RealOf<Cell>> pack_kernels() {
+  if constexpr (kNumbers<Cell> > 1)
+    return {};
+  else
+    return {packed_bytes<Cell>, pack<Cell>};
+}
+
+template <class Cell>
 constexpr StreamKernels<RealOf<Cell>> stream_kernels() {
   if constexpr (kNumbers<Cell> > 1)
     return {};
   else
-    return {stream_bytes<Cell>, pack_stream<Cell>, stream_step<Cell>, stream_state<Cell>, stream_reset<Cell>};
+    return {stream_bytes<Cell>, stream_step<Cell>, stream_state<Cell>, stream_reset<Cell>};
 }
 
 template <class Cell>
@@ -24,8 +33,8 @@ constexpr Kernels<RealOf<Cell>> kernels() {
   constexpr CellCounts counts = counts_of(Cell::kKind);
   static_assert(counts.gates == Cell::Input::kGates && counts.gates == Cell::Hidden::kGates && counts.states == Cell::kStates &&
                 counts.steps == kStepArrays<Cell>);
-  return {saved_size<Cell>,      forward_scratch<Cell>, forward_layers<Cell>, backward_scratch<Cell>,
-          backward_layers<Cell>, trace_layers<Cell>,    machine<Cell>,        stream_kernels<Cell>()};
+  return {saved_size<Cell>,   forward_scratch<Cell>, forward_layers<Cell>, backward_scratch<Cell>, backward_layers<Cell>,
+          trace_layers<Cell>, machine<Cell>,         pack_kernels<Cell>(), stream_kernels<Cell>()};
 }
 
 template <class Term>

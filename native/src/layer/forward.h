@@ -121,7 +121,7 @@ LayerForward<Cell> prepare_forward(LayerForward<Cell> layer, const Group& group)
   if constexpr (kTiled<Cell>) {
     if (layer.plan.tiled) pack_input_tiles(layer, group);
   }
-  pack_weights(layer, group);
+  if (!layer.plan.packed) pack_weights(layer, group);
   if (layer.c_0 != nullptr) {
     const Range mine = share(problem.N, group.rank, group.size);
     for (Index n = mine.first; n < mine.last; ++n)
@@ -131,7 +131,7 @@ LayerForward<Cell> prepare_forward(LayerForward<Cell> layer, const Group& group)
   if constexpr (kTiled<Cell>) {
     if (layer.plan.tiled && !tiles_hold_weights(layer, group)) {
       layer.plan.tiled = false;
-      pack_input(layer, group);
+      if (!layer.plan.packed) pack_input(layer, group);
       group.barrier->wait();
     }
   }

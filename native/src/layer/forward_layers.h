@@ -4,13 +4,15 @@
 #include "layer/forward.h"
 #include "layer/forward_one_step.h"
 #include "layer/layers.h"
+#include "layer/packed.h"
 #include "layer/saved.h"
 
 namespace fastlstm::FASTLSTM_ISA {
 
 template <class Cell>
 inline ForwardPlan plan_of(const ForwardCall<RealOf<Cell>>& call, Index in, int threads) {
-  return plan_forward(call.problem, in, threads, machine<Cell>(), {call.saved != nullptr, call.inputs.x.rows != nullptr});
+  return plan_forward(call.problem, in, threads, machine<Cell>(),
+                      {call.saved != nullptr, call.inputs.x.rows != nullptr, call.packed != nullptr});
 }
 
 // Stores past the caches are of whole, aligned vectors.
@@ -67,7 +69,8 @@ struct ForwardScratch {
     [[maybe_unused]] const bool uses_tiles = plan_of<Cell>(call, in, call.threads).tiled;
     for (Index d = 0; d < problem.D; ++d) {
       if (problem.T > 1) {
-        panels[d] = arena.take<TermOf<Cell>>(Cell::Input::kSpan * Hp * (terms<Cell>(in) + terms<Cell>(out)));
+        if (call.packed == nullptr)
+          panels[d] = arena.take<TermOf<Cell>>(Cell::Input::kSpan * Hp * (terms<Cell>(in) + terms<Cell>(out)));
         if constexpr (kTiled<Cell>)
           if (uses_tiles) tiles[d] = forward_tile_scratch(arena, problem, in, call.threads);
         c_state[d] = arena.take<Real>(problem.N * Hp);
@@ -133,6 +136,14 @@ LayerForward<Cell> direction_of(const ForwardCall<RealOf<Cell>>& call, const For
   layer.panels = scratch.panels[d];
   layer.bias = scratch.bias[d];
   layer.hr_panels = scratch.hr_panels[d];
+  if (call.packed != nullptr && problem.T > 1) {
+    PackedChains<Cell> chains(problem, call.packed);
+    for (Index before = 0; before < l; ++before) chains.next();
+    const LayerForward<Cell> packed = chains.next();
+    layer.panels = packed.panels;
+    layer.bias = packed.bias;
+    layer.hr_panels = packed.hr_panels;
+  }
   layer.c_state = scratch.c_state[d];
   layer.h_full = scratch.h_full[d];
   layer.preactivation = scratch.preactivation[d];

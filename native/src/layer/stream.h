@@ -2,6 +2,7 @@
 #pragma once
 #include "isa/kernels.h"
 #include "layer/forward.h"
+#include "layer/packed.h"
 #include "memory/arena.h"
 
 namespace fastlstm::FASTLSTM_ISA {
@@ -12,19 +13,13 @@ class StreamLayers {
  public:
   using Real = RealOf<Cell>;
 
-  explicit StreamLayers(const StreamCall<Real>& call) : call_(call), packed_(call.packed), state_(call.state) {}
+  explicit StreamLayers(const StreamCall<Real>& call) : call_(call), packed_(call.problem, call.packed), state_(call.state) {}
 
   // The next one; its input is x, or the layer's before it.
   LayerForward<Cell> next() {
     const Problem& problem = call_.problem;
     const Index out = problem.out();
-    LayerForward<Cell> layer{};
-    layer.problem = &problem;
-    layer.in = problem.layer_input(k_);
-    layer.panels = packed_.take<TermOf<Cell>>(Cell::Input::kSpan * layer.Hp() * layer.K());
-    layer.bias = packed_.take<Real>(layer.gate_columns());
-    if (problem.P > 0) layer.hr_panels = packed_.take<Real>(rounded_up(out, kPanel<Real>) * problem.H);
-    if (call_.weights != nullptr) layer.weights = call_.weights[k_];
+    LayerForward<Cell> layer = packed_.next();
     layer.c_state = state_.take<Real>(problem.N * layer.Hp());
     Real* h[2];  // of the step before, and of this one, in turn: units read all of the former
     for (Real*& each : h) each = state_.take<Real>(problem.N * out);
@@ -40,29 +35,23 @@ class StreamLayers {
     ++k_;
     return layer;
   }
-  // All of them.
-  StreamBytes bytes() {
+  // Of the state of all of them.
+  std::size_t bytes() {
     for (Index k = 0; k < call_.problem.layers; ++k) next();
-    return {packed_.used(), state_.used()};
+    return state_.used();
   }
 
  private:
   const StreamCall<Real>& call_;
-  Arena packed_;
+  PackedChains<Cell> packed_;
   Arena state_;
   const Real* below_ = nullptr;
   Index k_ = 0;
 };
 
 template <class Cell>
-StreamBytes stream_bytes(const StreamCall<RealOf<Cell>>& call) {
-  return StreamLayers<Cell>(call).bytes();
-}
-
-template <class Cell>
-void pack_stream(const StreamCall<RealOf<Cell>>& call) {
-  StreamLayers<Cell> layers(call);
-  for (Index k = 0; k < call.problem.layers; ++k) pack_weights(layers.next(), Group{0, 1, nullptr, nullptr});
+std::size_t stream_bytes(const Problem& problem) {
+  return StreamLayers<Cell>({problem, nullptr, nullptr, true, 0}).bytes();
 }
 
 template <class Cell>

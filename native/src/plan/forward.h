@@ -13,6 +13,7 @@ struct ForwardPlan {
   bool by_direction;  // half of the threads for each direction; in each half (or in the one team):
   bool by_unit;       // every thread has its own hidden units (one barrier a step); else its own rows (none at all)
   bool project;       // the input projection of a whole block of steps goes ahead of the recurrence; else it is part of each step
+  bool packed;        // the weights are packed already; else
   bool pack_late;     // a member packs its panels of the input's weights one by one, each just before its only use
   bool tiled;         // that projection, on matrix tiles: this must not depend on N, since a row's bits depend on it
   bool stream;        // saved gates go past the caches
@@ -23,6 +24,7 @@ struct ForwardPlan {
 struct ForwardFacts {
   bool saves = false;           // gates and cells, for backward
   bool rows_elsewhere = false;  // those of x and output
+  bool packed = false;          // the weights are, before the call
 };
 
 // `in`: the layer's input size; `threads`: of the team.

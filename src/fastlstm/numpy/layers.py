@@ -69,6 +69,14 @@ class Recurrent:
         """Arguments that no shape tells, from the metadata of a file of `fastlstm.save`."""
         return {}
 
+    def __reduce__(self) -> Any:
+        """Pickled and copied as what it is made of: the engine's memory stays where it is."""
+        return _made, (type(self), self.weights, self._keywords())
+
+    def _keywords(self) -> dict[str, Any]:
+        """What the constructor was told beside the weights."""
+        return {}
+
     def __repr__(self) -> str:
         shown = f"{self.sizes.I}, {self.sizes.H}"
         for name, value, usual in (("proj_size", self.sizes.P, 0), ("num_layers", self.sizes.layers, 1)):
@@ -79,11 +87,15 @@ class Recurrent:
         return ""
 
 
+def _made(kind: type[Recurrent], weights: Mapping[str, Any], keywords: Mapping[str, Any]) -> Recurrent:
+    return kind(weights, **keywords)
+
+
 class Layer(Recurrent):
     def __init__(self, arrays: Mapping[str, Any], prefix: str = "", *, batch_first: bool = False) -> None:
         super().__init__(arrays, prefix)
         self.batch_first = batch_first
-        self._packed: _engine.PackedWeights | None = None
+        self._packed = _engine.PackedWeights(self.sizes.layer, self._arrays, str(self.dtype))
 
     @classmethod
     def _saved(cls, metadata: Mapping[str, str]) -> dict[str, Any]:
@@ -94,6 +106,9 @@ class Layer(Recurrent):
         _, arguments = checkpoint.described(metadata)
         return {"batch_first": arguments.get("batch_first", False)}
 
+    def _keywords(self) -> dict[str, Any]:
+        return {"batch_first": self.batch_first}
+
     def _options(self) -> str:
         said = ", batch_first=True" if self.batch_first else ""
         return said + (", bidirectional=True" if self.sizes.D == 2 else "")
@@ -102,29 +117,27 @@ class Layer(Recurrent):
         """x, hx -> output, and the last states in hx's form; shapes as the class says."""
         if type(x) is np.ndarray:
             threads = get_num_threads()
-            done = _engine.forward(self.sizes.layer, self._arrays, x, hx, threads, self.batch_first, lengths, reset)
+            done = _engine.forward(self.sizes.layer, self._packed, x, hx, threads, self.batch_first, lengths, reset)
             if done is not None:
                 return done
         call = arguments.read(self.sizes, self.dtype, self.batch_first, x, hx, lengths, reset)
-        done = _engine.forward(self.sizes.layer, self._arrays, call.x, call.hx, get_num_threads(), *call.rows)
+        done = _engine.forward(self.sizes.layer, self._packed, call.x, call.hx, get_num_threads(), *call.rows)
         if done is None:
             raise arguments.not_taken(self.sizes, call)
         return call.place(done[0]), done[1]
 
     def stream(self, batch: int = 1) -> Stream:
-        """The layer frame by frame: `stream.step(frame)`. The weights are packed at the first one, and shared by all.
+        """The layer frame by frame: `stream.step(frame)`. All streams share the layer's weights.
 
         batch: how many sequences run side by side. ValueError: below 1, or the layer is bidirectional, whose reverse direction
         begins at the last step.
         """
         streams.check(self.sizes, batch)
-        if self._packed is None:
-            self._packed = _engine.PackedWeights(self.sizes.layer, self._arrays, str(self.dtype))
         return Stream(self._packed, self.sizes, self.dtype, batch)
 
     def _trace(self, x: Any, hx: Any, lengths: Any, reset: Any) -> Any:
         call = arguments.read(self.sizes, self.dtype, self.batch_first, x, hx, lengths, reset)
-        done = _engine.trace(self.sizes.layer, self._arrays, call.x, call.hx, get_num_threads(), *call.rows)
+        done = _engine.trace(self.sizes.layer, self._packed, call.x, call.hx, get_num_threads(), *call.rows)
         if done is None:
             raise arguments.not_taken(self.sizes, call)
         output, states, _, rest = done
