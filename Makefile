@@ -6,7 +6,7 @@ NATIVE := $(shell find native bindings CMakeLists.txt -type f)
 PACKAGE := $(shell find src -type f -not -name '*.so' -not -path '*/__pycache__/*') pyproject.toml README.md
 CXX_FILES := $(filter %.cpp %.h %.inl,$(NATIVE))
 
-.PHONY: help demo test test-native test-sanitizers test-asan test-tsan test-python-sanitized fuzz fuzz-sanitized test-aarch64 test-ecosystem lint format bench docs clean
+.PHONY: help demo test test-native test-sanitizers test-asan test-tsan test-python-sanitized fuzz fuzz-sanitized test-aarch64 test-c test-ecosystem lint format bench docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -71,6 +71,14 @@ test-python-sanitized: build/asan-python/installed  ## Python tests of shapes, p
 # Wants g++-aarch64-linux-gnu and qemu-user.
 test-aarch64: $(VENV)/installed  ## the native tests, cross-built for AArch64 and run under qemu-user
 	$(call native_tests,aarch64,-DCMAKE_TOOLCHAIN_FILE=native/aarch64.cmake)
+
+# By plain CMake, installed to a folder of the build, from where the examples are built as users would build them. Wants
+# nlohmann-json's headers and pkg-config.
+test-c: $(VENV)/installed  ## the library for C and C++: built, installed, and its examples run
+	$(BIN)/cmake -S . -B build/c -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DCMAKE_INSTALL_PREFIX=$(CURDIR)/build/c/prefix > /dev/null
+	$(BIN)/cmake --build build/c
+	$(BIN)/cmake --install build/c > /dev/null
+	PATH="$(CURDIR)/$(BIN):$$PATH" FASTLSTM_PREFIX=build/c/prefix $(BIN)/python -m pytest tests/c
 
 # Packages that hold an nn.LSTM, as PyPI has them, in an environment of their own. --no-deps, with what they import named before it:
 # nothing may replace the CPU build of torch, Resemblyzer asks for webrtcvad, which has no wheels, and silero-vad for torchaudio, which

@@ -12,7 +12,9 @@
 #include <memory>
 #include <vector>
 
+#include "fastlstm/fastlstm.h"
 #include "fastlstm/stream.h"
+#include "safetensors_file.h"
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && defined(__GLIBC__)
 #define FASTLSTM_COUNTS
@@ -45,15 +47,35 @@ struct Running {
   std::vector<float> y = std::vector<float>(N * H);
   fastlstm::Stream<float> stream;
 
-  explicit Running(fastlstm::CellKind cell) : stream(packed(cell), N) {}
+  fastlstm_stream* of_c = nullptr;
+
+  explicit Running(fastlstm::CellKind cell) : stream(packed(cell), N) {
+    const std::vector<std::vector<float>> all{weights_of(cell, I), weights_of(cell, H), {}, {}, {}};
+    const std::string file = safetensors_file(layer_tensors<float>({I, H, 0, 1, 1, cell}, false, all));
+    fastlstm_layer* layer = nullptr;
+    REQUIRE(fastlstm_layer_read(file.data(), file.size(), nullptr, &layer) == FASTLSTM_OK);
+    REQUIRE(fastlstm_stream_new(layer, N, &of_c) == FASTLSTM_OK);
+    fastlstm_layer_free(layer);
+  }
+  ~Running() { fastlstm_stream_free(of_c); }
+  Running(const Running&) = delete;
+  Running& operator=(const Running&) = delete;
+
   void steps() {
-    for (int k = 0; k < 100; ++k) stream.step(x.data(), y.data());
+    for (int k = 0; k < 100; ++k) {
+      stream.step(x.data(), y.data());
+      if (fastlstm_step(of_c, x.data(), x.size() * 4, y.data(), y.size() * 4) != FASTLSTM_OK) std::abort();
+    }
+    if (fastlstm_reset(of_c, 1) != FASTLSTM_OK) std::abort();
     stream.reset(1);
     stream.reset();
     stream.step(x.data(), y.data());
   }
 
  private:
+  static std::vector<float> weights_of(fastlstm::CellKind cell, std::int64_t in) {
+    return std::vector<float>(static_cast<std::size_t>(fastlstm::counts_of(cell).gates * H * in), 0.01F);
+  }
   std::shared_ptr<const fastlstm::PackedWeights<float>> packed(fastlstm::CellKind cell) const {
     const fastlstm::Source<float> w(weights.data());
     const fastlstm::Weights<float> all[] = {{w, w, w, w, {}}, {w, w, w, w, {}}};

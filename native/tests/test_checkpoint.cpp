@@ -1,0 +1,147 @@
+// Layers from safetensors files, whole and broken.
+#include <doctest/doctest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <random>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "calls.h"
+#include "fastlstm/checkpoint.h"
+#include "safetensors_file.h"
+
+namespace {
+
+using fastlstm::Checkpoint;
+using fastlstm::FileError;
+
+Checkpoint read(const std::string& file, const std::string& prefix = "") {
+  return Checkpoint::read(file.data(), file.size(), prefix);
+}
+
+std::string refusal(const std::string& file, const std::string& prefix = "") {
+  try {
+    read(file, prefix);
+  } catch (const FileError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+fastlstm::Sizes sizes_of(const Sizes& s) { return {s.I, s.H, s.P, s.layers, s.D, s.cell}; }
+
+std::string small_file(const std::string& prefix = "") {
+  const Sizes s{1, 1, 3, 4, 0, 1, 1, true, false, false, {}};
+  return safetensors_file(layer_tensors(sizes_of(s), true, Call<float>(s, 1).weights, prefix));
+}
+
+struct TemporaryFile {
+  std::string path = "/tmp/fastlstm-test-XXXXXX";
+  explicit TemporaryFile(const std::string& content) {
+    const int descriptor = mkstemp(path.data());
+    REQUIRE(write(descriptor, content.data(), content.size()) == static_cast<ssize_t>(content.size()));
+    close(descriptor);
+  }
+  ~TemporaryFile() { unlink(path.c_str()); }
+};
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("the sizes and weights of a layer are read off its file", Real, float, double) {
+  std::mt19937 random(3);
+  for (unsigned k = 0; k < 40; ++k) {
+    const Sizes s = draw(random, kCells[k % 2]);
+    const Call<Real> call(s, k);
+    const Checkpoint layer = read(safetensors_file(layer_tensors(sizes_of(s), s.bias, call.weights, "a.b.")), "a.b.");
+    CHECK(layer.sizes.I == s.I);
+    CHECK(layer.sizes.H == s.H);
+    CHECK(layer.sizes.P == s.P);
+    CHECK(layer.sizes.layers == s.layers);
+    CHECK(layer.sizes.D == s.D);
+    CHECK(layer.sizes.cell == s.cell);
+    CHECK(layer.bias == s.bias);
+    std::vector<std::vector<Real>> expected;
+    for (const auto& array : call.weights)
+      if (!array.empty()) expected.push_back(array);
+    CHECK(std::get<fastlstm::TrainedWeights<Real>>(layer.weights).arrays == expected);
+  }
+}
+
+TEST_CASE("16-bit weights are widened, and a cell's have no layer in their names") {
+  const std::string ones(2 * 8 * 2, '\x3C');  // bytes 3C 3C
+  std::vector<Tensor> tensors = {{"weight_ih", "F16", {8, 2}, ones}, {"weight_hh", "F16", {8, 2}, ones}};
+  const auto first = [](const Checkpoint& layer) { return std::get<0>(layer.weights).arrays[0][0]; };
+  CHECK(first(read(safetensors_file(tensors))) == 1.05859375F);
+  for (Tensor& t : tensors) t.dtype = "BF16";
+  CHECK(first(read(safetensors_file(tensors))) == 0.011474609375F);
+}
+
+TEST_CASE("what is wrong with a file is said") {
+  CHECK(refusal("short") == "no safetensors file: it has 5 bytes");
+  CHECK(refusal(with_header(std::string(20, ' '), "").substr(0, 12)) == "no safetensors file: its header would have 20 bytes");
+  CHECK(refusal(std::string(8, '\xFF') + "{}").find("18446744073709551615 bytes") != std::string::npos);
+  CHECK(refusal(with_header("{", "")).find("no JSON") != std::string::npos);
+  CHECK(refusal(with_header(std::string(100000, '['), "")).find("a list in the header") != std::string::npos);
+  CHECK(refusal(with_header(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{}})", "1234")).find("two entries") !=
+        std::string::npos);
+  const auto entry = [](const std::string& fields, const std::string& data) {
+    return refusal(with_header(R"({"a":{)" + fields + "}}", data));
+  };
+  CHECK(entry(R"("dtype":"F32","shape":[1],"data_offsets":[0,8])", "1234").find("not where it must be") != std::string::npos);
+  CHECK(entry(R"("dtype":"F32","shape":[2],"data_offsets":[0,4])", "1234").find("4 bytes where its shape says 8") !=
+        std::string::npos);
+  CHECK(entry(R"("dtype":"F32","shape":[1],"data_offsets":[0,4])", "12345").find("its data has 5 bytes") != std::string::npos);
+  CHECK(entry(R"("dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,4])", "1234").find("beyond counting") !=
+        std::string::npos);
+  CHECK(entry(R"("dtype":"F32","shape":[-1],"data_offsets":[0,4])", "1234").find("a negative number") != std::string::npos);
+  CHECK(entry(R"("dtype":"F32","shape":[1.5],"data_offsets":[0,4])", "1234").find("a fraction") != std::string::npos);
+  CHECK(entry(R"("dtype":"F32","shape":[1],"data_offsets":[0])", "1234").find("two data_offsets") != std::string::npos);
+  CHECK(entry(R"("dtype":"F32","shape":[1])", "").find("must have dtype, shape and data_offsets") != std::string::npos);
+  CHECK(entry(R"("dtype":{"F32":1})", "").find("an object within a") != std::string::npos);
+  CHECK(entry(R"("dtype":"F32","shape":[1],"data_offsets":[0,4])", "1234") ==
+        "no parameters of a layer under the prefix '': it has no recurrent layer");
+  CHECK(refusal(small_file("encoder."), "") == "no parameters of a layer under the prefix '': it has layers under 'encoder.'");
+  const std::string odd(4 * 10, '\0');
+  CHECK(refusal(safetensors_file({{"weight_ih", "F32", {10, 1}, odd}, {"weight_hh", "F32", {5, 2}, odd}}))
+            .find("of 4 or 3 gates") != std::string::npos);
+  CHECK(refusal(safetensors_file(
+                    {{"weight_ih", "I32", {4, 1}, std::string(16, '\0')}, {"weight_hh", "I32", {4, 1}, std::string(16, '\0')}}))
+            .find("got I32") != std::string::npos);
+  const Sizes s{1, 1, 3, 4, 0, 2, 1, true, false, false, {}};
+  std::vector<Tensor> tensors = layer_tensors(sizes_of(s), true, Call<float>(s, 1).weights);
+  tensors.pop_back();
+  CHECK(refusal(safetensors_file(tensors)) == "there is no bias_hh_l1");
+}
+
+TEST_CASE("a file is read from disk, and what is none is refused at once") {
+  const TemporaryFile file(small_file("rnn."));
+  CHECK(Checkpoint::load(file.path, "rnn.").sizes.H == 4);
+  CHECK_THROWS_WITH_AS(Checkpoint::load(file.path + "-none"), (file.path + "-none: no such file").c_str(), FileError);
+  CHECK_THROWS_WITH_AS(Checkpoint::load("/tmp"), "/tmp: not a regular file", FileError);
+  const TemporaryFile place("");
+  unlink(place.path.c_str());
+  REQUIRE(mkfifo(place.path.c_str(), 0600) == 0);
+  CHECK_THROWS_AS(Checkpoint::load(place.path), FileError);
+}
+
+TEST_CASE("mutated files are refused or load") {
+  const std::string whole = small_file("rnn.");
+  std::mt19937 random(0);
+  int loaded = 0;
+  for (int k = 0; k < 5000; ++k) {
+    std::string file = random() % 5 == 0 ? whole.substr(0, random() % whole.size()) : whole;
+    for (unsigned m = 0; m <= random() % 3 && !file.empty(); ++m)
+      file[random() % std::min<std::size_t>(file.size(), 600)] = static_cast<char>(random());
+    const std::vector<char> exact(file.begin(), file.end());  // so that a read past its end is seen
+    try {
+      loaded += Checkpoint::read(exact.data(), exact.size(), "rnn.").sizes.H > 0;
+    } catch (const FileError& error) {
+      CHECK(std::string(error.what()) != "");
+    }
+  }
+  CHECK(loaded > 0);
+  CHECK(loaded < 2500);
+}
