@@ -127,6 +127,8 @@ bench: $(VENV)/bench-tools  ## fastlstm against the engines people use, over eve
 	$(BIN)/fastlstm bench --train --csv benchmarks/training.csv --plot benchmarks/training.png
 	$(BIN)/fastlstm bench --cell gru --peers torch,onnxruntime,openvino,jax --csv benchmarks/gru.csv
 	$(BIN)/fastlstm bench --cell gru --train --csv benchmarks/gru-training.csv
+	$(BIN)/fastlstm bench --grid stream --peers torch,onnxruntime,openvino --csv benchmarks/stream.csv
+	$(BIN)/fastlstm bench --grid stream --cell gru --peers torch,onnxruntime,openvino --csv benchmarks/gru-stream.csv
 	$(foreach grid,ragged proj float64 bfloat16 models,$(call bench_grid,$(grid)))
 	$(BIN)/fastlstm conditions --csv benchmarks/conditions.csv
 

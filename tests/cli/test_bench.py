@@ -7,12 +7,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from fastlstm.bench import floor, measure
+from fastlstm.bench import floor, measure, points
 from fastlstm.bench.grids import GRIDS
 from fastlstm.bench.measure import Schedule
 from fastlstm.bench.peers import PEERS
 from fastlstm.bench.points import Point
+from fastlstm.bench.stream import measuring
 from fastlstm.cli import app, needs
+from fastlstm.cli.bench import STREAM
 
 POINTS = [Point("tiny", 3, 2, 4, 5), Point("step", 1, 1, 3, 2, layers=2)]
 LARGE = Point("large", 200, 64, 256, 256)  # --quick leaves it out
@@ -23,7 +25,9 @@ def short(monkeypatch):
     """A few milliseconds a run, in place of minutes; torch's threads as they were."""
     monkeypatch.setitem(GRIDS, "people", GRIDS["people"]._replace(points=[*POINTS, LARGE]))
     monkeypatch.setitem(GRIDS, "ragged", GRIDS["ragged"]._replace(points=[Point("ragged", 6, 4, 3, 5, packed=True)]))
+    monkeypatch.setattr(points, "STREAM", [Point("step", 1, 1, 3, 3), Point("step", 1, 1, 4, 4)])
     monkeypatch.setattr(measure, "QUICK", Schedule(bursts=3, seconds=0.001))
+    monkeypatch.setattr(measuring, "QUICK", measuring.Schedule(measure.QUICK, rounds=1, steps=50))
     monkeypatch.setattr(floor, "EDGE", 256)
     monkeypatch.setattr(floor, "COPIED", 2**20)
     threads = torch.get_num_threads()
@@ -96,6 +100,46 @@ def test_a_grid_by_name_prints_its_figure_too():
     assert "packed / its share of dense: geometric mean" in result.stdout
 
 
+@pytest.mark.parametrize("cell", ["LSTM", "GRU"])
+def test_a_stream_is_measured_step_by_step(cell, tmp_path):
+    file, picture = tmp_path / "stream.csv", tmp_path / "stream.svg"
+    result = bench("--grid", "stream", "--cell", cell, "--csv", str(file), "--plot", str(picture))
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith(f"{cell}, one step of one row of a stream")
+    assert f"nn.{cell} / fastlstm: geometric mean" in result.stdout
+    assert "p99.9 / p50, fastlstm / bare loop: at most 1.3" in result.stdout
+    assert "<svg" in picture.read_text()
+    rows = list(csv.DictReader(file.read_text().splitlines()))
+    assert [(row["H"], row["cell"], row["engine"]) for row in rows] == [
+        (H, cell, engine) for H in ("3", "4") for engine in (f"nn.{cell}", "fastlstm", "bare loop")
+    ]
+    for row in rows:
+        assert 0 < float(row["lowest_us"]) <= float(row["median_us"]) <= float(row["highest_us"])
+        assert float(row["floor_us"]) > 0
+        assert (row["grid"], row["mode"], row["threads"], row["bursts"]) == ("stream", "infer", "1", "3")
+        assert all(row[name] for name in ("processor", "isa", "fastlstm", "torch", "python", "command"))
+        assert bool(row["p99.9/p50"]) == (row["engine"] != f"nn.{cell}")
+        assert bool(row["over_bare"]) == (row["engine"] == "fastlstm")
+
+
+def test_other_engines_go_step_by_step_too(tmp_path):
+    for package in ("onnxruntime", "onnx", "openvino"):
+        pytest.importorskip(package)
+    picture = tmp_path / "stream.svg"
+    result = bench("--grid", "stream", "--peers", "torch,onnxruntime,openvino", "--plot", str(picture))
+    assert result.exit_code == 0, result.output
+    for label in ("nn.LSTM", "ONNX Runtime", "ONNX Runtime, bound", "OpenVINO"):
+        assert f"{label} / fastlstm: geometric mean" in result.stdout
+    assert "<svg" in picture.read_text()
+
+
+def test_a_stream_has_one_thread_where_none_is_asked_for():
+    torch.set_num_threads(2)
+    result = CliRunner().invoke(app, ["bench", "--grid", "stream", "--quick"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    assert "threads 1," in result.stdout
+
+
 def test_the_ratios_are_drawn(tmp_path):
     picture = tmp_path / "ratios.png"
     assert bench("--plot", str(picture)).exit_code == 0
@@ -124,6 +168,11 @@ def test_other_engines_stand_beside_torch(tmp_path):
         (["--peers", "torch,tensorflow"], "there is no peer 'tensorflow', but torch, onnxruntime, openvino, jax"),
         (["--peers", "torch,jax", "--grid", "float64"], "this grid has no peer but torch"),
         (["--peers", "torch,onnxruntime,openvino", "--train"], "onnxruntime and openvino can't train"),
+        (["--grid", "stream", "--train"], "a stream can't train: it has no gradients"),
+        (["--grid", "stream", "--threads", "2"], "a step of a stream runs on one thread: 1, or left out"),
+        (["--grid", "stream", "--peers", "torch,jax"], "jax is not measured step by step"),
+        (["--grid", "stream", "--peers", "torch,tensorflow"], "there is no peer 'tensorflow'"),
+        (["--grid", "stream", "--cell", "rnn"], "there is no cell 'rnn', but lstm, gru"),
     ],
 )
 def test_what_it_can_not_do_is_refused(arguments, said):
@@ -140,10 +189,12 @@ def test_the_floor_is_that_of_the_grids_dtype(monkeypatch):
     assert asked == ["float64"]
 
 
+@pytest.mark.parametrize("grid", ["people", "stream"])
 @pytest.mark.parametrize("option", ["--csv", "--plot"])
-def test_a_folder_that_is_not_there_is_named_before_anything_is_measured(option, tmp_path, monkeypatch):
+def test_a_folder_that_is_not_there_is_named_before_anything_is_measured(option, grid, tmp_path, monkeypatch):
     monkeypatch.setattr(measure, "measure", None)
-    result = bench(option, str(tmp_path / "nowhere" / "a.svg"))
+    monkeypatch.setattr(measuring, "measure_stream", None)
+    result = bench("--grid", grid, option, str(tmp_path / "nowhere" / "a.svg"))
     assert result.exit_code == 2
     assert option in result.output
     assert "there is no folder" in result.output
@@ -154,7 +205,7 @@ def test_every_grid_and_peer_is_named_where_one_looks_for_it():
     makefile, page = ((root / name).read_text() for name in ("Makefile", "benchmarks/README.md"))
     said = CliRunner().invoke(app, ["bench", "--help"], env={"COLUMNS": "200"}).output
     recipe = makefile[makefile.index("\nbench:") : makefile.index("define bench_grid")]
-    for name in (*GRIDS, *PEERS):
+    for name in (*GRIDS, STREAM, *PEERS):
         assert name in said
         assert f"| {name} |" in page
         assert name in recipe or name == "people"  # which is the default

@@ -37,6 +37,7 @@ class Inputs(NamedTuple):
 
 
 Prepare = Callable[[Inputs, bool], Contender]  # the inputs, and whether to train
+Steps = Callable[[Inputs], dict[str, Contender]]  # of a stream; by how it is called, as the end of a label
 
 
 def draw_inputs(point: Point) -> Inputs:

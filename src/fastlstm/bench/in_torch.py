@@ -22,6 +22,21 @@ def ours(inputs: Inputs, train: bool) -> Contender:
     return _contender(fastlstm, inputs, train)
 
 
+def steps(inputs: Inputs) -> dict[str, Contender]:
+    """torch's layer step by step, the state passed by hand; the caller enters inference_mode."""
+    point = inputs.point
+    layer = layer_from(nn, inputs).eval()
+    zeros = torch.zeros(1, 1, point.H)
+    state: Any = zeros if len(point.kind.states) == 1 else (zeros, zeros)
+
+    def run() -> Any:
+        nonlocal state
+        output, state = layer(inputs.x, state)
+        return output, state
+
+    return {"": Contender(run, lambda returned: _outcome(inputs, returned), work(point, train=False))}
+
+
 def layer_from(home: Any, inputs: Inputs) -> nn.Module:
     """The layer from `home` (torch.nn, fastlstm) with a copy of the parameters of `inputs`."""
     layer: nn.Module = make_layer(home, inputs.point)
@@ -34,15 +49,20 @@ def _contender(home: Any, inputs: Inputs, train: bool) -> Contender:
     run = forward_backward(layer, inputs) if train else inference(layer, inputs.x)
 
     def results(returned: Any) -> Results:
-        output, states = returned
-        states = states if isinstance(states, tuple) else (states,)
-        values = {"output": _data(output), **dict(zip(final_states(inputs.point), states, strict=True))}
+        values: dict[str, Any] = _outcome(inputs, returned)
         if train:
             values["input.grad"] = _data(inputs.x).grad
             values |= {f"{name}.grad": parameter.grad for name, parameter in layer.named_parameters()}
         return {name: value.detach().clone() for name, value in values.items()}  # x.grad is shared by all contenders
 
     return Contender(run, results, work(inputs.point, train))
+
+
+def _outcome(inputs: Inputs, returned: Any) -> Results:
+    """What a layer returned, by name."""
+    output, states = returned
+    states = states if isinstance(states, tuple) else (states,)
+    return {"output": _data(output), **dict(zip(final_states(inputs.point), states, strict=True))}
 
 
 def inference(layer: nn.Module, x: torch.Tensor | PackedSequence) -> Callable[[], Any]:

@@ -64,14 +64,21 @@ class Measured(NamedTuple):
 
 def measure(point: Point, contenders: dict[str, Contender], schedule: Schedule) -> Measured:
     """Check that the contenders agree at `point`, then time them in turn."""
+    agree(point, contenders)
+    seconds = take_in_turn({name: contender.run for name, contender in contenders.items()}, schedule)
+    return Measured(point, *seconds, {name: contender.work for name, contender in contenders.items()})
+
+
+def agree(point: Point, contenders: dict[str, Contender], calls: int = 1) -> None:
+    """Raise ValueError where the last of so many calls of a contender returned something else than the others'."""
     expected: Results = {}
     for name, contender in contenders.items():
-        results = contender.results(contender.run())
+        for _ in range(calls):
+            returned = contender.run()
+        results = contender.results(returned)
         shared = {key: results[key] for key in results if key in expected}
         compare(f"{name} at {point}", shared, expected, point.dtype)
         expected = {**results, **expected}
-    seconds = take_in_turn({name: contender.run for name, contender in contenders.items()}, schedule)
-    return Measured(point, *seconds, {name: contender.work for name, contender in contenders.items()})
 
 
 # How far apart two engines' results may be, as a share of the largest element; ten times that for a gradient.
@@ -99,13 +106,18 @@ def take_in_turn(calls: dict[str, Callable[[], Any]], schedule: Schedule) -> tup
         warm_up(call)
     slowest = max(seconds_of(call, 2) for call in calls.values())
     count = max(1, round(schedule.seconds / slowest))
+    return count, bursts_in_turn(calls, dict.fromkeys(calls, count), schedule.bursts)
+
+
+def bursts_in_turn(calls: dict[str, Callable[[], Any]], counts: dict[str, int], bursts: int) -> dict[str, list[float]]:
+    """Each one's seconds a call, of so many bursts of as many calls as `counts` says."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for burst in range(schedule.bursts):
+    for burst in range(bursts):
         for name in list(calls) if burst % 2 == 0 else reversed(calls):
             time.sleep(PAUSE)
             warm_up(calls[name])
-            seconds[name].append(seconds_of(calls[name], count))
-    return count, seconds
+            seconds[name].append(seconds_of(calls[name], counts[name]))
+    return seconds
 
 
 def warm_up(call: Callable[[], Any]) -> None:

@@ -1,4 +1,4 @@
-"""A layer as an ONNX model: one LSTM or GRU node a layer, every size fixed."""
+"""A layer as an ONNX model: one LSTM or GRU node a layer, every size fixed; and a step of one."""
 
 import numpy as np
 import onnx
@@ -56,6 +56,39 @@ def model(point: Point, layer: nn.RNNBase) -> bytes:
         ],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
+    return _serialized(graph)
+
+
+def step_model(point: Point, layer: nn.RNNBase) -> bytes:
+    """x (1, 1, I), h_0 and an LSTM's c_0 (1, 1, H) -> h_n and c_n: one node, whose h_n is the output."""
+    kind, H = point.kind, point.H
+    parameters = {name: in_order(kind, p.detach().numpy()) for name, p in layer.named_parameters()}
+    biases = np.concatenate([parameters["bias_ih_l0"], parameters["bias_hh_l0"]])
+    constants = {"W": parameters["weight_ih_l0"][None], "R": parameters["weight_hh_l0"][None], "B": biases[None]}
+    states = [f"{state}_0" for state in kind.states]
+    outputs = final_states(point)
+    no_lengths, no_sequence = "", ""
+    node = helper.make_node(
+        kind.name,
+        ["x", *constants, no_lengths, *states],
+        [no_sequence, *outputs],
+        hidden_size=H,
+        **ATTRIBUTES[kind.name],
+    )
+    graph = helper.make_graph(
+        [node],
+        kind.name,
+        [
+            helper.make_tensor_value_info(name, FLOAT, (1, 1, features))
+            for name, features in {"x": point.I, **dict.fromkeys(states, H)}.items()
+        ],
+        [helper.make_tensor_value_info(name, FLOAT, (1, 1, H)) for name in outputs],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    return _serialized(graph)
+
+
+def _serialized(graph: onnx.GraphProto) -> bytes:
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(proto, full_check=True)
     serialized: bytes = proto.SerializeToString()

@@ -9,12 +9,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from fastlstm.bench.measure import Measured
-from fastlstm.bench.peers import PEERS
 from fastlstm.bench.points import geometric_mean
+from fastlstm.cells import LSTM
 
 COLORS = {
     "nn.LSTM": "#d1495b",
     "ONNX Runtime": "#00798c",
+    "ONNX Runtime, bound": "#4fb3bf",
     "OpenVINO": "#7b4fa3",
     "JAX": "#e09f3e",
 }  # by the label for an LSTM
@@ -33,7 +34,7 @@ def figure(rows: list[Measured], title: str) -> Figure:
     axes = figure.add_subplot()
     heights = group(axes, rows)
     peers = rows[0].peers
-    colors = {peer.label_for(rows[0].point.kind): COLORS[peer.label] for peer in PEERS.values()}
+    colors = {label.replace(LSTM.name, rows[0].point.cell): color for label, color in COLORS.items()}
     for k, peer in enumerate(peers):
         shift = 0.16 * (k - (len(peers) - 1) / 2)  # or the spreads of two peers lie on each other
         ratios = [row.ratio(peer) for row in rows]

@@ -149,6 +149,8 @@ _OTHER_DTYPES = [
 FLOAT64 = [point._replace(dtype="float64") for point in _OTHER_DTYPES]
 BFLOAT16 = [point._replace(dtype="bfloat16") for point in _OTHER_DTYPES]
 
+STREAM = [Point("step of a stream", 1, 1, H, H) for H in (32, 64, 128, 256)]
+
 MODELS = [Point("whole model", 50, N, H, H) for N in (1, 16, 64) for H in (64, 256)]
 
 

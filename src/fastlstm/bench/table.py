@@ -55,10 +55,11 @@ def summary(rows: list[Measured], extras: tuple[Extra, ...]) -> list[str]:
     """The geometric mean of every peer's ratios and of every extra figure, with the points at either end."""
     figures = {f"{peer} / {OURS}": [row.ratio(peer) for row in rows] for peer in rows[0].peers}
     figures |= {extra.name: [extra.value(row) for row in rows] for extra in extras}
-    return [_summary(name, values, [row.point for row in rows]) for name, values in figures.items()]
+    return [summary_line(name, values, [row.point for row in rows]) for name, values in figures.items()]
 
 
-def _summary(name: str, values: list[float], points: list[Point]) -> str:
+def summary_line(name: str, values: list[float], points: list[Point]) -> str:
+    """A figure's geometric mean, and the points at either end."""
     ends = [f"{value:.2f} at {points[values.index(value)]}" for value in (min(values), max(values))]
     mean = geometric_mean(values)
     return f"{name}: geometric mean {mean:.2f} over {len(values)} points, lowest {ends[0]}, highest {ends[1]}"

@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from fastlstm.bench.points import Point
     from fastlstm.cells import Cell
 
+STREAM = "stream"  # the grid that is measured in another way than all others: bench/stream
 MOST_THREADS = max(256, 2 * (os.cpu_count() or 1))  # OpenMP ends the process where the system gives it no more
 
 
 def bench(
     peers: Annotated[str, typer.Option(help="Of torch, onnxruntime, openvino and jax, with commas between.")] = "torch",
-    grid: Annotated[str, typer.Option(help="The sizes: people, ragged, proj, float64, bfloat16 or models.")] = "people",
+    grid: Annotated[
+        str, typer.Option(help="The sizes: people, ragged, proj, float64, bfloat16, models or stream.")
+    ] = "people",
     cell: Annotated[str, CELL] = "lstm",
     train: Annotated[bool, typer.Option("--train", help="Forward and backward in place of inference.")] = False,
     threads: Annotated[
@@ -35,6 +38,9 @@ def bench(
 ) -> None:
     """Time fastlstm.LSTM or fastlstm.GRU against other engines. Over a grid of sizes, after comparing what they compute."""
     needs("torch")
+    if grid == STREAM:
+        bench_stream(peers, cell_named(cell), train, threads, csv_file, plot, quick)
+        return
     from fastlstm.bench import measure
     from fastlstm.bench.contender import draw_inputs
     from fastlstm.bench.floor import measure_floor
@@ -85,12 +91,70 @@ def bench(
         draw(rows, title, plot)
 
 
+def bench_stream(
+    peers: str, cell: "Cell", train: bool, threads: int | None, csv_file: Path | None, plot: Path | None, quick: bool
+) -> None:
+    """The grid whose points are steps of a stream, with its own figures."""
+    from fastlstm.bench import measure
+    from fastlstm.bench.host import host
+    from fastlstm.bench.points import STREAM as POINTS
+    from fastlstm.bench.points import of_cell
+    from fastlstm.bench.record import write_lines
+    from fastlstm.bench.stream import measuring, report
+
+    refuse_for_stream(train, threads)
+    against = streaming_peers(peers)
+    packages = list(dict.fromkeys(package for peer in against for package in peer.packages))
+    needs(*packages, *(["matplotlib"] if plot is not None else []))
+    needs_file(csv_file, "--csv")
+    needs_picture(plot, "--plot")
+    where = host(measure.set_threads(1), packages)  # before a peer starts: each takes its number from torch
+    steps = {peer.label_for(cell): peer.steps for peer in against}
+    schedule = measuring.QUICK if quick else measuring.FULL
+
+    said = ", ".join(f"{name} {value}" for name, value in where.items())
+    console = output()
+    console.print(f"{cell.name}, one step of one row of a stream, float32, {said}", highlight=False)
+    rows = [
+        measuring.measure_stream(point, steps, schedule)
+        for point in track(of_cell(POINTS, cell), "Measuring", console=progress())
+    ]
+    show(console, report.table(rows))
+    for line in report.summary(rows):
+        console.print(line, highlight=False)
+    if csv_file is not None:
+        how = {"grid": STREAM, "mode": "infer", **where, "command": command()}
+        write_lines(csv_file, [{**line, **how} for line in report.csv_lines(rows)])
+    if plot is not None:
+        from fastlstm.bench.picture import draw
+
+        title = f"{cell.name}, one step of one row of a stream, float32, {where['processor']} ({where['isa']})"
+        draw([row.measured for row in rows], title, plot)
+
+
+def refuse_for_stream(train: bool, threads: int | None) -> None:
+    """A stream has no gradients, and one row on several threads would only wait for them."""
+    if train:
+        raise typer.BadParameter("a stream can't train: it has no gradients", param_hint="--train")
+    if threads not in (None, 1):
+        raise typer.BadParameter("a step of a stream runs on one thread: 1, or left out", param_hint="--threads")
+
+
+def streaming_peers(names: str) -> "list[Peer]":
+    """The peers of those names, where each can be asked for single steps."""
+    chosen = named_peers(names)
+    others = [name for name, peer in chosen.items() if not peer.streams]
+    if others:
+        raise typer.BadParameter(f"{' and '.join(others)} is not measured step by step", param_hint="--peers")
+    return list(chosen.values())
+
+
 def chosen_grid(name: str) -> "Grid":
     """The grid of that name."""
     from fastlstm.bench.grids import GRIDS
 
     if name not in GRIDS:
-        raise typer.BadParameter(f"there is no grid {name!r}, but {', '.join(GRIDS)}", param_hint="--grid")
+        raise typer.BadParameter(f"there is no grid {name!r}, but {', '.join([*GRIDS, STREAM])}", param_hint="--grid")
     return GRIDS[name]
 
 
@@ -106,18 +170,24 @@ def chosen_points(grid: "Grid", cell: "Cell") -> "list[Point]":
 
 def chosen_peers(names: str, grid: "Grid", train: bool) -> "list[Peer]":
     """The peers of those names, where each can do what is asked for."""
+    chosen = named_peers(names)
+    if list(chosen) != ["torch"] and not grid.any_peer:
+        raise typer.BadParameter("this grid has no peer but torch", param_hint="--peers")
+    untrained = [name for name, peer in chosen.items() if not peer.trains]
+    if train and untrained:
+        raise typer.BadParameter(f"{' and '.join(untrained)} can't train: inference only", param_hint="--peers")
+    return list(chosen.values())
+
+
+def named_peers(names: str) -> "dict[str, Peer]":
+    """The peers of those names."""
     from fastlstm.bench.peers import PEERS
 
     chosen = list(dict.fromkeys(names.split(",")))
     unknown = [name for name in chosen if name not in PEERS]
     if unknown:
         raise typer.BadParameter(f"there is no peer {unknown[0]!r}, but {', '.join(PEERS)}", param_hint="--peers")
-    if chosen != ["torch"] and not grid.any_peer:
-        raise typer.BadParameter("this grid has no peer but torch", param_hint="--peers")
-    untrained = [name for name in chosen if not PEERS[name].trains]
-    if train and untrained:
-        raise typer.BadParameter(f"{' and '.join(untrained)} can't train: inference only", param_hint="--peers")
-    return [PEERS[name] for name in chosen]
+    return {name: PEERS[name] for name in chosen}
 
 
 def command() -> str:
