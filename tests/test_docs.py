@@ -106,7 +106,12 @@ def test_the_drop_in_example_runs(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "package"),
-    [("voice_activity", "silero_vad"), ("beat_tracking", "BeatNet"), ("chinese_pronunciation", "g2pM")],
+    [
+        ("voice_activity", "silero_vad"),
+        ("beat_tracking", "BeatNet"),
+        ("chinese_pronunciation", "g2pM"),
+        ("english_pronunciation", "g2p_en"),
+    ],
 )
 def test_an_example_without_its_package_says_what_to_install(name, package, tmp_path):
     start = f"import runpy, sys; sys.modules[{package!r}] = None; runpy.run_path(sys.argv[1], run_name='__main__')"
