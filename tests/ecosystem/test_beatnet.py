@@ -92,9 +92,14 @@ def test_the_example_s_features_are_what_the_network_was_trained_on(example):
     assert beat[(away.min(1) > 0.08) & (middles > 0.3)].max() < 0.3
 
 
-def test_the_example_finds_the_beats(example, tmp_path):
+@pytest.mark.parametrize("given", [False, True], ids=["made up", "given"])
+def test_the_example_finds_the_beats(given, example, tmp_path):
     example.converted()  # with torch, once
-    lines = examples.output("beat_tracking", folder=tmp_path).splitlines()
+    arguments = []
+    if given:
+        soundfile.write("sound.wav", example.drums(60, 120), example.RATE, "PCM_16")
+        arguments = ["sound.wav"]
+    lines = examples.output("beat_tracking", *arguments, folder=tmp_path).splitlines()
     assert lines[-2] == "120 beats a minute"
     times = np.array([float(line.split()[0]) for line in lines[:-2]])
     assert len(times) == 120
