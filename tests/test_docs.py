@@ -102,3 +102,19 @@ def test_the_drop_in_example_runs(tmp_path):
     result = run("-W", "error", str(ROOT / "examples" / "drop_in.py"), folder=tmp_path)
     assert result.returncode == 0, result.stderr
     assert "engine: native" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [
+        ("voice_activity", "silero_vad"),
+        ("beat_tracking", "BeatNet"),
+        ("chinese_pronunciation", "g2pM"),
+        ("english_pronunciation", "g2p_en"),
+    ],
+)
+def test_an_example_without_its_package_says_what_to_install(name, package, tmp_path):
+    start = f"import runpy, sys; sys.modules[{package!r}] = None; runpy.run_path(sys.argv[1], run_name='__main__')"
+    result = run("-c", start, str(ROOT / "examples" / f"{name}.py"), folder=tmp_path)
+    assert result.returncode == 1
+    assert re.fullmatch(rf".*: pip install (--no-deps )?{package.replace('_', '-')}\n", result.stderr), result.stderr
