@@ -1,11 +1,14 @@
 #include "arrays.h"
 
+#include <nanobind/ndarray.h>
+
 #include <algorithm>
 #include <cstring>
 #include <iterator>
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "dlpack.h"
 
@@ -191,6 +194,18 @@ nb::object new_tensor(const DType& dtype, const Shape& shape, const Shape& strid
   return tensor;
 }
 
+// NumPy's, likewise.
+nb::object new_array(const DType& dtype, const Shape& shape) {
+  const std::size_t bytes = bytes_of(dtype, shape);
+  if (bytes < kLarge) return nb::module_::import_("numpy").attr("empty")(tuple_of(shape), dtype.name);
+  auto memory = std::make_unique<fastlstm::Workspace>(bytes, fastlstm::Workspace::Use::given);
+  void* const data = memory->data();
+  const nb::capsule owner(memory.release(), [](void* own) noexcept { delete static_cast<fastlstm::Workspace*>(own); });
+  std::vector<std::size_t> sizes(shape.begin(), shape.end());
+  const nb::dlpack::dtype of{dtype.code, dtype.bits, 1};
+  return nb::cast(nb::ndarray<nb::numpy>(data, sizes.size(), sizes.data(), owner, nullptr, of));
+}
+
 }  // namespace
 
 Shape dense_strides(const Shape& shape) {
@@ -276,8 +291,7 @@ New::New(PyObject* like, const DType& dtype, const Shape& shape, const Shape& st
   if (is_tensor(like)) {
     object = new_tensor(dtype, shape, strides.empty() ? dense_strides(shape) : strides);
   } else {
-    bytes_of(dtype, shape);
-    object = nb::module_::import_("numpy").attr("empty")(tuple_of(shape), dtype.name);
+    object = new_array(dtype, shape);
   }
   if (const auto array = view_memory(object.ptr(), true)) data = array->data;
 }

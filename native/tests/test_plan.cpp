@@ -203,6 +203,18 @@ TEST_CASE("forward: panels are packed late where they meet all their rows at onc
   CHECK_FALSE(late(1, 1, 1));
 }
 
+TEST_CASE("weights that are packed already are packed again where a team splits many rows") {
+  const auto packed = [](std::int64_t T, std::int64_t N, int threads, std::int64_t D = 1) {
+    return plan_forward(Problem(T, N, 64, 256, 0, 1, D), 64, threads, kMachine, {false, false, true}).packed;
+  };
+  CHECK(packed(128, 16, 1));
+  CHECK_FALSE(packed(128, 16, 2));
+  CHECK(packed(16, 16, 2));
+  CHECK(packed(2000, 1, 2));      // by units: each reads its own
+  CHECK(packed(128, 16, 2, 2));   // a direction each
+  CHECK_FALSE(packed(1, 16, 1));  // one step reads the weights as they are
+}
+
 TEST_CASE("one step reads the weights where they are: forward always, backward for few rows and no gradients of gates") {
   const auto backward = [](std::int64_t T, std::int64_t N, bool step_gradients) {
     return plan_backward(Problem(T, N, 8, 32, 0, 1, 1), 2, kMachine, {false, step_gradients}).one_step;

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import fastlstm
 import fastlstm.numpy
@@ -243,3 +244,18 @@ def test_threads_change_no_bit():
     assert all(np.array_equal(result, results[0]) for result in results)
     with pytest.raises(ValueError, match="positive"):
         fastlstm.numpy.set_num_threads(0)
+
+
+def test_a_large_result_is_an_array_like_any_other():
+    lstm = fastlstm.numpy.LSTM.from_state({name: t.numpy() for name, t in nn.LSTM(3, 64).state_dict().items()})
+    x = np.zeros((1000, 4, 3), np.float32)
+    output, _ = lstm(x)
+    assert output.nbytes > 512 << 10  # from where on its memory is the engine's
+    assert type(output) is np.ndarray
+    assert output.flags.writeable
+    assert output.flags.c_contiguous
+    expected = output.copy()
+    views = [lstm(x)[0][1:] for _ in range(3)]  # each in memory of its own, as long as anyone looks at it
+    output[...] = 7
+    del output
+    assert all(np.array_equal(view, expected[1:]) for view in views)

@@ -69,7 +69,7 @@ struct ForwardScratch {
     [[maybe_unused]] const bool uses_tiles = plan_of<Cell>(call, in, call.threads).tiled;
     for (Index d = 0; d < problem.D; ++d) {
       if (problem.T > 1) {
-        if (call.packed == nullptr)
+        if (call.packed == nullptr || packs_anyway(problem, call.threads))
           panels[d] = arena.take<TermOf<Cell>>(Cell::Input::kSpan * Hp * (terms<Cell>(in) + terms<Cell>(out)));
         if constexpr (kTiled<Cell>)
           if (uses_tiles) tiles[d] = forward_tile_scratch(arena, problem, in, call.threads);
@@ -116,11 +116,12 @@ struct ForwardStates {
 // Direction d of layer k: the arrays that it has whatever the plan and the layer before.
 template <class Cell>
 LayerForward<Cell> direction_of(const ForwardCall<RealOf<Cell>>& call, const ForwardScratch<Cell>& scratch,
-                                const ForwardStates<Cell>& states, Index k, Index d) {
+                                const ForwardStates<Cell>& states, const ForwardPlan& plan, Index k, Index d) {
   const Problem& problem = call.problem;
   const Index l = k * problem.D + d;
   LayerForward<Cell> layer{};
   layer.problem = &problem;
+  layer.plan = plan;
   layer.direction = static_cast<int>(d);
   layer.in = problem.layer_input(k);
   if (states.h_0 != nullptr) layer.h_0 = states.h_0 + l * problem.N * problem.out();
@@ -136,7 +137,7 @@ LayerForward<Cell> direction_of(const ForwardCall<RealOf<Cell>>& call, const For
   layer.panels = scratch.panels[d];
   layer.bias = scratch.bias[d];
   layer.hr_panels = scratch.hr_panels[d];
-  if (call.packed != nullptr && problem.T > 1) {
+  if (plan.packed) {
     PackedChains<Cell> chains(problem, call.packed);
     for (Index before = 0; before < l; ++before) chains.next();
     const LayerForward<Cell> packed = chains.next();
@@ -182,8 +183,7 @@ void forward_layers(const ForwardCall<RealOf<Cell>>& call, const Member& member)
       if (saves) output = saved.output(k);
     for (Index d = 0; d < problem.D; ++d) {
       if (plan.by_direction && member.rank % 2 != d) continue;
-      LayerForward<Cell> layer = direction_of(call, scratch, states, k, d);
-      layer.plan = plan;
+      LayerForward<Cell> layer = direction_of(call, scratch, states, plan, k, d);
       layer.x = x;
       layer.output = output + d * out;
       if constexpr (rounds) {

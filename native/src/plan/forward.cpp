@@ -36,12 +36,14 @@ ForwardPlan plan_forward(const Problem& problem, Index in, int threads, const Ma
   plan.project = plan.tiled || (problem.T > 1 && worth && together);
   // The panels stay in L2, all in one place, where they meet all rows they ever will in one block: (5, 1, 512, 512) 1.1 to 1.4x,
   // at 100 steps 1.05x.
-  plan.packed = facts.packed && !plan.one_step;
+  plan.packed = facts.packed && !plan.one_step && !(split.team > 1 && !plan.by_unit && packs_anyway(problem, threads));
   plan.pack_late = !plan.packed && plan.project && !plan.tiled && problem.blocks() == 1 && together;
   plan.stream = facts.saves && !plan.project && streams(problem, in, machine);
   plan.by_block = brings_by_block(problem, facts.rows_elsewhere);
   return plan;
 }
+
+bool packs_anyway(const Problem& problem, int threads) { return threads > 1 && problem.rows() > kRowsToPack; }
 
 bool brings_by_block(const Problem& problem, bool rows_elsewhere) { return rows_elsewhere && problem.D == 1 && problem.T > 1; }
 
