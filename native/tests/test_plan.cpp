@@ -205,7 +205,8 @@ TEST_CASE("forward: panels are packed late where they meet all their rows at onc
 
 TEST_CASE("weights that are packed already are packed again where a team splits many rows") {
   const auto packed = [](std::int64_t T, std::int64_t N, int threads, std::int64_t D = 1) {
-    return plan_forward(Problem(T, N, 64, 256, 0, 1, D), 64, threads, kMachine, {false, false, true}).packed;
+    return plan_forward(Problem(T, N, 64, 256, 0, 1, D), 64, threads, {4, 1, false, 2048 << 10, 8, 4, 4}, {false, false, true})
+        .packed;
   };
   CHECK(packed(128, 16, 1));
   CHECK_FALSE(packed(128, 16, 2));
