@@ -6,7 +6,7 @@ NATIVE := $(shell find native bindings CMakeLists.txt -type f)
 PACKAGE := $(shell find src -type f -not -name '*.so' -not -path '*/__pycache__/*') pyproject.toml README.md
 CXX_FILES := $(filter %.cpp %.h %.inl,$(NATIVE))
 
-.PHONY: help demo test test-native test-sanitizers test-asan test-tsan test-python-sanitized fuzz fuzz-sanitized test-aarch64 test-c test-ecosystem lint format bench docs clean
+.PHONY: help demo test test-native test-sanitizers test-asan test-tsan test-python-sanitized fuzz fuzz-sanitized test-aarch64 test-alone test-c test-ecosystem lint format bench docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -71,6 +71,17 @@ test-python-sanitized: build/asan-python/installed  ## Python tests of shapes, p
 # Wants g++-aarch64-linux-gnu and qemu-user.
 test-aarch64: $(VENV)/installed  ## the native tests, cross-built for AArch64 and run under qemu-user
 	$(call native_tests,aarch64,-DCMAKE_TOOLCHAIN_FILE=native/aarch64.cmake)
+
+# NumPy and safetensors, and nothing else; the package as a wheel of the first environment's objects.
+build/alone/installed: $(VENV)/installed
+	$(PYTHON) -m venv build/alone
+	$(call pip,wheel) --no-deps --wheel-dir build/alone/wheel .
+	build/alone/bin/pip install -q --disable-pip-version-check numpy safetensors
+	build/alone/bin/pip install -q --disable-pip-version-check --force-reinstall --no-deps build/alone/wheel/*.whl
+	@touch $@
+
+test-alone: build/alone/installed  ## the installed package where there is no torch
+	cd build/alone && bin/python -I $(CURDIR)/tests/alone/without_torch.py -v
 
 # By plain CMake, installed to a folder of the build, from where the examples are built as users would build them. Wants
 # nlohmann-json's headers and pkg-config.

@@ -1,7 +1,8 @@
 """Every code block of README.md, CONTRIBUTING.md and docs/ runs; so does every example.
 
 python: executed, one namespace a page. console: `$ fastlstm ...` is run and prints what the page shows, where it shows
-anything; `$ make ...` must be a target of the Makefile. There is no other kind of block.
+anything; `$ make ...` must be a target of the Makefile. c: compiled and run by `make test-c` (tests/c). There is no other kind of
+block.
 """
 
 import os
@@ -51,7 +52,7 @@ CONSOLE = [
 
 def test_there_is_no_other_kind_of_block():
     kinds = {language for page in PAGES for language, _, _ in blocks(page)}
-    assert kinds == {"python", "console"}
+    assert kinds == {"python", "console", "c"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -8,21 +8,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save_file
 
 import fastlstm.numpy
 
-EXAMPLES = Path(__file__).parents[2] / "examples" / "c"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples" / "c"
 
 
-def run(*command: object, prefix: Path) -> str:
+def run(*command: object, prefix: Path, folder: Path | None = None) -> str:
     environment = {
         **os.environ,
         "PKG_CONFIG_PATH": str(prefix / "lib" / "pkgconfig"),
         "LD_LIBRARY_PATH": str(prefix / "lib"),
-        "LSAN_OPTIONS": "detect_leaks=1",
     }
-    done = subprocess.run(list(map(str, command)), env=environment, text=True, capture_output=True, check=False)
+    done = subprocess.run(
+        list(map(str, command)), env=environment, cwd=folder, text=True, capture_output=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -67,6 +70,21 @@ def test_a_filtered_file_has_the_bits_of_the_numpy_face(program, built, by_pkg_c
     assert run(path, trained, tmp_path / "in.f32", tmp_path / "out.f32", prefix=prefix) == "1000 samples\n"
     expected, _ = fastlstm.numpy.LSTM.load(trained)(x.reshape(1000, 1))
     assert np.array_equal(np.fromfile(tmp_path / "out.f32", np.float32), expected.reshape(-1))
+
+
+def test_the_page_runs(prefix, tmp_path):
+    (block,) = re.findall(
+        r"^```c\n(.*?)^```", (ROOT / "docs" / "deploy.md").read_text(), flags=re.MULTILINE | re.DOTALL
+    )
+    (tmp_path / "page.c").write_text(block)
+    flags = run("pkg-config", "--cflags", "--libs", "fastlstm", prefix=prefix).split()
+    run("cc", "-Werror", "-Wall", tmp_path / "page.c", *flags, "-o", tmp_path / "page", prefix=prefix)
+    state = {name: t.numpy() for name, t in torch.nn.LSTM(8, 32).state_dict().items()}
+    save_file(state, tmp_path / "layer.safetensors")
+    x = np.zeros((1, 8), np.float32)
+    x[0, 0] = 1
+    shown = run(tmp_path / "page", prefix=prefix, folder=tmp_path)
+    assert shown == f"{fastlstm.numpy.LSTM.from_state(state).stream().step(x)[0, 0]:f}\n"
 
 
 def test_a_wrong_layer_is_said(built, tmp_path):
