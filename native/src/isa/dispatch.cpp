@@ -10,10 +10,12 @@ namespace generic {
 extern const Isa isa;
 }
 #if defined(__x86_64__)
+#ifndef FASTLSTM_WITHOUT_AVX2  // as some builds for a sanitizer are: see CMakeLists.txt
 namespace avx2 {
 extern const Isa isa;
 }
-#ifndef FASTLSTM_WITHOUT_AVX512  // as some builds for a sanitizer are: see CMakeLists.txt
+#endif
+#ifndef FASTLSTM_WITHOUT_AVX512
 namespace avx512 {
 extern const Isa isa;
 extern const Isa isa_with_pairs;
@@ -36,7 +38,9 @@ namespace {
 const Isa* const built[] = {
     &generic::isa,
 #if defined(__x86_64__)
+#ifndef FASTLSTM_WITHOUT_AVX2
     &avx2::isa,
+#endif
 #ifndef FASTLSTM_WITHOUT_AVX512
     &avx512::isa,  &avx512::isa_with_pairs,
 #endif
