@@ -144,6 +144,7 @@ bench: $(VENV)/bench-tools  ## fastlstm against the engines people use, over eve
 	$(BIN)/fastlstm bench --grid stream --cell gru --peers torch,onnxruntime,openvino --csv benchmarks/gru-stream.csv
 	$(foreach grid,ragged proj float64 bfloat16 models,$(call bench_grid,$(grid)))
 	$(BIN)/fastlstm conditions --csv benchmarks/conditions.csv
+	$(BIN)/fastlstm conditions --cell gru --csv benchmarks/gru-conditions.csv
 
 define bench_grid
 $(BIN)/fastlstm bench --grid $(1) --csv benchmarks/$(1).csv

@@ -1,19 +1,21 @@
-"""Lengths, resets and traces against what they stand in for: `python benchmarks/segments.py [threads]`.
+"""Lengths, resets and traces against what they stand in for: `python benchmarks/segments.py [threads] [LSTM|GRU]`.
 
 Each number is the median of five bursts, taken in turn. Lengths are spread evenly from L/3 to L, in random order; "share" is
-sum(lengths) / (L N). The loop is the one over time that recurrent policies run, with nn.LSTM.
+sum(lengths) / (L N). The loop is the one over time that recurrent policies run, with nn.LSTM or nn.GRU.
 """
 
-import sys
+import argparse
 import time
 from collections.abc import Callable, Sequence
 from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import fastlstm
+from fastlstm.cells import BY_NAME, LSTM, Cell
 
 BURST = 0.1  # seconds
 
@@ -59,9 +61,14 @@ def mode(train: bool) -> str:
     return "train" if train else "infer"
 
 
-def lengths(L: int, N: int, H: int, train: bool) -> None:
+def layers(cell: Cell, I: int, H: int) -> tuple[Any, Any]:
+    """Torch's layer and ours."""
+    return getattr(nn, cell.name)(I, H), getattr(fastlstm, cell.name)(I, H)
+
+
+def lengths(cell: Cell, L: int, N: int, H: int, train: bool) -> None:
     torch.manual_seed(0)
-    theirs, ours, x = nn.LSTM(H, H), fastlstm.LSTM(H, H), torch.randn(L, N, H)
+    (theirs, ours), x = layers(cell, H, H), torch.randn(L, N, H)
     drawn = torch.linspace(L / 3, L, N).round().long()[torch.randperm(N)]
 
     def packed(x: Tensor) -> Tensor:
@@ -77,23 +84,34 @@ def lengths(L: int, N: int, H: int, train: bool) -> None:
     )
     over = ragged / dense / (drawn.sum().item() / (L * N))
     said = f"lengths L {L:4} N {N} H {H} {mode(train)}"
-    print(f"{said}: over its share {over:.2f}, nn.LSTM packed / ours {before / ragged:.2f}", flush=True)
+    print(f"{said}: over its share {over:.2f}, nn.{cell.name} packed / ours {before / ragged:.2f}", flush=True)
 
 
-def resets(N: int, H: int, train: bool) -> None:
+def resets(cell: Cell, N: int, H: int, train: bool) -> None:
     L, I = 128, 64
     torch.manual_seed(0)
-    theirs, ours, x = nn.LSTM(I, H), fastlstm.LSTM(I, H), torch.randn(L, N, I)
+    (theirs, ours), x = layers(cell, I, H), torch.randn(L, N, I)
     masks = [torch.rand(L, N) < density for density in (0, 0.01, 0.1, 0.5)]
     keep = (~masks[1]).float()[:, :, None]
 
-    def loop(x: Tensor) -> Tensor:
+    def loop_of_two_states(x: Tensor) -> Tensor:
         h = c = torch.zeros(1, N, H)
         steps = []
         for t in range(L):
             output, (h, c) = theirs(x[t : t + 1], (h * keep[t], c * keep[t]))
             steps.append(output)
         return torch.cat(steps)
+
+    def loop_of_one_state(x: Tensor) -> Tensor:
+        h = torch.zeros(1, N, H)
+        steps = []
+        for t in range(L):
+            output, h = theirs(x[t : t + 1], h * keep[t])
+            steps.append(output)
+        return torch.cat(steps)
+
+    # Each as one would write it by hand: a loop over states of any number would cost nn.GRU or nn.LSTM more.
+    loop = loop_of_two_states if cell is LSTM else loop_of_one_state
 
     plain, *masked, before = in_turn(
         [
@@ -107,8 +125,8 @@ def resets(N: int, H: int, train: bool) -> None:
     print(f"{said}: over unmasked at 0, 1, 10, 50% {over}; loop / ours at 1% {before / masked[1]:.1f}", flush=True)
 
 
-def traces(L: int, N: int, H: int, grad: bool) -> None:
-    lstm, x = fastlstm.LSTM(H, H), torch.randn(L, N, H)
+def traces(cell: Cell, L: int, N: int, H: int, grad: bool) -> None:
+    (_, ours), x = layers(cell, H, H), torch.randn(L, N, H)
 
     def forward(call: Callable[[Tensor], object]) -> Callable[[], object]:
         def timed() -> None:
@@ -117,19 +135,24 @@ def traces(L: int, N: int, H: int, grad: bool) -> None:
 
         return timed
 
-    plain, traced = in_turn([forward(lstm), forward(lstm.trace)])
+    plain, traced = in_turn([forward(ours), forward(ours.trace)])
     print(f"trace L {L} N {N} H {H} {'with' if grad else 'no'} grad: {traced / plain:.2f} of forward")
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(int(sys.argv[1]) if len(sys.argv) > 1 else 2)
+    parser = argparse.ArgumentParser(description="Lengths, resets and traces against what they stand in for.")
+    parser.add_argument("threads", nargs="?", type=int, default=2)
+    parser.add_argument("cell", nargs="?", choices=list(BY_NAME), default=LSTM.name)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    chosen = BY_NAME[arguments.cell]
     for L in (10, 100, 1000):
         for train in (False, True):
-            lengths(L, 64, 128, train)
+            lengths(chosen, L, 64, 128, train)
     for N in (16, 64):
         for H in (128, 256):
             for train in (False, True):
-                resets(N, H, train)
+                resets(chosen, N, H, train)
     for N, H in ((1, 64), (32, 128), (64, 256)):
         for grad in (False, True):
-            traces(100, N, H, grad)
+            traces(chosen, 100, N, H, grad)

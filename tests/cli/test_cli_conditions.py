@@ -8,15 +8,16 @@ from typer.testing import CliRunner
 
 from fastlstm.bench.conditions import CONDITIONS
 from fastlstm.bench.conditions.condition import Condition, Reading, Verdict
+from fastlstm.cells import GRU, LSTM
 from fastlstm.cli import app
 
 
 def condition(figure: float) -> Condition:
-    def measure(track):
+    def measure(track, cell):
         return [Reading(f"point {k}", "train", {"ours, µs": figure * k, "ratio": 0.5}) for k in track([1, 2])]
 
     return Condition(
-        measure, lambda readings: Verdict(readings[-1].values["ours, µs"], 3, "x", "the last one"), minutes=2
+        measure, lambda readings, cell: Verdict(readings[-1].values["ours, µs"], 3, "x", "the last one"), minutes=2
     )
 
 
@@ -59,6 +60,35 @@ def test_all_are_measured_and_written_and_one_that_does_not_hold_shows_in_the_st
         for figure, value in (("ours, µs", str(ours * k)), ("ratio", "0.5"))
     ]
     assert all(row[name] for row in rows for name in ("processor", "isa", "threads", "torch", "command"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [([], LSTM), (["--cell", "lstm"], LSTM), (["--cell", "gru"], GRU), (["--cell", "GRU"], GRU)],
+)
+def test_a_condition_is_measured_and_judged_for_the_cell(arguments, expected, monkeypatch):
+    cells = []
+    plain = condition(1.0)
+
+    def measure(track, cell):
+        cells.append(cell)
+        return plain.measure(track, cell)
+
+    def judge(readings, cell):
+        cells.append(cell)
+        return plain.judge(readings, cell)
+
+    monkeypatch.setitem(CONDITIONS, "small", plain._replace(measure=measure, judge=judge))
+    result = conditions("small", *arguments)
+    assert result.exit_code == 0, result.output
+    assert cells == [expected, expected]
+
+
+def test_a_cell_that_does_not_exist_is_refused_before_anything_is_measured(monkeypatch):
+    monkeypatch.setitem(CONDITIONS, "small", condition(1.0)._replace(measure=None))
+    result = conditions("small", "--cell", "rnn")
+    assert result.exit_code == 2
+    assert "there is no cell 'rnn', but lstm, gru" in result.output
 
 
 @pytest.mark.parametrize("name", ["speed", "elsewhere"])

@@ -8,6 +8,7 @@ import typer
 from rich.progress import track
 
 from fastlstm.cli.bench import command
+from fastlstm.cli.cell import CELL, cell_named
 from fastlstm.cli.needs import needs, needs_file
 from fastlstm.cli.output import output, progress, show
 
@@ -19,6 +20,7 @@ def conditions(
             metavar="[NAME]...", help="Of first-call, memory, resident, load and threads; left out: all of them."
         ),
     ] = None,
+    cell: Annotated[str, CELL] = "lstm",
     csv_file: Annotated[Path | None, typer.Option("--csv", help="Write every reading to this file.")] = None,
 ) -> None:
     """Measure start, memory, load and default threads. Exit with status 1 if a line isn't held."""
@@ -34,6 +36,7 @@ def conditions(
     unknown = [name for name in names if name not in known]
     if unknown:
         raise typer.BadParameter(f"there is no condition {unknown[0]!r} on this system, but {', '.join(known)}")
+    kind = cell_named(cell)
     needs_file(csv_file, "--csv")
 
     console, shown = output(), progress()
@@ -44,8 +47,8 @@ def conditions(
     console.print(f"about {sum(expected.values())} minutes on two idle cores: {each}", highlight=False)
     taken, verdicts = {}, []
     for name in names:
-        readings = CONDITIONS[name].measure(partial(track, description=name, console=shown))
-        verdict = CONDITIONS[name].judge(readings)
+        readings = CONDITIONS[name].measure(partial(track, description=name, console=shown), kind)
+        verdict = CONDITIONS[name].judge(readings, kind)
         show(console, table(readings))
         console.print(f"{name} {verdict}\n", highlight=False)
         taken[name] = readings

@@ -1,6 +1,7 @@
 """What a fast engine must also be: cheap to start, sparing with memory, steady under load and with torch's own threads.
 
-A module for each condition, with `measure` (the readings) and `judge` (the verdict on them); here they have their names.
+A module for each condition, with `measure` (the readings of a cell) and `judge` (the verdict on them); here they have
+their names.
 To add one: its module, a line in CONDITIONS.
 """
 

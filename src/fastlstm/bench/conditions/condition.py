@@ -6,11 +6,25 @@ from typing import Any, NamedTuple
 from fastlstm.bench.contender import OURS, Prepare
 from fastlstm.bench.in_torch import ours
 from fastlstm.bench.peers import PEERS
+from fastlstm.cells import Cell
 
 Track = Callable[[Sequence[Any]], Iterable[Any]]  # goes through a sequence and shows how far it is
-THEIRS = PEERS["torch"].label
-BOTH: dict[str, Prepare] = {THEIRS: PEERS["torch"].prepare, OURS: ours}
 MODES = {"infer": False, "train": True}  # by the name that a CSV has: whether to train
+
+
+def theirs(cell: Cell) -> str:
+    """The name of torch's layer with that cell."""
+    return PEERS["torch"].label_for(cell)
+
+
+def both(cell: Cell) -> dict[str, Prepare]:
+    """Torch's layer and ours by name; the points that they get have the cell."""
+    return {theirs(cell): PEERS["torch"].prepare, OURS: ours}
+
+
+def over_theirs(cell: Cell) -> str:
+    """The name of a ratio, ours over torch's."""
+    return f"{OURS} / {theirs(cell)}"
 
 
 class Reading(NamedTuple):
@@ -42,12 +56,12 @@ class Verdict(NamedTuple):
 
 
 class Condition(NamedTuple):
-    """measure: takes the readings; a function of how to show progress. judge: what they say together. minutes: how many
-    that takes on two idle cores. runs_here: whether this system tells what is to be read.
+    """measure: takes the readings; a function of how to show progress, and of the layer's cell. judge: what they say together,
+    for that cell. minutes: how many that takes on two idle cores. runs_here: whether this system tells what is to be read.
     """
 
-    measure: Callable[[Track], list[Reading]]
-    judge: Callable[[list[Reading]], Verdict]
+    measure: Callable[[Track, Cell], list[Reading]]
+    judge: Callable[[list[Reading], Cell], Verdict]
     minutes: int
     runs_here: bool = True
 

@@ -8,11 +8,12 @@ from statistics import median
 
 import torch
 
-from fastlstm.bench.conditions.condition import BOTH, MODES, Reading, Track, Verdict, worst
+from fastlstm.bench.conditions.condition import MODES, Reading, Track, Verdict, both, worst
 from fastlstm.bench.conditions.process import fresh
 from fastlstm.bench.contender import OURS, Prepare, draw_inputs
 from fastlstm.bench.measure import seconds_of
-from fastlstm.bench.points import Point
+from fastlstm.bench.points import Point, of_cell
+from fastlstm.cells import Cell
 
 POINTS = [
     Point("one row", 100, 1, 64, 64),
@@ -25,23 +26,25 @@ LIMIT = 3
 RATIO = f"{OURS} first / later"
 
 
-def measure(track: Track) -> list[Reading]:
+def measure(track: Track, cell: Cell) -> list[Reading]:
     """Both engines in turn, each time in a process of its own."""
-    return [_reading(point, mode) for point, mode in track([(point, mode) for point in POINTS for mode in MODES])]
+    points = [(point, mode) for point in of_cell(POINTS, cell) for mode in MODES]
+    return [_reading(point, mode) for point, mode in track(points)]
 
 
-def judge(readings: list[Reading]) -> Verdict:
+def judge(readings: list[Reading], cell: Cell) -> Verdict:
     """Ours, where it is worst."""
     return worst(readings, RATIO, LIMIT, "the first call over a later one")
 
 
 def _reading(point: Point, mode: str) -> Reading:
+    engines = both(point.kind)
     runs = [
-        {name: fresh(first_and_later, prepare, point, MODES[mode], LATER) for name, prepare in BOTH.items()}
+        {name: fresh(first_and_later, prepare, point, MODES[mode], LATER) for name, prepare in engines.items()}
         for _ in range(PROCESSES)
     ]
     values = {}
-    for name in BOTH:
+    for name in engines:
         values[f"{name} first, µs"] = median(run[name][0] for run in runs) * 1e6
         values[f"{name} later, µs"] = median(run[name][1] for run in runs) * 1e6
         values[f"{name} first / later"] = median(run[name][0] / run[name][1] for run in runs)

@@ -4,40 +4,42 @@ What is kept for backward, scratch, output and gradients, and what a pool keeps 
 first of their size in a process where a tiny one ran before: the engine's code and threads do not count.
 """
 
-from fastlstm.bench.conditions.condition import BOTH, THEIRS, Reading, Track, Verdict, worst
+from fastlstm.bench.conditions.condition import Reading, Track, Verdict, both, over_theirs, theirs, worst
 from fastlstm.bench.conditions.process import fresh, peak_of
 from fastlstm.bench.contender import OURS, Prepare, draw_inputs
 from fastlstm.bench.grids import GRIDS
-from fastlstm.bench.points import Point, geometric_mean
+from fastlstm.bench.points import Point, geometric_mean, of_cell
+from fastlstm.cells import Cell
 
 GRID = "people"
 BEFORE = Point("runs before", 2, 2, 3, 4)
 STEPS = 3
 PAGE = 2**-8  # MiB: a tiny step may find all it needs in pages that the process has already
 LIMIT = 1
-RATIO = f"{OURS} / {THEIRS}"
 
 
-def measure(track: Track) -> list[Reading]:
+def measure(track: Track, cell: Cell) -> list[Reading]:
     """Each engine at each point in a process of its own."""
-    return [_reading(point) for point in track(GRIDS[GRID].points)]
+    return [_reading(point) for point in track(of_cell(GRIDS[GRID].points, cell))]
 
 
-def judge(readings: list[Reading]) -> Verdict:
-    """Ours over nn.LSTM's, where it is worst."""
-    mean = geometric_mean([reading.values[RATIO] for reading in readings])
-    return worst(readings, RATIO, LIMIT, f"peak memory over nn.LSTM's, geometric mean {mean:.2f}x, worst")
+def judge(readings: list[Reading], cell: Cell) -> Verdict:
+    """Ours over torch's, where it is worst."""
+    ratio = over_theirs(cell)
+    mean = geometric_mean([reading.values[ratio] for reading in readings])
+    return worst(readings, ratio, LIMIT, f"peak memory over {theirs(cell)}'s, geometric mean {mean:.2f}x, worst")
 
 
 def _reading(point: Point) -> Reading:
-    peak = {name: fresh(step_peak, prepare, point) for name, prepare in BOTH.items()}
+    cell = point.kind
+    peak = {name: fresh(step_peak, prepare, point) for name, prepare in both(cell).items()}
     values = {f"{name}, MiB": mib for name, mib in peak.items()}
-    return Reading(str(point), "train", {**values, RATIO: peak[OURS] / peak[THEIRS]})
+    return Reading(str(point), "train", {**values, over_theirs(cell): peak[OURS] / peak[theirs(cell)]})
 
 
 def step_peak(prepare: Prepare, point: Point) -> float:
     """MiB that some forwards and backwards add at their peak. For a fresh process."""
-    prepare(draw_inputs(BEFORE), True).run()
+    prepare(draw_inputs(BEFORE._replace(cell=point.cell)), True).run()
     step = prepare(draw_inputs(point), True).run
 
     def steps() -> None:

@@ -16,6 +16,7 @@ import torch
 import fastlstm
 from fastlstm.bench.conditions.condition import Reading, Track, Verdict
 from fastlstm.bench.conditions.process import new_process, resident
+from fastlstm.cells import LSTM, Cell
 
 CALLS = 10_000
 EVERY = 1_000  # calls between two looks
@@ -24,18 +25,19 @@ THREADS = (1, 8)
 SHARE, LEAST = 0.1, 32.0  # growth that is allowed: of what was held, and in MiB
 
 
-def measure(track: Track) -> list[Reading]:
+def measure(track: Track, cell: Cell) -> list[Reading]:
     """A process for each number of Python threads."""
-    readings = {threads: Reading(f"Python threads: {threads}", "both", {}) for threads in THREADS}
+    said = "" if cell is LSTM else f", {cell.name}"  # as a point says it
+    readings = {threads: Reading(f"Python threads: {threads}{said}", "both", {}) for threads in THREADS}
     with ExitStack() as stack:
         processes = {threads: stack.enter_context(new_process()) for threads in THREADS}
         for threads, calls in track([(threads, calls) for threads in THREADS for calls in range(0, CALLS, EVERY)]):
-            held = processes[threads].submit(held_after, threads, range(calls, calls + EVERY)).result()
+            held = processes[threads].submit(held_after, threads, range(calls, calls + EVERY), cell).result()
             readings[threads].values[_after(calls + EVERY)] = held
     return list(readings.values())
 
 
-def judge(readings: list[Reading]) -> Verdict:
+def judge(readings: list[Reading], cell: Cell) -> Verdict:
     """The growth that is furthest beyond what is allowed, or nearest to that."""
     return max((_growth(reading) for reading in readings), key=lambda verdict: verdict.figure - verdict.limit)
 
@@ -50,9 +52,9 @@ def _after(calls: int) -> str:
     return f"{calls:,} calls, MiB"
 
 
-def held_after(threads: int, seeds: Iterable[int]) -> float:
+def held_after(threads: int, seeds: Iterable[int], cell: Cell) -> float:
     """MiB that are resident when these calls have been made, by so many threads. For a process of their own."""
-    for _ in _pool(threads).map(call, seeds):
+    for _ in _pool(threads).map(partial(call, cell), seeds):
         pass
     return resident()
 
@@ -63,13 +65,13 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads)
 
 
-def call(seed: int) -> None:
+def call(cell: Cell, seed: int) -> None:
     """A new layer of random sizes, called once; every other one also goes back. The same for the same seed."""
     pick = partial(random.Random(seed).randint, 1)
     T, N, I, H, layers = (pick(most) for most in (60, 32, 200, 200, 2))
     train = seed % 2 == 1
     x = torch.ones(T, N, I, requires_grad=train)
     with torch.set_grad_enabled(train):
-        output = fastlstm.LSTM(I, H, layers)(x)[0]
+        output = getattr(fastlstm, cell.name)(I, H, layers)(x)[0]
     if train:
         output.sum().backward()

@@ -14,7 +14,8 @@ from fastlstm.bench.conditions.condition import MODES, Reading, Track, Verdict, 
 from fastlstm.bench.contender import draw_inputs
 from fastlstm.bench.grids import GRIDS
 from fastlstm.bench.measure import Measured, Schedule, take_in_turn
-from fastlstm.bench.points import Point
+from fastlstm.bench.points import Point, of_cell
+from fastlstm.cells import Cell
 
 GRID = "people"
 SCHEDULE = Schedule(bursts=5, seconds=0.1)
@@ -22,17 +23,17 @@ LIMIT = 1.1
 RATIO = "default / best"
 
 
-def measure(track: Track) -> list[Reading]:
+def measure(track: Track, cell: Cell) -> list[Reading]:
     """Every number of threads from 1 to the default, in turn at each point."""
     default = torch.get_num_threads()
-    points = [(point, mode) for mode in MODES for point in GRIDS[GRID].points]
+    points = [(point, mode) for mode in MODES for point in of_cell(GRIDS[GRID].points, cell)]
     try:
         return [_reading(point, mode, default) for point, mode in track(points)]
     finally:
         torch.set_num_threads(default)
 
 
-def judge(readings: list[Reading]) -> Verdict:
+def judge(readings: list[Reading], cell: Cell) -> Verdict:
     """The default's time over that of the best, where it is worst."""
     return worst(readings, RATIO, LIMIT, "time with default threads over that with the best number, worst")
 
