@@ -101,7 +101,8 @@ build/ecosystem/installed: $(VENV)/installed
 	$(PYTHON) -m venv build/ecosystem
 	$(ecosystem) torch==2.13.0
 	$(ecosystem) torch==2.13.0 pytest hypothesis librosa soundfile nltk inflect webrtcvad-wheels "setuptools<81" ruamel.yaml xarray \
-	  sb3-contrib==2.9.2 pytorch-forecasting==1.8.0 "gluonts[torch]==0.17.0" torchrl==0.14.1 tensordict==0.14.3 opacus==1.6.0
+	  sb3-contrib==2.9.2 pytorch-forecasting==1.8.0 "gluonts[torch]==0.17.0" torchrl==0.14.1 tensordict==0.14.3 opacus==1.6.0 \
+	  lightning==2.6.6 huggingface_hub==2.4.0
 	$(ecosystem) --no-deps resemblyzer==0.1.4 silero-vad==6.2.3 neuralhydrology==1.13.0 \
 	  BeatNet==1.1.3 g2pM==0.1.2.5 g2p-en==2.1.0
 	$(call pip,wheel) --no-deps --wheel-dir build/ecosystem/wheel .

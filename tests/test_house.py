@@ -169,3 +169,4 @@ def test_public_names():
 def test_the_version_is_the_one_that_is_built():
     project = Path(__file__).parent.parent / "pyproject.toml"
     assert f'\nversion = "{fastlstm.__version__}"\n' in project.read_text()
+    assert f"\nversion: {fastlstm.__version__}\n" in project.with_name("CITATION.cff").read_text()

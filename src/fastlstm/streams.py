@@ -1,9 +1,11 @@
 """A layer that runs frame by frame, on arrays of any kind that the engine takes."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 from fastlstm import _engine
 from fastlstm.weights import Sizes
+
+SameStream = TypeVar("SameStream", bound="Stream")
 
 
 class Stream:
@@ -63,7 +65,7 @@ class Stream:
         if got != self._shapes() or not self._stream.set_state(found):
             raise ValueError(f"expected states of shapes {self._shapes()}, got {got}")
 
-    def copy(self) -> Any:
+    def copy(self: SameStream) -> SameStream:
         """Another stream of the same layer, in the same state."""
         other = object.__new__(type(self))
         other.sizes, other.dtype, other.batch = self.sizes, self.dtype, self.batch

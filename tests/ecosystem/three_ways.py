@@ -59,7 +59,7 @@ def _converted(model: nn.Module, keep_type: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _counting() -> Iterator[list[int]]:
+def counting() -> Iterator[list[int]]:
     """An entry for every time the engine ran."""
     counted: list[int] = []
 
@@ -85,7 +85,7 @@ def hold(package: str, what: str, model: nn.Module, run: Callable[[], Results], 
         ways["keep_type"] = lambda: _converted(model, keep_type=True)
     expected = run()
     for way, entered in ways.items():
-        with entered(), _counting() as counted:
+        with entered(), counting() as counted:
             found = run()
         assert bool(counted) == (way != "torch"), way
         _assert_same(found, expected)

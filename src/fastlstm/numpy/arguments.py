@@ -1,7 +1,7 @@
 """From what the caller gave to the arrays of a call, and what is wrong with them, in the torch face's words."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,20 @@ from fastlstm import errors
 from fastlstm.weights import Sizes
 
 Array = NDArray[Any]
+
+if TYPE_CHECKING:
+
+    class HasArray(Protocol):
+        """NumPy's arrays, and whatever hands one out, such as a tensor. numpy's own ArrayLike lets a str pass."""
+
+        def __array__(self) -> Array: ...
+
+    # What a type checker lets a caller say: all that `np.asarray` makes an array of numbers of.
+    Nested = Sequence[float] | Sequence[Sequence[float]] | Sequence[Sequence[Sequence[float]]]
+    Values = HasArray | Nested
+    Frames = Values | Sequence[HasArray]
+    Lengths = HasArray | Sequence[int] | int
+    Flags = HasArray | Sequence[bool] | Sequence[Sequence[bool]]
 
 
 class Call(NamedTuple):

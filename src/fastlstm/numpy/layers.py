@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from fastlstm.numpy.stream import Stream
 from fastlstm.numpy.threads import get_num_threads
 from fastlstm.traces import STEPS, TRACES, GRUTrace, Trace
 from fastlstm.weights import named_shapes
+
+if TYPE_CHECKING:
+    from fastlstm.numpy.arguments import Array, Flags, Frames, Lengths, Values
 
 AnyLayer = TypeVar("AnyLayer", bound="Recurrent")
 
@@ -187,6 +190,16 @@ class LSTM(Layer):
 
     cell = cells.LSTM
 
+    if TYPE_CHECKING:
+
+        def __call__(
+            self,
+            x: Frames,
+            hx: tuple[Values, Values] | None = None,
+            lengths: Lengths | None = None,
+            reset: Flags | None = None,
+        ) -> tuple[Array, tuple[Array, Array]]: ...
+
     def trace(self, x: Any, hx: Any = None, lengths: Any = None, reset: Any = None) -> Trace:
         """The call, with every layer's h, c, i, f, g, o at every step: `trace.layers[layer][direction]`, each like output."""
         found: Trace = self._trace(x, hx, lengths, reset)
@@ -197,6 +210,16 @@ class GRU(Layer):
     """`fastlstm.GRU` on NumPy arrays, as `fastlstm.numpy.LSTM`; hx is h_0, an array, and h_n is returned beside output."""
 
     cell = cells.GRU
+
+    if TYPE_CHECKING:
+
+        def __call__(
+            self,
+            x: Frames,
+            hx: Values | None = None,
+            lengths: Lengths | None = None,
+            reset: Flags | None = None,
+        ) -> tuple[Array, Array]: ...
 
     def trace(self, x: Any, hx: Any = None, lengths: Any = None, reset: Any = None) -> GRUTrace:
         """The call, with every layer's h, r, z, n at every step: `trace.layers[layer][direction]`, each like output."""
@@ -209,11 +232,19 @@ class LSTMCell(StepCell):
 
     cell = cells.LSTM
 
+    if TYPE_CHECKING:
+
+        def __call__(self, x: Frames, hx: tuple[Values, Values] | None = None) -> tuple[Array, Array]: ...
+
 
 class GRUCell(StepCell):
     """`fastlstm.GRUCell` on NumPy arrays: x (N, H_in) or (H_in), hx h, (N, H_cell) or (H_cell), -> h."""
 
     cell = cells.GRU
+
+    if TYPE_CHECKING:
+
+        def __call__(self, x: Frames, hx: Values | None = None) -> Array: ...
 
 
 def load(path: str | bytes | os.PathLike[Any], prefix: str = "") -> LSTM | GRU | LSTMCell | GRUCell:

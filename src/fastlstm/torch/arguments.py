@@ -1,6 +1,6 @@
 """From what the caller gave to a batch: the arguments of a call, and what is wrong with them."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,6 +12,15 @@ from fastlstm.torch.batch import Batch, Dense, Packed, Ragged, Results, States
 from fastlstm.torch.errors import check_dtype, refuse_layout
 from fastlstm.torch.memory import refuse_freed
 from fastlstm.weights import Sizes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    # What a type checker lets a caller say: all that `_as_tensor` is for.
+    Lengths = Tensor | NDArray[Any] | Sequence[int] | int
+    Flags = Tensor | NDArray[Any] | Sequence[bool] | Sequence[Sequence[bool]]
 
 Operands = tuple[Batch, Tensor, States]  # the batch, x, h_0 and c_0
 

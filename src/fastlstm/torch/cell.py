@@ -1,7 +1,7 @@
 """What LSTMCell and GRUCell share: torch's constructor, the call and its errors; and `fastlstm.LSTMCell`."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -137,4 +137,10 @@ class LSTMCell(StepModule):
     """
 
     _cell = cells.LSTM
-    forward = forward_of(StepModule, "LSTMCell")
+    if TYPE_CHECKING:  # nn.Module says `Callable[..., Any]` of both
+
+        def __call__(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]: ...
+
+        def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]: ...
+    else:
+        forward = forward_of(StepModule, "LSTMCell")

@@ -1,6 +1,9 @@
 """`fastlstm.GRU` and `fastlstm.GRUCell`: the constructors, arguments, shapes and errors of nn.GRU and nn.GRUCell."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
+
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
 from fastlstm import cells
 from fastlstm.torch.attributes import NO_PROJECTION
@@ -8,6 +11,9 @@ from fastlstm.torch.cell import StepModule
 from fastlstm.torch.layer import Layer
 from fastlstm.torch.parameters import forward_of
 from fastlstm.traces import GRUTrace
+
+if TYPE_CHECKING:
+    from fastlstm.torch.arguments import Flags, Lengths
 
 
 def _by_position(proj_size: int = 0, device: Any = None, dtype: Any = None) -> tuple[int, Any, Any]:
@@ -43,7 +49,35 @@ class GRU(Layer):
     """
 
     _cell = cells.GRU
-    forward = forward_of(Layer, "GRU")
+    if TYPE_CHECKING:  # nn.Module says `Callable[..., Any]` of both
+
+        @overload
+        def __call__(
+            self,
+            input: Tensor,
+            hx: Tensor | None = None,
+            lengths: Lengths | None = None,
+            reset: Flags | None = None,
+            mask: Flags | None = None,
+        ) -> tuple[Tensor, Tensor]: ...
+        @overload
+        def __call__(self, input: PackedSequence, hx: Tensor | None = None) -> tuple[PackedSequence, Tensor]: ...
+        def __call__(self, *arguments: Any, **named: Any) -> Any: ...
+
+        @overload
+        def forward(
+            self,
+            input: Tensor,
+            hx: Tensor | None = None,
+            lengths: Lengths | None = None,
+            reset: Flags | None = None,
+            mask: Flags | None = None,
+        ) -> tuple[Tensor, Tensor]: ...
+        @overload
+        def forward(self, input: PackedSequence, hx: Tensor | None = None) -> tuple[PackedSequence, Tensor]: ...
+        def forward(self, *arguments: Any, **named: Any) -> Any: ...
+    else:
+        forward = forward_of(Layer, "GRU")
 
     def __init__(
         self,
@@ -70,6 +104,17 @@ class GRU(Layer):
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, device, dtype
         )
 
+    @overload
+    def trace(
+        self,
+        input: Tensor,
+        hx: Tensor | None = None,
+        lengths: "Lengths | None" = None,
+        reset: "Flags | None" = None,
+        mask: "Flags | None" = None,
+    ) -> GRUTrace: ...
+    @overload
+    def trace(self, input: PackedSequence, hx: Tensor | None = None) -> GRUTrace: ...
     def trace(self, input: Any, hx: Any = None, lengths: Any = None, reset: Any = None, mask: Any = None) -> GRUTrace:
         """The call, with every layer's hidden states and gates at every step, all of them differentiable.
 
@@ -96,4 +141,10 @@ class GRUCell(StepModule):
     """
 
     _cell = cells.GRU
-    forward = forward_of(StepModule, "GRUCell")
+    if TYPE_CHECKING:  # nn.Module says `Callable[..., Any]` of both
+
+        def __call__(self, input: Tensor, hx: Tensor | None = None) -> Tensor: ...
+
+        def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor: ...
+    else:
+        forward = forward_of(StepModule, "GRUCell")

@@ -1,11 +1,17 @@
 """`fastlstm.LSTM`: nn.LSTM's constructor, arguments, shapes and errors."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
+
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
 from fastlstm import cells
 from fastlstm.torch.layer import Layer
 from fastlstm.torch.parameters import forward_of
 from fastlstm.traces import Trace
+
+if TYPE_CHECKING:
+    from fastlstm.torch.arguments import Flags, Lengths
 
 
 class LSTM(Layer):
@@ -43,7 +49,39 @@ class LSTM(Layer):
     """
 
     _cell = cells.LSTM
-    forward = forward_of(Layer, "LSTM")
+    if TYPE_CHECKING:  # nn.Module says `Callable[..., Any]` of both
+
+        @overload
+        def __call__(
+            self,
+            input: Tensor,
+            hx: tuple[Tensor, Tensor] | None = None,
+            lengths: Lengths | None = None,
+            reset: Flags | None = None,
+            mask: Flags | None = None,
+        ) -> tuple[Tensor, tuple[Tensor, Tensor]]: ...
+        @overload
+        def __call__(
+            self, input: PackedSequence, hx: tuple[Tensor, Tensor] | None = None
+        ) -> tuple[PackedSequence, tuple[Tensor, Tensor]]: ...
+        def __call__(self, *arguments: Any, **named: Any) -> Any: ...
+
+        @overload
+        def forward(
+            self,
+            input: Tensor,
+            hx: tuple[Tensor, Tensor] | None = None,
+            lengths: Lengths | None = None,
+            reset: Flags | None = None,
+            mask: Flags | None = None,
+        ) -> tuple[Tensor, tuple[Tensor, Tensor]]: ...
+        @overload
+        def forward(
+            self, input: PackedSequence, hx: tuple[Tensor, Tensor] | None = None
+        ) -> tuple[PackedSequence, tuple[Tensor, Tensor]]: ...
+        def forward(self, *arguments: Any, **named: Any) -> Any: ...
+    else:
+        forward = forward_of(Layer, "LSTM")
 
     def __init__(
         self,
@@ -63,6 +101,17 @@ class LSTM(Layer):
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, device, dtype
         )
 
+    @overload
+    def trace(
+        self,
+        input: Tensor,
+        hx: tuple[Tensor, Tensor] | None = None,
+        lengths: "Lengths | None" = None,
+        reset: "Flags | None" = None,
+        mask: "Flags | None" = None,
+    ) -> Trace: ...
+    @overload
+    def trace(self, input: PackedSequence, hx: tuple[Tensor, Tensor] | None = None) -> Trace: ...
     def trace(self, input: Any, hx: Any = None, lengths: Any = None, reset: Any = None, mask: Any = None) -> Trace:
         """The call, with every layer's hidden states, cell states and gates at every step, all of them differentiable.
 

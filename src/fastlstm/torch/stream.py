@@ -1,6 +1,6 @@
 """`fastlstm.LSTM.stream`: tensors in and out, without gradients."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -10,6 +10,11 @@ from fastlstm import streams
 
 class Stream(streams.Stream):
     __doc__ = streams.Stream.__doc__
+
+    if TYPE_CHECKING:
+
+        def step(self, frame: Tensor, out: Tensor | None = None) -> Tensor: ...
+        def block(self, frames: Tensor, out: Tensor | None = None) -> Tensor: ...
 
     def _chosen(self, rows: Any) -> list[int]:
         found: list[int] = torch.arange(self.batch)[rows].reshape(-1).tolist()
