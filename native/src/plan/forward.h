@@ -31,9 +31,9 @@ struct ForwardFacts {
 ForwardPlan plan_forward(const Problem& problem, std::int64_t in, int threads, const Machine& machine,
                          const ForwardFacts& facts = {});
 
-// Weights that are packed already are packed again for so many rows of a team that splits rows, where all members read all panels:
-// then each has half of them in its cache as its own. (T, N, I, H) = (128, 16, 64, 256) on two threads took 5.1 to 5.4 ms and
-// takes 4.85 so; (16, 16, 64, 256) 0.74 and would, so it reads them as they are, 0.58.
+// Weights that are packed already are packed again for so many rows of a team that splits rows, where all members read all
+// panels: then each has half of them in its cache as its own. (T, N, I, H) = (128, 16, 64, 256) on two threads took 5.1 to 5.4 ms
+// and takes 4.85 so; (16, 16, 64, 256) 0.74 and would, so it reads them as they are, 0.58.
 inline constexpr std::int64_t kRowsToPack = 1024;
 bool packs_anyway(const Problem& problem, int threads);
 
