@@ -6,7 +6,7 @@ NATIVE := $(shell find native bindings CMakeLists.txt -type f)
 PACKAGE := $(shell find src -type f -not -name '*.so' -not -path '*/__pycache__/*') pyproject.toml README.md
 CXX_FILES := $(filter %.cpp %.h %.inl,$(NATIVE))
 
-.PHONY: help demo test test-native test-sanitizers test-asan test-tsan test-python-sanitized fuzz fuzz-sanitized test-aarch64 test-alone test-c test-ecosystem lint format bench docs clean
+.PHONY: help demo test test-native test-sanitizers test-asan test-tsan test-python-sanitized fuzz fuzz-sanitized test-aarch64 test-alone test-c test-c-sanitized test-ecosystem lint format bench docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -42,7 +42,7 @@ test-native: $(VENV)/installed  ## the native tests
 test-sanitizers: test-asan test-tsan  ## the native tests under AddressSanitizer and UBSan, the threaded ones under ThreadSanitizer
 
 test-asan: $(VENV)/installed
-	$(call native_tests,asan,-DFASTLSTM_SANITIZE=address$(comma)undefined)
+	$(call native_tests,asan,-DFASTLSTM_SANITIZE=address$(comma)undefined,-j 2)
 
 test-tsan: $(VENV)/installed
 	$(call native_tests,tsan,-DFASTLSTM_SANITIZE=thread,-R "^(team|engine|rows_elsewhere)",--target test_team test_engine test_rows_elsewhere)
@@ -86,10 +86,18 @@ test-alone: build/alone/installed  ## the installed package where there is no to
 # By plain CMake, installed to a folder of the build, from where the examples are built as users would build them. Wants
 # nlohmann-json's headers and pkg-config.
 test-c: $(VENV)/installed  ## the library for C and C++: built, installed, and its examples run
-	$(BIN)/cmake -S . -B build/c -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DCMAKE_INSTALL_PREFIX=$(CURDIR)/build/c/prefix > /dev/null
+	$(BIN)/cmake -S . -B build/c -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja > /dev/null
 	$(BIN)/cmake --build build/c
-	$(BIN)/cmake --install build/c > /dev/null
-	PATH="$(CURDIR)/$(BIN):$$PATH" FASTLSTM_PREFIX=build/c/prefix $(BIN)/python -m pytest tests/c
+	$(call test_c,build/c)
+
+# After test-asan, which builds the library.
+test-c-sanitized:  ## the same under AddressSanitizer and UBSan
+	flags="-fsanitize=address,undefined -fno-sanitize-recover=all"; export CFLAGS="$$flags" CXXFLAGS="$$flags"; $(call test_c,build/asan)
+
+define test_c
+$(BIN)/cmake --install $(1) --prefix $(1)/prefix > /dev/null && \
+	  PATH="$(CURDIR)/$(BIN):$$PATH" FASTLSTM_PREFIX=$(1)/prefix $(BIN)/python -m pytest tests/c
+endef
 
 # Packages that hold an nn.LSTM, as PyPI has them, in an environment of their own. --no-deps, with what they import named before it:
 # nothing may replace the CPU build of torch, Resemblyzer asks for webrtcvad, which has no wheels, silero-vad for torchaudio, which on

@@ -17,6 +17,9 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples" / "c"
 
 
+FLAGS = os.environ.get("CFLAGS", "").split()  # a sanitizer's, as CMake takes them
+
+
 def run(*command: object, prefix: Path, folder: Path | None = None) -> str:
     environment = {
         **os.environ,
@@ -45,10 +48,10 @@ def by_pkg_config(prefix, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pkg-config")
     flags = run("pkg-config", "--cflags", "--libs", "fastlstm", prefix=prefix).split()
     warnings = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Werror")
-    run("cc", EXAMPLES / "filter.c", *warnings, *flags, "-o", folder / "filter", prefix=prefix)
+    run("cc", EXAMPLES / "filter.c", *FLAGS, *warnings, *flags, "-o", folder / "filter", prefix=prefix)
     static = run("pkg-config", "--static", "--cflags", "--libs", "fastlstm", prefix=prefix).split()
     archive = [str(prefix / "lib" / "libfastlstm.a") if flag == "-lfastlstm" else flag for flag in static]
-    run("cc", EXAMPLES / "filter.c", *warnings, *archive, "-o", folder / "filter_static", prefix=prefix)
+    run("cc", EXAMPLES / "filter.c", *FLAGS, *warnings, *archive, "-o", folder / "filter_static", prefix=prefix)
     return folder
 
 
@@ -78,7 +81,7 @@ def test_the_page_runs(prefix, tmp_path):
     )
     (tmp_path / "page.c").write_text(block)
     flags = run("pkg-config", "--cflags", "--libs", "fastlstm", prefix=prefix).split()
-    run("cc", "-Werror", "-Wall", tmp_path / "page.c", *flags, "-o", tmp_path / "page", prefix=prefix)
+    run("cc", *FLAGS, "-Werror", "-Wall", tmp_path / "page.c", *flags, "-o", tmp_path / "page", prefix=prefix)
     state = {name: t.numpy() for name, t in torch.nn.LSTM(8, 32).state_dict().items()}
     save_file(state, tmp_path / "layer.safetensors")
     x = np.zeros((1, 8), np.float32)

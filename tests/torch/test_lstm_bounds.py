@@ -1,4 +1,4 @@
-"""No call reads or writes outside its arrays. Every array lies against a page no one may touch."""
+"""No call of either cell reads or writes outside its arrays. Every array lies against a page no one may touch."""
 
 import sys
 
@@ -28,10 +28,11 @@ def fenced(count, dtype, at_end):
     array[:] = np.random.default_rng(count).standard_normal(count) * 0.3
     return array
 
-def run(isa, dtype, at_end, T, N, I, H, P, layers, D, lengths, threads):
+def run(isa, cell, dtype, at_end, T, N, I, H, P, layers, D, lengths, threads):
     _engine.use_isa(isa)
     make = lambda *shape: fenced(int(np.prod(shape)), dtype, at_end).reshape(shape)
-    layer, out, real = _engine.Layer(I, H, P, layers, D), P or H, np.float64 if dtype == np.float64 else np.float32
+    gates = 4 if cell == "LSTM" else 3
+    layer, out, real = _engine.Layer(I, H, P, layers, D, cell=cell), P or H, np.float64 if dtype == np.float64 else np.float32
     lead, batch_sizes = (T, N), None
     if lengths is not None:
         batch_sizes = fenced(T, np.int64, at_end)
@@ -39,16 +40,17 @@ def run(isa, dtype, at_end, T, N, I, H, P, layers, D, lengths, threads):
         lead = (int(batch_sizes.sum()),)
     weights = []
     for k, _ in itertools.product(range(layers), range(D)):
-        weights += [make(4 * H, I if k == 0 else D * out), make(4 * H, out), make(4 * H), make(4 * H)]
+        weights += [make(gates * H, I if k == 0 else D * out), make(gates * H, out), make(gates * H), make(gates * H)]
         weights += [make(P, H)] if P else []
-    x, h_0, c_0 = make(*lead, I), make(layers * D, N, out), make(layers * D, N, H)
+    features = (out, H) if cell == "LSTM" else (H,)  # of the states
+    x, hx = make(*lead, I), tuple(make(layers * D, N, size) for size in features)
     masks = [make(*lead, D * out) for _ in range(layers - 1)]
-    results = [make(*lead, D * out), make(layers * D, N, out), make(layers * D, N, H)]
+    results = [make(*lead, D * out), *(make(layers * D, N, size) for size in features)]
     saved = fenced(int(np.prod(lead)) * layer.saved_reals(np.dtype(dtype).name), real, at_end)
-    call = (layer, weights, x, (h_0, c_0), threads, False, None, None, batch_sizes, None, masks)
+    call = (layer, weights, x, hx if cell == "LSTM" else hx[0], threads, False, None, None, batch_sizes, None, masks)
     assert _engine.forward(*call, False, results) is not None
     _, _, left = _engine.forward(*call, saved, results)
-    inputs = [x, h_0, c_0, *weights]
+    inputs = [x, *hx, *weights]
     gradients = [make(*array.shape) for array in inputs]
     found = _engine.backward(left, inputs, masks, results, [True] * len(inputs), threads, gradients)
     assert all(a is b for a, b in zip(found, gradients, strict=True))
@@ -56,7 +58,7 @@ def run(isa, dtype, at_end, T, N, I, H, P, layers, D, lengths, threads):
     kept.clear()
 
 ran = 0
-for isa in _engine.isas():
+for isa, cell in itertools.product(_engine.isas(), ("LSTM", "GRU")):
     for dtype, at_end, (T, N, I, H, P) in itertools.product(
         (np.float32, np.float64, np.float16),
         (True, False),
@@ -73,7 +75,7 @@ for isa in _engine.isas():
         for layers, D, threads in ((1, 1, 1), (2, 2, 2)):
             for lengths in (None, sorted((1 + n * 3 % T for n in range(1, N)), reverse=True)):
                 lengths = None if lengths is None else [T, *lengths]
-                run(isa, dtype, at_end, T, N, I, H, P, layers, D, lengths, threads)
+                run(isa, cell, dtype, at_end, T, N, I, H, P if cell == "LSTM" else 0, layers, D, lengths, threads)
                 ran += 1
 print(ran)
 """
