@@ -7,6 +7,7 @@ function(run_on_old_glibc module)
   target_sources(${module} PRIVATE ${PROJECT_SOURCE_DIR}/wheels/old_glibc.cpp)
   target_link_options(${module} PRIVATE
     -static-libstdc++ -Wl,--exclude-libs,ALL  # none of its names are seen by, or taken from, the libstdc++ of others in the process
+    -Wl,--gc-sections  # most of libstdc++ is left out, files and random devices too, which want functions of glibc 2.33 and 2.36
     # libgcc stays outside: its unwinder is the one of the process, and inside it would want _dl_find_object of glibc 2.35.
     -Wl,--wrap=pthread_create -Wl,--wrap=pthread_detach -Wl,--wrap=pthread_mutex_trylock)
   # Where older ones have these functions. It has none since 2.34, but is there.
