@@ -101,7 +101,8 @@ build/ecosystem/installed: $(VENV)/installed
 test-ecosystem: build/ecosystem/installed  ## packages of PyPI with enable() and convert(): the same results, and the times
 	build/ecosystem/bin/python -m pytest tests/ecosystem
 
-# python3.12 stands for all later ones. Where pyenv has it, a shell may know it without being able to run it.
+# python3.12 stands for all later ones. Where pyenv has it, a shell may know it without being able to run it. Wheels for AArch64 want
+# g++-aarch64-linux-gnu.
 WHEEL_PYTHONS = $(PYTHON) $(shell for python in python3.12 $${PYENV_ROOT:-$$HOME/.pyenv}/versions/3.12.*/bin/python; do \
   $$python -c '' 2> /dev/null && echo $$python && break; done)
 

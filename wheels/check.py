@@ -51,9 +51,7 @@ def main() -> None:
             np.testing.assert_array_equal(streamed, output)
 
     version = "{}.{}".format(*sys.version_info[:2])
-    print(
-        f"fastlstm {fastlstm.__version__} on Python {version} and numpy {np.__version__} loads, runs and streams: {expected}"
-    )
+    print(f"Python {version}, numpy {np.__version__}: loads, runs and streams on {', '.join(expected)}")
 
 
 if __name__ == "__main__":
