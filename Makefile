@@ -6,7 +6,7 @@ NATIVE := $(shell find native bindings wheels CMakeLists.txt -type f -not -name 
 PACKAGE := $(shell find src -type f -not -name '*.so' -not -path '*/__pycache__/*') pyproject.toml README.md
 CXX_FILES := $(filter %.cpp %.h %.inl,$(NATIVE))
 
-.PHONY: help demo test test-native test-sanitizers test-asan test-tsan test-python-sanitized fuzz fuzz-sanitized test-aarch64 test-c test-ecosystem wheels test-wheels lint format bench docs clean
+.PHONY: help demo test test-native test-sanitizers test-asan test-tsan test-python-sanitized fuzz fuzz-sanitized test-aarch64 test-c test-ecosystem wheels test-wheels bench-wheels lint format bench docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -111,6 +111,13 @@ wheels:  ## dist/: the source and wheels of it, for every Linux with glibc 2.17 
 
 test-wheels: $(VENV)/installed  ## the wheels in dist/, each in an environment without torch and compilers
 	wheels/test.sh $(WHEEL_PYTHONS)
+
+timed := build/wheels/timed/bin
+bench-wheels: $(VENV)/installed  ## the wheel in dist/ for this Python beside the build from source, in turn: ratios of their times
+	$(PYTHON) -m venv build/wheels/timed
+	$(timed)/pip install -q --disable-pip-version-check torch==2.13.0 numpy safetensors
+	$(timed)/pip install -q --disable-pip-version-check --force-reinstall --no-deps --no-index --find-links dist fastlstm
+	$(BIN)/python benchmarks/pair.py $(BIN)/python $(timed)/python --grids people --seconds 0.2
 
 comma := ,
 define native_tests
