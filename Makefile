@@ -2,11 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-NATIVE := $(shell find native bindings CMakeLists.txt -type f)
+NATIVE := $(shell find native bindings wheels CMakeLists.txt -type f -not -name '*.py' -not -name '*.sh')
 PACKAGE := $(shell find src -type f -not -name '*.so' -not -path '*/__pycache__/*') pyproject.toml README.md
 CXX_FILES := $(filter %.cpp %.h %.inl,$(NATIVE))
 
-.PHONY: help demo test test-native test-sanitizers test-asan test-tsan test-python-sanitized fuzz fuzz-sanitized test-aarch64 test-alone test-c test-c-sanitized test-ecosystem lint format bench docs clean
+.PHONY: help demo test test-native test-sanitizers test-asan test-tsan test-python-sanitized fuzz fuzz-sanitized test-aarch64 test-alone test-c test-c-sanitized test-ecosystem wheels test-wheels bench-wheels lint format bench docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -121,6 +121,24 @@ build/ecosystem/installed: $(VENV)/installed
 test-ecosystem: build/ecosystem/installed  ## packages of PyPI with enable() and convert(): the same results, and the times
 	build/ecosystem/bin/python -m pytest tests/ecosystem
 
+# python3.12 stands for all later ones. Where pyenv has it, a shell may know it without being able to run it. Wheels for AArch64 want
+# g++-aarch64-linux-gnu.
+WHEEL_PYTHONS = $(PYTHON) $(shell for python in python3.12 $${PYENV_ROOT:-$$HOME/.pyenv}/versions/3.12.*/bin/python; do \
+  $$python -c '' 2> /dev/null && echo $$python && break; done)
+
+wheels:  ## dist/: the source and wheels of it, for every Linux with glibc 2.17 or later
+	wheels/build.sh $(WHEEL_PYTHONS)
+
+test-wheels: $(VENV)/installed  ## the wheels in dist/, each in an environment without torch and compilers
+	wheels/test.sh $(WHEEL_PYTHONS)
+
+timed := build/wheels/timed/bin
+bench-wheels: $(VENV)/installed  ## the wheel in dist/ for this Python beside the build from source, in turn: ratios of their times
+	$(PYTHON) -m venv build/wheels/timed
+	$(timed)/pip install -q --disable-pip-version-check torch==2.13.0 numpy safetensors
+	$(timed)/pip install -q --disable-pip-version-check --force-reinstall --no-deps --no-index --find-links dist fastlstm
+	$(BIN)/python benchmarks/pair.py $(BIN)/python $(timed)/python --grids people --seconds 0.2
+
 comma := ,
 define native_tests
 	$(BIN)/cmake -S . -B build/$(1) -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DFASTLSTM_PYTHON=OFF -DFASTLSTM_TESTS=ON $(2) > /dev/null
@@ -172,4 +190,4 @@ docs: $(VENV)/docs-tools  ## the documentation as a site; open site/index.html
 	$(BIN)/python docs/check.py site
 
 clean:  ## remove what was built
-	rm -rf build $(VENV) demo-output site
+	rm -rf build dist $(VENV) demo-output site

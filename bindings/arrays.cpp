@@ -105,7 +105,8 @@ bool read_attributes(nb::handle tensor, View& to) {
 }
 
 bool is_negated(PyObject* tensor) {
-  PyObject* const answer = PyObject_CallMethodNoArgs(tensor, torch.is_neg);
+  PyObject* self[] = {nullptr, tensor};  // PyObject_CallMethodNoArgs is no part of the stable ABI
+  PyObject* const answer = PyObject_VectorcallMethod(torch.is_neg, self + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, nullptr);
   if (answer == nullptr) PyErr_Clear();
   Py_XDECREF(answer);
   return answer != Py_False;
@@ -172,7 +173,7 @@ std::size_t bytes_of(const DType& dtype, const Shape& shape) {
 nb::object tuple_of(const Shape& numbers) {
   PyObject* const tuple = PyTuple_New(static_cast<Py_ssize_t>(numbers.size()));
   for (std::size_t k = 0; k < numbers.size(); ++k)
-    PyTuple_SET_ITEM(tuple, static_cast<Py_ssize_t>(k), PyLong_FromLongLong(numbers[k]));
+    NB_TUPLE_SET_ITEM(tuple, static_cast<Py_ssize_t>(k), PyLong_FromLongLong(numbers[k]));
   return nb::steal(tuple);
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "operands.h"
+#include "sequences.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -61,9 +62,9 @@ nb::object forward(const Layer& layer, nb::handle weights, nb::handle input, nb:
   Inputs inputs{x->data};
   if (!hx.is_none()) {
     const bool one = layer.states() == 1;
-    if (!one && (!PyTuple_CheckExact(hx.ptr()) || PyTuple_GET_SIZE(hx.ptr()) != 2)) return nb::none();
+    if (!one && (!PyTuple_CheckExact(hx.ptr()) || sequences::size(hx) != 2)) return nb::none();
     for (std::size_t k = 0; k < layer.states(); ++k) {
-      PyObject* const state = one ? hx.ptr() : PyTuple_GET_ITEM(hx.ptr(), static_cast<Py_ssize_t>(k));
+      PyObject* const state = one ? hx.ptr() : sequences::item(hx, static_cast<Py_ssize_t>(k));
       if (arrays::is_tensor(state) != arrays::is_tensor(input.ptr())) return nb::none();
       if (!inputs.read_state(layer, *batch, dtype, k, state) || inputs.states[k] == nullptr) return nb::none();
     }

@@ -7,6 +7,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "sequences.h"
+
 namespace nb = nanobind;
 using namespace nb::literals;
 using arrays::Index;
@@ -24,14 +26,12 @@ class Weights {
   PyObject* next() {
     const Py_ssize_t k = next_++;
     if (!sequence_.is_valid()) {
-      if (k >= PyTuple_GET_SIZE(names_.ptr())) return nullptr;
-      return PyDict_GetItemWithError(weights_.ptr(), PyTuple_GET_ITEM(names_.ptr(), k));
+      if (k >= sequences::size(names_)) return nullptr;
+      return PyDict_GetItemWithError(weights_.ptr(), sequences::item(names_, k));
     }
-    return k < PySequence_Fast_GET_SIZE(sequence_.ptr()) ? PySequence_Fast_GET_ITEM(sequence_.ptr(), k) : nullptr;
+    return k < sequences::size(sequence_) ? sequences::item(sequence_, k) : nullptr;
   }
-  bool ended() const {
-    return next_ == (sequence_.is_valid() ? PySequence_Fast_GET_SIZE(sequence_.ptr()) : PyTuple_GET_SIZE(names_.ptr()));
-  }
+  bool ended() const { return next_ == (sequence_.is_valid() ? sequences::size(sequence_) : sequences::size(names_)); }
 
  private:
   nb::handle names_;

@@ -13,6 +13,7 @@
 #include "fastlstm/engine.h"
 #include "layer.h"
 #include "packed_weights.h"
+#include "sequences.h"
 
 namespace operands {
 
@@ -34,8 +35,8 @@ struct Items {
   explicit Items(nb::handle sequence) : held(nb::steal(PySequence_Fast(sequence.ptr(), "expected a list or a tuple"))) {
     if (!held.is_valid()) throw nb::python_error();
   }
-  std::size_t size() const { return static_cast<std::size_t>(PySequence_Fast_GET_SIZE(held.ptr())); }
-  PyObject* operator[](std::size_t k) const { return PySequence_Fast_GET_ITEM(held.ptr(), static_cast<Py_ssize_t>(k)); }
+  std::size_t size() const { return static_cast<std::size_t>(sequences::size(held)); }
+  PyObject* operator[](std::size_t k) const { return sequences::item(held, static_cast<Py_ssize_t>(k)); }
 };
 
 // None: nullptr. false: not dense, of this dtype and of these sizes.
