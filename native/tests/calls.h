@@ -2,10 +2,12 @@
 // sees a step past an end.
 #pragma once
 #include <cstdint>
+#include <cstdlib>
 #include <limits>
 #include <memory>
 #include <optional>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "fastlstm/engine.h"
@@ -19,6 +21,13 @@ struct Sizes {
 };
 
 inline constexpr fastlstm::CellKind kCells[] = {fastlstm::CellKind::lstm, fastlstm::CellKind::gru};
+
+// Every instruction set of the host. Under an emulator, which takes ten times as long, that which it alone can show
+// (FASTLSTM_TESTED_ISA, from CMakeLists.txt): generic is the same source everywhere.
+inline std::vector<std::string> tested_isas() {
+  const char* const one = std::getenv("FASTLSTM_TESTED_ISA");
+  return one == nullptr ? fastlstm::isas() : std::vector<std::string>{one};
+}
 
 template <class Real>
 struct Call {

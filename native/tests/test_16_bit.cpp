@@ -79,7 +79,7 @@ constexpr std::int64_t kCount = 61;  // not a multiple of any vector's width
 }  // namespace
 
 TEST_CASE("every 16-bit number is widened exactly") {
-  for (const std::string& isa : fastlstm::isas()) {
+  for (const std::string& isa : tested_isas()) {
     fastlstm::use_isa(isa);
     for (const Element element : {Element::bfloat16, Element::float16})
       for (std::uint32_t first = 0; first < 0x10000; first += kCount) {
@@ -118,7 +118,7 @@ TEST_CASE("rounding is to the nearest, ties to even") {
     }
   for (const float x : {65504.0F, 65519.996F, 65520.0F, 3.3895314e38F, 3.4e38F, INFINITY, -INFINITY, NAN}) from.push_back(x);
   while (from.size() % kCount != 0) from.push_back(0);
-  for (const std::string& isa : fastlstm::isas()) {
+  for (const std::string& isa : tested_isas()) {
     fastlstm::use_isa(isa);
     for (const Element element : {Element::bfloat16, Element::float16})
       for (std::size_t first = 0; first < from.size(); first += kCount) {
@@ -210,7 +210,7 @@ bool has_pairs(const std::string& isa) { return isa == "avx512_bf16"; }
 }  // namespace
 
 TEST_CASE("a 16-bit call is the float32 call, its results rounded") {
-  for (const std::string& isa : fastlstm::isas()) {
+  for (const std::string& isa : tested_isas()) {
     fastlstm::use_isa(isa);
     std::mt19937 random(5);
     for (int k = 0; k < 80; ++k) {
@@ -237,7 +237,7 @@ TEST_CASE("a 16-bit call is the float32 call, its results rounded") {
 }
 
 TEST_CASE("products of pairs: as near as bfloat16 is, and the same bits on any number of threads") {
-  for (const std::string& isa : fastlstm::isas()) {
+  for (const std::string& isa : tested_isas()) {
     if (!has_pairs(isa)) continue;
     fastlstm::use_isa(isa);
     std::mt19937 random(7);

@@ -14,7 +14,7 @@
 #include "equations.h"
 
 TEST_CASE_TEMPLATE("forward and backward are the equations, over odd sizes", Real, float, double) {
-  for (const std::string& isa : fastlstm::isas()) {
+  for (const std::string& isa : tested_isas()) {
     fastlstm::use_isa(isa);
     std::mt19937 random(7);
     for (int k = 0; k < 60; ++k) {
@@ -48,7 +48,7 @@ Sizes draw_for_tiles(std::mt19937& random) {
 }
 
 TEST_CASE("forward and backward are the equations, over sizes that go to matrix tiles") {
-  for (const std::string& isa : fastlstm::isas()) {
+  for (const std::string& isa : tested_isas()) {
     if (isa != "amx") continue;  // the others have none
     fastlstm::use_isa(isa);
     std::mt19937 random(3);
@@ -127,7 +127,7 @@ TEST_CASE("a batch of none gives zero gradients") {
 }
 
 TEST_CASE("depths beyond one cut of the sum") {
-  for (const std::string& isa : fastlstm::isas()) {
+  for (const std::string& isa : tested_isas()) {
     fastlstm::use_isa(isa);
     CAPTURE(isa);
     for (const bool many : {false, true}) {
@@ -142,7 +142,7 @@ TEST_CASE("depths beyond one cut of the sum") {
 // The plan projects the input of few rows ahead of the steps, and of many rows not: parts and cuts end in the same places.
 TEST_CASE_TEMPLATE("depths of several parts and cuts: a row has the bits it has alone, for any number of threads", Real, float,
                    double) {
-  for (const std::string& isa : fastlstm::isas()) {
+  for (const std::string& isa : tested_isas()) {
     fastlstm::use_isa(isa);
     CAPTURE(isa);
     for (const std::int64_t I : {1, 200, 1000}) {
@@ -197,7 +197,7 @@ TEST_CASE_TEMPLATE("training and inference give the same bits", Real, float, dou
 }
 
 TEST_CASE_TEMPLATE("any number of threads gives the same bits, gradients too", Real, float, double) {
-  for (const std::string& isa : fastlstm::isas()) {
+  for (const std::string& isa : tested_isas()) {
     fastlstm::use_isa(isa);
     CAPTURE(isa);
     // The last ones are wide enough for useful_threads to grant a team.
@@ -227,7 +227,7 @@ TEST_CASE_TEMPLATE("any number of threads gives the same bits, gradients too", R
 }
 
 TEST_CASE("gates so many that they go past the caches, which they can only at a multiple of 64 bytes, are the same") {
-  for (const std::string& isa : fastlstm::isas()) {
+  for (const std::string& isa : tested_isas()) {
     if (isa == "generic" || isa == "neon") continue;  // have no such stores
     fastlstm::use_isa(isa);
     CAPTURE(isa);
@@ -246,7 +246,7 @@ TEST_CASE("gates so many that they go past the caches, which they can only at a 
 }
 
 TEST_CASE("any number of threads gives the same bits on matrix tiles") {
-  for (const std::string& isa : fastlstm::isas()) {
+  for (const std::string& isa : tested_isas()) {
     if (isa != "amx") continue;  // the others have none
     fastlstm::use_isa(isa);
     const Sizes cases[] = {{11, 33, 260, 256, 0, 1, 2, true, true, false, {}},

@@ -26,7 +26,7 @@ const Sizes kShapes[] = {
 }  // namespace
 
 TEST_CASE_TEMPLATE("a GRU, forward and backward, is the equations, over odd sizes", Real, float, double) {
-  for (const std::string& isa : fastlstm::isas()) {
+  for (const std::string& isa : tested_isas()) {
     fastlstm::use_isa(isa);
     std::mt19937 random(9);
     for (int k = 0; k < 60; ++k) {
@@ -43,7 +43,7 @@ TEST_CASE_TEMPLATE("a GRU, forward and backward, is the equations, over odd size
 }
 
 TEST_CASE_TEMPLATE("a GRU of few rows and of many is the equations", Real, float, double) {
-  for (const std::string& isa : fastlstm::isas()) {
+  for (const std::string& isa : tested_isas()) {
     fastlstm::use_isa(isa);
     CAPTURE(isa);
     for (std::size_t k = 0; k < std::size(kShapes); ++k) {
@@ -57,7 +57,7 @@ TEST_CASE_TEMPLATE("a GRU of few rows and of many is the equations", Real, float
 }
 
 TEST_CASE("a GRU of sums deeper than one cut; and one that goes to matrix tiles, where there are some") {
-  for (const std::string& isa : fastlstm::isas()) {
+  for (const std::string& isa : tested_isas()) {
     fastlstm::use_isa(isa);
     CAPTURE(isa);
     std::vector<Sizes> shapes{{3, 30, 1100, 20, 0, 1, 1, true, true, false, {}, kGru},

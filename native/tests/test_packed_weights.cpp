@@ -29,7 +29,7 @@ void compare(const Sizes& sizes, unsigned seed, int threads, bool training) {
 }  // namespace
 
 TEST_CASE_TEMPLATE("a call has the bits of one that packs its own weights", Real, float, double) {
-  for (const std::string& isa : fastlstm::isas()) {
+  for (const std::string& isa : tested_isas()) {
     fastlstm::use_isa(isa);
     CAPTURE(isa);
     std::mt19937 random(11);

@@ -27,7 +27,7 @@ const Sizes kShapes[] = {
 }  // namespace
 
 TEST_CASE_TEMPLATE("a stream has the bits of one call", Real, float, double) {
-  for (const std::string& isa : fastlstm::isas()) {
+  for (const std::string& isa : tested_isas()) {
     fastlstm::use_isa(isa);
     CAPTURE(isa);
     for (const fastlstm::CellKind cell : kCells)
