@@ -67,15 +67,8 @@ Pool& pool() {
 // A child of fork must not find the mutex locked by a thread it does not have.
 const int at_fork = pthread_atfork([] { pool().mutex.lock(); }, [] { pool().mutex.unlock(); }, [] { pool().mutex.unlock(); });
 
-// Scratch of this size and more has huge pages of its own: all steps of a call read it. (T, N, I, H) = (128, 16, 64, 256) on two
-// threads, weights packed before: 5.5 ms with 1 MiB in small pages, 5.1 so.
-constexpr std::size_t kManyPages = std::size_t{256} << 10;
-
-std::size_t rounded(std::size_t bytes, Workspace::Use use) {
-  std::size_t unit = bytes >= kHugePage ? kLargestPage : std::size_t{4096};
-#ifndef __SANITIZE_ADDRESS__  // which sees the ends of malloc's blocks
-  if (use == Workspace::Use::scratch && bytes >= kManyPages) unit = kHugePage;
-#endif
+std::size_t rounded(std::size_t bytes) {
+  const std::size_t unit = bytes >= kHugePage ? kLargestPage : std::size_t{4096};
   return (bytes + unit - 1) / unit * unit;
 }
 
@@ -114,7 +107,7 @@ void release(const Block& block) {
 // that long. Scratch goes back when the call ends, so any block that is large enough will do. Where none is, a new one takes the
 // place of the largest that could have served but for its size: there are never more than calls at the same time (but scratch: so
 // many for each power of two), whatever sizes come.
-Workspace::Workspace(std::size_t bytes, Use use) : data_(nullptr), bytes_(rounded(bytes, use)), use_(use) {
+Workspace::Workspace(std::size_t bytes, Use use) : data_(nullptr), bytes_(rounded(bytes)), use_(use) {
   if (bytes > bytes_) throw std::bad_alloc();
   Block too_small{nullptr, 0};
   {
