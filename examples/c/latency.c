@@ -84,6 +84,10 @@ int main(int argc, char** argv) {
   const double step = times[0][count / 2] - clock, loop = times[1][count / 2] - clock;
   printf("without the clock: step %.3f us, loop %.3f us (%.1f GB/s): step / loop %.2f\n", step, loop, (double)bytes / loop / 1e3,
          step / loop);
+  for (int k = 0; k < 3; ++k) free(times[k]);
+  free(bare);
+  free(y);
+  free(x);
   fastlstm_stream_free(stream);
   fastlstm_layer_free(layer);
   return EXIT_SUCCESS;
