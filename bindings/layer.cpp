@@ -48,16 +48,12 @@ fastlstm::CellKind cell_named(const std::string& name) {
 
 std::vector<std::pair<std::string, std::string>> decisions(const Layer& layer, Index T, Index N, const std::string& dtype,
                                                            bool training, int threads) {
-  const fastlstm::Problem problem(T, N, layer.I, layer.H, layer.P, layer.layers, layer.D, {}, layer.cell);
+  const fastlstm::Problem problem = layer.problem(T, N);
   const arrays::DType& of = arrays::dtype_named(dtype.c_str());
   const auto decide = of.bits == 64 ? fastlstm::decisions<double> : fastlstm::decisions<float>;
   std::vector<std::pair<std::string, std::string>> all;
   for (const auto& [what, how] : decide(problem, of.element, training, false, threads)) all.emplace_back(what, how);
   return all;
-}
-
-fastlstm::Problem row(const Layer& layer, Index T) {
-  return {T, 1, layer.I, layer.H, layer.P, layer.layers, layer.D, {}, layer.cell};
 }
 
 }  // namespace
@@ -99,11 +95,11 @@ void define_layer(nb::module_& m) {
       .def(
           "saved_reals",
           [](const Layer& layer, const std::string& dtype) {
-            const fastlstm::Problem problem = row(layer, 1);
+            const fastlstm::Problem problem = layer.problem(1, 1);
             return arrays::dtype_named(dtype.c_str()).bits == 64 ? fastlstm::saved_size<double>(problem)
                                                                  : fastlstm::saved_size<float>(problem);
           },
           "dtype"_a)
       .def("decisions", decisions, "T"_a, "N"_a, "dtype"_a, "training"_a, "threads"_a)
-      .def("multiplies_bfloat16", [](const Layer& layer) { return fastlstm::multiplies_bfloat16(row(layer, 2)); });
+      .def("multiplies_bfloat16", [](const Layer& layer) { return fastlstm::multiplies_bfloat16(layer.problem(2, 1)); });
 }

@@ -14,17 +14,12 @@ struct Layer : fastlstm::Sizes {
   bool is_cell;           // LSTMCell: one step, whose input and states have no dimension of time or layers
   nanobind::tuple names;  // of the weights, in the order of `parameters()`
 
-  bool is_of_sizes(const Layer& other) const {
-    return I == other.I && H == other.H && P == other.P && layers == other.layers && D == other.D && cell == other.cell &&
-           bias == other.bias;
-  }
+  // Whether the weights of one serve the other.
+  bool is_like(const Layer& other) const { return Sizes::operator==(other) && bias == other.bias; }
   std::size_t states() const { return static_cast<std::size_t>(fastlstm::counts_of(cell).states); }
   arrays::Index steps() const { return fastlstm::counts_of(cell).steps; }  // what `trace` reads of a chain
   arrays::Index state_features(std::size_t state) const { return state == 0 ? out() : H; }
 
-  arrays::Index out() const { return P > 0 ? P : H; }
-  arrays::Index chains() const { return layers * D; }  // through time
-  arrays::Index input(arrays::Index layer) const { return layer == 0 ? I : D * out(); }
   std::size_t arrays_a_chain() const { return (bias ? 4 : 2) + (P > 0 ? 1 : 0); }
   std::size_t arrays() const { return arrays_a_chain() * static_cast<std::size_t>(chains()); }
 };

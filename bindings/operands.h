@@ -68,7 +68,7 @@ struct Inputs {
     packed = nb::inst_ptr<PackedWeights>(from);
     weights = packed->data;
     held.push_back(nb::borrow(from));
-    return packed->dtype == &dtype && layer.is_of_sizes(packed->layer);
+    return packed->dtype == &dtype && layer.is_like(packed->layer);
   }
 
   // Masks have a row for each place of the caller's; the engine wants those of its own rows, in its order.
@@ -97,8 +97,6 @@ struct Inputs {
   }
 };
 
-inline const Index* rows_or_null(const std::vector<Index>& rows) { return rows.empty() ? nullptr : rows.data(); }
-
 // The engine's view of a call's arrays.
 template <class Real>
 class Arrays {
@@ -107,9 +105,11 @@ class Arrays {
       : layer_(layer), batch_(batch), element_(dtype.element) {}
 
   fastlstm::Source<Real> source(const void* data, const std::vector<Index>& rows) const {
-    return {data, element_, rows_or_null(rows)};
+    return {data, element_, fastlstm::rows_or_null(rows)};
   }
-  fastlstm::Target<Real> target(void* data, const std::vector<Index>& rows) const { return {data, element_, rows_or_null(rows)}; }
+  fastlstm::Target<Real> target(void* data, const std::vector<Index>& rows) const {
+    return {data, element_, fastlstm::rows_or_null(rows)};
+  }
 
   fastlstm::Inputs<Real> inputs(const Inputs& from) {
     weights_ = fives<fastlstm::Weights<Real>, fastlstm::Source<Real>>(layer_, from.weights.data(), element_);
@@ -128,7 +128,7 @@ class Arrays {
   template <class Array>
   std::vector<Array> of_rows(void* const* data, Index count) const {
     std::vector<Array> all;
-    for (Index k = 0; k < count; ++k) all.push_back({data[k], element_, rows_or_null(batch_.places)});
+    for (Index k = 0; k < count; ++k) all.push_back({data[k], element_, fastlstm::rows_or_null(batch_.places)});
     return all;
   }
 

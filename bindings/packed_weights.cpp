@@ -9,9 +9,8 @@ namespace {
 
 template <class Real>
 PackedWeights::Shared<Real> packed(const Layer& layer, const std::vector<void*>& data) {
-  const fastlstm::Problem sizes(1, 1, layer.I, layer.H, layer.P, layer.layers, layer.D, {}, layer.cell);
   const auto all = fives<fastlstm::Weights<Real>, fastlstm::Source<Real>>(layer, data.data(), fastlstm::Element::real);
-  return std::make_shared<const fastlstm::PackedWeights<Real>>(sizes, all.data());
+  return std::make_shared<const fastlstm::PackedWeights<Real>>(layer.problem(1, 1), all.data());
 }
 
 }  // namespace

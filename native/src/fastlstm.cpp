@@ -64,7 +64,6 @@ fastlstm_status guarded(const Body& body) {
 
 fastlstm_status refuse_null(const char* name) { return fail(FASTLSTM_ARGUMENT, "%s: expected a pointer, got NULL", name); }
 
-Index out_of(const fastlstm::Sizes& sizes) { return sizes.P > 0 ? sizes.P : sizes.H; }
 Index states_of(const fastlstm::Sizes& sizes) { return fastlstm::counts_of(sizes.cell).states; }
 
 // An array by its name: numbers of so many bytes, aligned as they are.
@@ -113,25 +112,22 @@ bool is_none(const char* name, const Array& array) {
 bool is_right(const fastlstm::Sizes& s, std::size_t number, const fastlstm_call& call) {
   const Index L = call.length;
   const Index N = call.batch;
-  const Index chains = s.layers * s.D;
   if (L < 1 || N < 1 || call.threads < 1) {
     fail(FASTLSTM_ARGUMENT, "length, batch, threads: expected at least 1 each, got %lld, %lld, %d", static_cast<long long>(L),
          static_cast<long long>(N), call.threads);
     return false;
   }
-  const auto h = [&](const char* name) { return Expected{name, "num_layers*D, N, out", number, 3, {chains, N, out_of(s)}}; };
+  const auto h = [&](const char* name) { return Expected{name, "num_layers*D, N, out", number, 3, {s.chains(), N, s.out()}}; };
   const auto c = [&](const char* name, const auto& array) {
     if (states_of(s) == 1) return is_none(name, array);
-    return Expected{name, "num_layers*D, N, H", number, 3, {chains, N, s.H}}.is_or_none(array);
+    return Expected{name, "num_layers*D, N, H", number, 3, {s.chains(), N, s.H}}.is_or_none(array);
   };
   return Expected{"x", "L, N, I", number, 3, {L, N, s.I}}.is(call.x.data, call.x.bytes) && h("h_0").is_or_none(call.h_0) &&
          c("c_0", call.c_0) && Expected{"lengths", "N", sizeof(Index), 1, {N}}.is_or_none(call.lengths) &&
          Expected{"reset", "L, N", 1, 2, {L, N}}.is_or_none(call.reset) &&
-         Expected{"output", "L, N, D*out", number, 3, {L, N, s.D * out_of(s)}}.is(call.output.data, call.output.bytes) &&
+         Expected{"output", "L, N, D*out", number, 3, {L, N, s.D * s.out()}}.is(call.output.data, call.output.bytes) &&
          h("h_n").is_or_none(call.h_n) && c("c_n", call.c_n);
 }
-
-const Index* rows(const std::vector<Index>& places) { return places.empty() ? nullptr : places.data(); }
 
 template <class Real>
 fastlstm_status run(const fastlstm::Sizes& sizes, const fastlstm::TrainedWeights<Real>& weights, const fastlstm_call& call) {
@@ -141,28 +137,28 @@ fastlstm_status run(const fastlstm::Sizes& sizes, const fastlstm::TrainedWeights
   const auto batch = is_ragged ? fastlstm::Batch::padded(sizes, call.length, call.batch, lengths, resets, false)
                                : std::optional(fastlstm::Batch::dense(sizes, call.length, call.batch));
   if (!batch) return fail(FASTLSTM_ARGUMENT, "lengths: expected numbers from 0 to L = %lld", static_cast<long long>(call.length));
-  const Index chains = sizes.layers * sizes.D;
   std::vector<Real> own_h;  // where they are not wanted
   std::vector<Real> own_c;
   const auto state = [&](void* given, std::vector<Real>& own, Index features) {
-    if (given == nullptr) own.resize(static_cast<std::size_t>(chains * call.batch * features));
+    if (given == nullptr) own.resize(static_cast<std::size_t>(sizes.chains() * call.batch * features));
     return given == nullptr ? own.data() : given;
   };
   const bool has_c = states_of(sizes) > 1;
-  void* const h_n = state(call.h_n.data, own_h, out_of(sizes));
+  void* const h_n = state(call.h_n.data, own_h, sizes.out());
   void* const c_n = has_c ? state(call.c_n.data, own_c, sizes.H) : nullptr;
-  batch->clear(call.output.data, sizes.D * out_of(sizes) * static_cast<Index>(sizeof(Real)));
-  batch->carry(call.h_0.data, h_n, out_of(sizes) * static_cast<Index>(sizeof(Real)));
+  batch->clear(call.output.data, sizes.D * sizes.out() * static_cast<Index>(sizeof(Real)));
+  batch->carry(call.h_0.data, h_n, sizes.out() * static_cast<Index>(sizeof(Real)));
   if (has_c) batch->carry(call.c_0.data, c_n, sizes.H * static_cast<Index>(sizeof(Real)));
   constexpr auto real = fastlstm::Element::real;
-  const fastlstm::Inputs<Real> inputs{{call.x.data, real, rows(batch->places)},
-                                      {call.h_0.data, real, rows(batch->initial)},
-                                      {call.c_0.data, real, rows(batch->initial)},
+  const fastlstm::Inputs<Real> inputs{{call.x.data, real, fastlstm::rows_or_null(batch->places)},
+                                      {call.h_0.data, real, fastlstm::rows_or_null(batch->initial)},
+                                      {call.c_0.data, real, fastlstm::rows_or_null(batch->initial)},
                                       weights.chains.data(),
                                       nullptr,
                                       weights.packed.get()};
-  const fastlstm::Outputs<Real> outputs{
-      {call.output.data, real, rows(batch->places)}, {h_n, real, rows(batch->final)}, {c_n, real, rows(batch->final)}};
+  const fastlstm::Outputs<Real> outputs{{call.output.data, real, fastlstm::rows_or_null(batch->places)},
+                                        {h_n, real, fastlstm::rows_or_null(batch->final)},
+                                        {c_n, real, fastlstm::rows_or_null(batch->final)}};
   fastlstm::forward<Real>(batch->problem, inputs, outputs, nullptr, call.threads);
   return FASTLSTM_OK;
 }
@@ -186,7 +182,7 @@ std::optional<Index> steps_of(const fastlstm_stream* stream, const void* x, std:
       static_cast<std::size_t>(stream->batch * stream->sizes.I) * number;  // the stream was made: it is countable
   const auto steps = static_cast<Index>(x_bytes / frame);
   const Expected frames{"x", "L, N, I", number, 3, {steps, stream->batch, stream->sizes.I}};
-  const Expected results{"y", "L, N, out", number, 3, {steps, stream->batch, out_of(stream->sizes)}};
+  const Expected results{"y", "L, N, out", number, 3, {steps, stream->batch, stream->sizes.out()}};
   if (!frames.is(x, x_bytes) || !results.is(y, y_bytes)) return std::nullopt;
   return steps;
 }
@@ -203,8 +199,7 @@ void run_steps(fastlstm_stream* stream, Index steps, const void* x, void* y) {
 bool is_state(const fastlstm_stream* stream, const void* h, std::size_t h_bytes, const void* c, std::size_t c_bytes) {
   if (stream == nullptr) return refuse_null("stream") == FASTLSTM_OK;
   const fastlstm::Sizes& s = stream->sizes;
-  if (!Expected{"h", "num_layers, N, out", stream->number(), 3, {s.layers, stream->batch, out_of(s)}}.is(h, h_bytes))
-    return false;
+  if (!Expected{"h", "num_layers, N, out", stream->number(), 3, {s.layers, stream->batch, s.out()}}.is(h, h_bytes)) return false;
   if (states_of(s) == 1) return is_none("c", fastlstm_in{c, c_bytes});
   return Expected{"c", "num_layers, N, H", stream->number(), 3, {s.layers, stream->batch, s.H}}.is(c, c_bytes);
 }
@@ -229,7 +224,7 @@ fastlstm_status fastlstm_layer_sizes(const fastlstm_layer* layer, fastlstm_sizes
   if (layer == nullptr) return refuse_null("layer");
   if (sizes == nullptr) return refuse_null("sizes");
   const fastlstm::Sizes& s = layer->checkpoint.sizes;
-  *sizes = {s.cell == fastlstm::CellKind::gru ? FASTLSTM_GRU : FASTLSTM_LSTM,       s.I, s.H, s.P, s.layers, s.D, out_of(s),
+  *sizes = {s.cell == fastlstm::CellKind::gru ? FASTLSTM_GRU : FASTLSTM_LSTM,       s.I, s.H, s.P, s.layers, s.D, s.out(),
             layer->checkpoint.weights.index() == 0 ? sizeof(float) : sizeof(double)};
   return FASTLSTM_OK;
 }

@@ -46,13 +46,12 @@ template <class Real>
 std::vector<Tensor> layer_tensors(const fastlstm::Sizes& s, bool bias, const std::vector<std::vector<Real>>& weights,
                                   const std::string& prefix = "") {
   std::vector<Tensor> all;
-  const std::int64_t out = s.P > 0 ? s.P : s.H;
   const std::int64_t rows = fastlstm::counts_of(s.cell).gates * s.H;
-  for (std::int64_t l = 0; l < s.layers * s.D; ++l) {
+  for (std::int64_t l = 0; l < s.chains(); ++l) {
     const std::string end = "_l" + std::to_string(l / s.D) + (l % s.D == 1 ? "_reverse" : "");
     const auto* const five = weights.data() + 5 * l;
-    all.push_back(tensor(prefix + "weight_ih" + end, {rows, l / s.D == 0 ? s.I : s.D * out}, five[0]));
-    all.push_back(tensor(prefix + "weight_hh" + end, {rows, out}, five[1]));
+    all.push_back(tensor(prefix + "weight_ih" + end, {rows, s.input(l / s.D)}, five[0]));
+    all.push_back(tensor(prefix + "weight_hh" + end, {rows, s.out()}, five[1]));
     if (bias) {
       all.push_back(tensor(prefix + "bias_ih" + end, {rows}, five[2]));
       all.push_back(tensor(prefix + "bias_hh" + end, {rows}, five[3]));

@@ -13,7 +13,18 @@ namespace fastlstm {
 struct Sizes {
   std::int64_t I, H, P, layers, D;
   CellKind cell = CellKind::lstm;
+
+  std::int64_t out() const { return P > 0 ? P : H; }
+  std::int64_t chains() const { return layers * D; }  // through time
+  std::int64_t input(std::int64_t layer) const { return layer == 0 ? I : D * out(); }
+  Problem problem(std::int64_t T, std::int64_t N, const std::vector<std::int64_t>& batch_sizes = {}) const {
+    return {T, N, I, H, P, layers, D, batch_sizes, cell};
+  }
+  bool operator==(const Sizes&) const = default;
 };
+
+// Of places of a Batch, as a Source or Target has them.
+inline const std::int64_t* rows_or_null(const std::vector<std::int64_t>& rows) { return rows.empty() ? nullptr : rows.data(); }
 
 class Batch {
  public:

@@ -10,10 +10,6 @@ namespace {
 
 using Index = std::int64_t;
 
-Problem problem_of(const Sizes& sizes, Index T, Index N, const std::vector<Index>& batch_sizes = {}) {
-  return {T, N, sizes.I, sizes.H, sizes.P, sizes.layers, sizes.D, batch_sizes, sizes.cell};
-}
-
 // Whether no two rows share a place: each would write its output there.
 bool apart(const Index* starts, const std::vector<Index>& lengths) {
   std::vector<std::pair<Index, Index>> filled;
@@ -27,7 +23,7 @@ bool apart(const Index* starts, const std::vector<Index>& lengths) {
 
 }  // namespace
 
-Batch Batch::dense(const Sizes& sizes, Index T, Index N) { return Batch(problem_of(sizes, N == 0 ? 1 : T, N)); }
+Batch Batch::dense(const Sizes& sizes, Index T, Index N) { return Batch(sizes.problem(N == 0 ? 1 : T, N)); }
 
 std::optional<Batch> Batch::packed(const Sizes& sizes, const Index* batch_sizes, Index T, Index rows) {
   std::vector<Index> steps(batch_sizes, batch_sizes + T);
@@ -37,7 +33,7 @@ std::optional<Batch> Batch::packed(const Sizes& sizes, const Index* batch_sizes,
   }
   if (rows != 0) return {};
   while (!steps.empty() && steps.back() == 0) steps.pop_back();  // steps that no row has
-  Batch batch(steps.empty() ? problem_of(sizes, 1, 0) : problem_of(sizes, static_cast<Index>(steps.size()), steps[0], steps));
+  Batch batch(steps.empty() ? sizes.problem(1, 0) : sizes.problem(static_cast<Index>(steps.size()), steps[0], steps));
   batch.is_packed_ = true;
   return batch;
 }
@@ -73,7 +69,7 @@ std::optional<Batch> Batch::jagged(const Sizes& sizes, Index N, const Index* sta
 
 Batch Batch::ragged(const Sizes& sizes, Segments segments, const Index* starts, Index step, Index row, Index x_rows) {
   const std::vector<Index>& steps = segments.batch_sizes();
-  Batch batch(problem_of(sizes, std::max<Index>(1, static_cast<Index>(steps.size())), segments.count(), steps));
+  Batch batch(sizes.problem(std::max<Index>(1, static_cast<Index>(steps.size())), segments.count(), steps));
   batch.places.resize(static_cast<std::size_t>(segments.steps()));
   batch.initial.resize(static_cast<std::size_t>(sizes.layers * sizes.D * segments.count()));
   batch.final.resize(batch.initial.size());

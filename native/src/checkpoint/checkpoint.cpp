@@ -119,15 +119,14 @@ template <class Real>
 TrainedWeights<Real> weights_of(const Checkpoint& layer, const Reader<Real>& reader, bool is_cell) {
   const Sizes& s = layer.sizes;
   const auto size = [](std::int64_t n) { return static_cast<std::uint64_t>(n); };
-  const Problem problem(1, 1, s.I, s.H, s.P, s.layers, s.D, {}, s.cell);
   const std::uint64_t rows = size(counts_of(s.cell).gates * s.H);
   TrainedWeights<Real> all;
   for (std::int64_t k = 0; k < s.layers; ++k)
     for (std::int64_t d = 0; d < s.D; ++d) {
       const std::string end = is_cell ? "" : "_l" + std::to_string(k) + (d == 1 ? "_reverse" : "");
       Weights<Real> chain;
-      chain.w_ih = reader.read(all, "weight_ih" + end, {rows, size(problem.layer_input(k))});
-      chain.w_hh = reader.read(all, "weight_hh" + end, {rows, size(problem.out())});
+      chain.w_ih = reader.read(all, "weight_ih" + end, {rows, size(s.input(k))});
+      chain.w_hh = reader.read(all, "weight_hh" + end, {rows, size(s.out())});
       if (layer.bias) {
         chain.b_ih = reader.read(all, "bias_ih" + end, {rows});
         chain.b_hh = reader.read(all, "bias_hh" + end, {rows});
@@ -135,7 +134,7 @@ TrainedWeights<Real> weights_of(const Checkpoint& layer, const Reader<Real>& rea
       if (s.P > 0) chain.w_hr = reader.read(all, "weight_hr" + end, {size(s.P), size(s.H)});
       all.chains.push_back(chain);
     }
-  all.packed = std::make_shared<const PackedWeights<Real>>(problem, all.chains.data());
+  all.packed = std::make_shared<const PackedWeights<Real>>(s.problem(1, 1), all.chains.data());
   return all;
 }
 
