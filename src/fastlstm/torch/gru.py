@@ -49,7 +49,7 @@ class GRU(Layer):
     """
 
     _cell = cells.GRU
-    if TYPE_CHECKING:  # nn.Module says `Callable[..., Any]` of both
+    if TYPE_CHECKING:  # nn.Module says `Callable[..., Any]` of both; of `__call__ = forward` pyright would believe that
 
         @overload
         def __call__(
@@ -141,7 +141,7 @@ class GRUCell(StepModule):
     """
 
     _cell = cells.GRU
-    if TYPE_CHECKING:  # nn.Module says `Callable[..., Any]` of both
+    if TYPE_CHECKING:  # nn.Module says `Callable[..., Any]` of both; of `__call__ = forward` pyright would believe that
 
         def __call__(self, input: Tensor, hx: Tensor | None = None) -> Tensor: ...
 

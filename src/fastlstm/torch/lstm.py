@@ -49,7 +49,7 @@ class LSTM(Layer):
     """
 
     _cell = cells.LSTM
-    if TYPE_CHECKING:  # nn.Module says `Callable[..., Any]` of both
+    if TYPE_CHECKING:  # nn.Module says `Callable[..., Any]` of both; of `__call__ = forward` pyright would believe that
 
         @overload
         def __call__(
