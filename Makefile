@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := $(shell find native bindings wheels CMakeLists.txt -type f -not -name '*.py' -not -name '*.sh')
 PACKAGE := $(shell find src -type f -not -name '*.so' -not -path '*/__pycache__/*') pyproject.toml README.md
-CXX_FILES := $(filter %.cpp %.h %.inl,$(NATIVE))
+CXX_FILES := $(filter %.cpp %.h %.inl,$(NATIVE)) $(wildcard examples/c/*.c examples/c/*.cpp)
 
 .PHONY: help demo test test-native test-sanitizers test-asan test-tsan test-python-sanitized fuzz fuzz-sanitized test-aarch64 test-alone test-c test-c-sanitized test-ecosystem wheels test-wheels bench-wheels lint format bench docs clean
 
@@ -35,7 +35,7 @@ demo: $(VENV)/installed  ## train nn.LSTM and fastlstm.LSTM in turn on real data
 test: $(VENV)/installed  ## the Python tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-# The native tests want doctest's header (Debian: doctest-dev).
+# The native tests want the headers of doctest and nlohmann-json (Debian: doctest-dev, nlohmann-json3-dev).
 test-native: $(VENV)/installed  ## the native tests
 	$(call native_tests,native,,-j 2)
 
@@ -81,7 +81,7 @@ build/alone/installed: $(VENV)/installed
 	@touch $@
 
 test-alone: build/alone/installed  ## the installed package where there is no torch
-	cd build/alone && bin/python -I $(CURDIR)/tests/alone/without_torch.py -v
+	cd build/alone && bin/python -I $(CURDIR)/tests/alone/without_torch.py
 
 # By plain CMake, installed to a folder of the build, from where the examples are built as users would build them. Wants
 # nlohmann-json's headers and pkg-config.

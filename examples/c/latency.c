@@ -67,7 +67,7 @@ int main(int argc, char** argv) {
     }
     for (size_t k = at; k < at + BURST; ++k) {
       const double start = microseconds();
-      sink += memchr(bare, 0, bytes) != NULL; /* the fastest of five loops over them */
+      sink += memcmp(bare, bare + bytes / 2, bytes / 2); /* two streams of equal bytes: faster than a search */
       times[1][k] = microseconds() - start;
     }
     for (size_t k = at; k < at + BURST; ++k) {

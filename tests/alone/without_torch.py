@@ -1,29 +1,77 @@
-"""The installed package in an environment that has NumPy and safetensors alone: `make test-alone`. It needs no pytest."""
+"""Does the installed package work with NumPy and safetensors alone? `make test-alone`, and `make test-wheels` for every wheel.
 
-import importlib.util
-import os
+    python -I tests/alone/without_torch.py [--isas "generic avx2 avx512"] [--time]
+
+It needs nothing else, pytest neither.
+"""
+
+import argparse
 import statistics
 import subprocess
 import sys
+import sysconfig
 import tempfile
-import unittest
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import save_file
 
 import fastlstm
-import fastlstm.numpy
+from fastlstm import _engine
+from fastlstm.numpy import GRU, LSTM, load, set_num_threads
+from fastlstm.reference import Weights, gru, lstm, sequence
 
+I, H, N, T = 12, 64, 3, 200
+CLOSE = 2e-6  # as tests/tolerances.py has it of float32
 LARGEST = 5_000_000  # bytes of the installed package
 SLOWEST = 20  # milliseconds that `import fastlstm.numpy` takes beyond NumPy's own
 
 
-def state(kind: str, I: int, H: int) -> dict[str, np.ndarray]:
-    draw = np.random.default_rng(0)
-    rows = {"LSTM": 4, "GRU": 3}[kind] * H
-    shapes = {"weight_ih_l0": (rows, I), "weight_hh_l0": (rows, H), "bias_ih_l0": (rows,), "bias_hh_l0": (rows,)}
-    return {name: draw.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+def check_size() -> None:
+    folder = Path(fastlstm.__file__).parent
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and file.suffix != ".pyc")
+    print(f"installed: {size / 1e6:.2f} MB")
+    assert size < LARGEST
+
+
+def check_what_needs_torch() -> None:
+    try:
+        fastlstm.LSTM(3, 4)
+    except ImportError as error:
+        assert "torch" in str(error), error  # noqa: PT017  # there is no pytest here
+    else:
+        raise AssertionError("a layer on tensors, without torch")
+
+
+def check_cell(kind: type, cell: object, gates: int, isas: list[str]) -> None:
+    """A file is loaded, run by the equations on every instruction set, traced and streamed."""
+    random = np.random.default_rng(0)
+    x = random.standard_normal((T, N, I), np.float32)
+    sizes = {"weight_ih_l0": (I,), "weight_hh_l0": (H,), "bias_ih_l0": (), "bias_hh_l0": ()}
+    arrays = {name: random.uniform(-0.2, 0.2, (gates * H, *to)).astype(np.float32) for name, to in sizes.items()}
+    states = (np.zeros((N, H)),) * (2 if kind is LSTM else 1)
+    by_equations, *_ = sequence(cell, x.astype(np.float64), states, Weights(*map(np.float64, arrays.values())))
+    with tempfile.TemporaryDirectory() as folder:
+        save_file(arrays, f"{folder}/layer.safetensors")
+        for isa in isas:
+            _engine.use_isa(isa)
+            layer = load(f"{folder}/layer.safetensors")  # its weights are packed for that one
+            assert type(layer) is kind
+            for threads in (1, 2):  # two: libstdc++ and glibc start a thread
+                set_num_threads(threads)
+                output, _ = layer(x)
+                np.testing.assert_allclose(output, by_equations, rtol=0, atol=CLOSE)
+            stream = layer.stream(batch=N)
+            np.testing.assert_array_equal(np.concatenate([[stream.step(x[0])], stream.block(x[1:])]), output)
+            np.testing.assert_array_equal(layer.trace(x).layers[0][0].h, output)
+
+
+def check_import() -> None:
+    pairs = [(milliseconds("fastlstm.numpy"), milliseconds("numpy")) for _ in range(21)]  # in turn
+    beyond = statistics.median(ours - numpys for ours, numpys in pairs)
+    print(f"import fastlstm.numpy: {beyond:.1f} ms beyond numpy's")
+    assert beyond < SLOWEST
 
 
 def milliseconds(imported: str) -> float:
@@ -32,44 +80,27 @@ def milliseconds(imported: str) -> float:
     return float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
 
 
-class WithoutTorch(unittest.TestCase):
-    def test_this_environment_has_none(self) -> None:
-        for name in ("torch", "typer", "matplotlib"):
-            assert importlib.util.find_spec(name) is None, name
-
-    def test_a_file_is_loaded_run_traced_and_streamed(self) -> None:
-        x = np.random.default_rng(1).standard_normal((50, 8), np.float32)
-        for kind in ("LSTM", "GRU"):
-            with tempfile.TemporaryDirectory() as folder:
-                path = os.path.join(folder, "layer.safetensors")
-                save_file(state(kind, 8, 32), path)
-                layer = fastlstm.numpy.load(path)
-            assert type(layer) is getattr(fastlstm.numpy, kind)
-            output, _ = layer(x)
-            assert output.shape == (50, 32)
-            stream = layer.stream()
-            first = stream.step(x[0])
-            np.testing.assert_array_equal(np.concatenate([first[None], stream.block(x[1:])]), output)
-            np.testing.assert_array_equal(layer.trace(x).layers[0][0].h, output)
-        assert "torch" not in sys.modules
-
-    def test_what_needs_torch_says_so(self) -> None:
-        with self.assertRaisesRegex(ImportError, "torch"):  # noqa: PT027  # there is no pytest here
-            fastlstm.LSTM(3, 4)
-
-    def test_the_package_is_small(self) -> None:
-        folder = Path(fastlstm.__file__).parent
-        size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and file.suffix != ".pyc")
-        print(f"installed: {size / 1e6:.2f} MB")
-        assert size < LARGEST
-
-    @unittest.skipUnless("--time" in sys.argv, "speed has no place in CI: --time")
-    def test_the_import_is_short(self) -> None:
-        pairs = [(milliseconds("fastlstm.numpy"), milliseconds("numpy")) for _ in range(21)]  # in turn
-        beyond = statistics.median(ours - numpys for ours, numpys in pairs)
-        print(f"import fastlstm.numpy: {beyond:.1f} ms beyond numpy's")
-        assert beyond < SLOWEST
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--isas", help="which instruction sets the engine must find, as a build from source here does")
+    parser.add_argument(
+        "--time", action="store_true", help="how long the import takes, too: on a machine with no other work"
+    )
+    asked = parser.parse_args()
+    for name in ("torch", "typer", "matplotlib"):
+        assert find_spec(name) is None, f"this environment has {name}"
+    assert Path(fastlstm.__file__).is_relative_to(sysconfig.get_path("platlib")), fastlstm.__file__
+    isas = _engine.isas()
+    assert asked.isas in (None, " ".join(isas)), f"it finds {isas}, the build from source {asked.isas}"
+    check_size()
+    check_what_needs_torch()
+    for kind, cell, gates in ((LSTM, lstm, 4), (GRU, gru, 3)):
+        check_cell(kind, cell, gates, isas)
+    assert "torch" not in sys.modules
+    if asked.time:
+        check_import()
+    print(f"Python {sys.version.split()[0]}, numpy {np.__version__}: loads, runs and streams on {', '.join(isas)}")
 
 
 if __name__ == "__main__":
-    unittest.main(argv=[argument for argument in sys.argv if argument != "--time"])
+    main()
