@@ -67,7 +67,7 @@ def test_the_example_has_the_package_s_probabilities(training, tmp_path):
     assert expected.min() < 0.01
     assert expected.max() > 0.9
     difference = np.abs(np.array(ours()) - expected).max()
-    assert difference < 1e-4
+    assert difference < 1e-5
     LINES.append(f"examples/voice_activity.py, weights {training}: probabilities differ by at most {difference:.1e}")
     examples.compare("examples/voice_activity.py, a window", len(expected), theirs, ours)
 
