@@ -30,6 +30,10 @@ extern const Isa isa;
 namespace neon {
 extern const Isa isa;
 }
+#elif defined(__wasm_simd128__)
+namespace wasm {
+extern const Isa isa;
+}
 #endif
 
 namespace {
@@ -49,6 +53,8 @@ const Isa* const built[] = {
 #endif
 #elif defined(__aarch64__)
     &neon::isa,
+#elif defined(__wasm_simd128__)
+    &wasm::isa,
 #endif
 };
 

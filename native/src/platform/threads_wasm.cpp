@@ -1,0 +1,16 @@
+#include "platform/threads.h"
+#include "team/clock.h"
+
+namespace fastlstm {
+
+const bool kHasThreads = false;
+
+int processor() { return -1; }
+
+void part_from(int) {}
+
+std::int64_t processor_time() { return wall_time(); }
+
+int at_fork(void (*)(), void (*)(), void (*)()) { return 0; }
+
+}  // namespace fastlstm

@@ -1,0 +1,19 @@
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
+
+#include "platform/threads.h"
+#include "team/clock.h"
+
+namespace fastlstm {
+
+const bool kHasThreads = true;
+
+int processor() { return static_cast<int>(GetCurrentProcessorNumber()); }
+
+void part_from(int) {}  // this scheduler was not seen to wake a thread on its waker's processor
+
+std::int64_t processor_time() { return wall_time(); }  // GetThreadTimes counts in steps of 15.6 ms
+
+int at_fork(void (*)(), void (*)(), void (*)()) { return 0; }  // there is no fork
+
+}  // namespace fastlstm
