@@ -6,7 +6,7 @@ NATIVE := $(shell find native bindings wheels CMakeLists.txt -type f -not -name 
 PACKAGE := $(shell find src -type f -not -name '*.so' -not -path '*/__pycache__/*') pyproject.toml README.md
 CXX_FILES := $(filter %.cpp %.h %.inl,$(NATIVE)) $(wildcard examples/c/*.c examples/c/*.cpp)
 
-.PHONY: help demo test test-native test-sanitizers test-asan test-tsan test-python-sanitized fuzz fuzz-sanitized test-aarch64 test-alone test-c test-c-sanitized test-ecosystem wheels test-wheels bench-wheels lint format bench docs clean
+.PHONY: help demo test test-native test-sanitizers test-asan test-tsan test-python-sanitized fuzz fuzz-sanitized test-aarch64 test-wasm test-alone test-c test-c-sanitized test-ecosystem wheels test-wheels bench-wheels lint format bench docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -71,6 +71,10 @@ test-python-sanitized: build/asan-python/installed  ## Python tests of shapes, p
 # Wants g++-aarch64-linux-gnu and qemu-user.
 test-aarch64: $(VENV)/installed  ## the native tests, cross-built for AArch64 and run under qemu-user
 	$(call native_tests,aarch64,-DCMAKE_TOOLCHAIN_FILE=native/aarch64.cmake)
+
+# Wants emscripten and nodejs.
+test-wasm: $(VENV)/installed  ## the native tests, built for WebAssembly and run under Node
+	$(call native_tests,wasm,-DCMAKE_TOOLCHAIN_FILE=native/wasm.cmake)
 
 # NumPy and safetensors, and nothing else; the package as a wheel of the first environment's objects.
 build/alone/installed: $(VENV)/installed
