@@ -121,13 +121,13 @@ def test_what_is_not_finite_stands_out_and_leaves_the_scale_alone():
     assert plot.trace(trace).get_supxlabel() == "Magenta: 2 numbers not finite."
 
 
-@settings(max_examples=3)
+@settings(max_examples=2)
 @given(
     st.sampled_from([LSTM, GRU]), st.sampled_from([1, 8, 32, 33, 300, 1024]), st.sampled_from([1, 5, 50]),
-    st.integers(1, 2), st.booleans(), st.sampled_from([1.0, 1e-9, 1e30]),
+    st.just(1), st.booleans(), st.sampled_from([1.0, 1e-9, 1e30]),
 )  # fmt: skip
 @example(LSTM, 1024, 1001, 1, False, 1.0)
-@example(GRU, 33, 12345, 2, True, 1.0)
+@example(GRU, 33, 12345, 2, True, 1e-9)
 def test_it_can_be_read(kind, H, T, layers, bidirectional, scale):
     figure = plot.trace(made_up(kind, H, T, layers, bidirectional, scale))
     assert_readable(figure, drawn(figure))
