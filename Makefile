@@ -6,7 +6,8 @@ NATIVE := $(shell find native bindings wheels CMakeLists.txt -type f -not -name 
 PACKAGE := $(shell find src -type f -not -name '*.so' -not -path '*/__pycache__/*') pyproject.toml README.md
 CXX_FILES := $(filter %.cpp %.h %.inl,$(NATIVE)) $(wildcard examples/c/*.c examples/c/*.cpp)
 
-.PHONY: help demo test test-native test-sanitizers test-asan test-tsan test-python-sanitized fuzz fuzz-sanitized test-aarch64 test-wasm test-alone test-c test-c-sanitized test-ecosystem wheels test-wheels bench-wheels lint format bench docs clean
+.PHONY: help demo test test-native test-sanitizers test-asan test-tsan test-python-sanitized fuzz fuzz-sanitized test-aarch64 test-wasm
+.PHONY: test-alone test-c test-cuda test-c-sanitized test-ecosystem wheels test-wheels bench-wheels lint format bench docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -86,6 +87,10 @@ build/alone/installed: $(VENV)/installed
 
 test-alone: build/alone/installed  ## the installed package where there is no torch
 	cd build/alone && bin/python -I $(CURDIR)/tests/alone/without_torch.py
+
+# Wants a GPU, and in .venv a torch for it, which on PyPI torch==2.13.0 is.
+test-cuda: $(VENV)/installed  ## the layers on a GPU, on cuDNN; one line where there is none
+	@$(BIN)/python -m tests.cuda
 
 # By plain CMake, installed to a folder of the build, from where the examples are built as users would build them. Wants
 # nlohmann-json's headers and pkg-config.
