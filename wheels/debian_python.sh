@@ -19,7 +19,7 @@ if [[ ! -e $root/unpacked ]]; then
     -o Acquire::Languages=none -o APT::Sandbox::User=root -o Dir::State="$root/apt" -o Dir::State::status="$root/apt/status"
     -o Dir::Cache="$root/apt/cache" -o Dir::Etc::sourcelist="$root/apt/sources.list" -o Dir::Etc::sourceparts=-)
   "${apt[@]}" update >&2
-  "${apt[@]}" install -y --download-only "python$version" "python$version-venv" >"$root/apt/log"
+  "${apt[@]}" install -y --download-only "python$version" "python$version-venv" libstdc++6 >"$root/apt/log"
   mkdir -p "$root"/usr/{bin,lib,sbin,lib64}
   ln -s usr/{bin,lib,sbin,lib64} "$root"  # all of Debian's libraries are in usr/, whatever a package calls their folder
   for package in "$root"/apt/cache/archives/*.deb; do dpkg-deb --fsys-tarfile "$package" | tar -x --keep-directory-symlink -C "$root"; done
