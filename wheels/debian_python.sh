@@ -28,7 +28,8 @@ if [[ ! -e $root/unpacked ]]; then
   if [[ $architecture == "$(dpkg --print-architecture)" ]]; then
     run="$(echo "$root"/lib*/ld-linux-*) --library-path $(echo "$root"/usr/lib/*-linux-gnu) --argv0 \"\$0\""
   else
-    run="$(command -v qemu-aarch64) -L $root -0 \"\$0\""
+    # The kernels that OpenBLAS, in NumPy, picks by itself multiply wrong under qemu 7.2.
+    run="$(command -v qemu-aarch64) -E OPENBLAS_CORETYPE=ARMV8 -L $root -0 \"\$0\""
   fi
   printf '#!/bin/sh\nexec %s %s "$@"\n' "$run" "$python.elf" >"$python"
   chmod +x "$python"
