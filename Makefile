@@ -130,16 +130,17 @@ build/ecosystem/installed: $(VENV)/installed
 test-ecosystem: build/ecosystem/installed  ## packages of PyPI with enable() and convert(): the same results, and the times
 	build/ecosystem/bin/python -m pytest tests/ecosystem
 
-# python3.12 stands for all later ones. Where pyenv has it, a shell may know it without being able to run it. Wheels for AArch64 want
-# g++-aarch64-linux-gnu.
-WHEEL_PYTHONS = $(PYTHON) $(shell for python in python3.12 $${PYENV_ROOT:-$$HOME/.pyenv}/versions/3.12.*/bin/python; do \
+# python3.12 stands for all later ones. Where pyenv has one, a shell may know it without being able to run it. Wheels for AArch64 want
+# g++-aarch64-linux-gnu, and to be run qemu-user.
+python_of = $(shell for python in python$(1) $${PYENV_ROOT:-$$HOME/.pyenv}/versions/$(1).*/bin/python; do \
   $$python -c '' 2> /dev/null && echo $$python && break; done)
+WHEEL_PYTHONS = $(PYTHON) $(call python_of,3.12)
 
 wheels:  ## dist/: the source and wheels of it, for every Linux with glibc 2.17 or later
 	wheels/build.sh $(WHEEL_PYTHONS)
 
-test-wheels: $(VENV)/installed  ## the wheels in dist/, each in an environment without torch and compilers
-	wheels/test.sh $(WHEEL_PYTHONS)
+test-wheels: $(VENV)/installed  ## the wheels in dist/, on every Python that can be had, without torch and compilers
+	wheels/test.sh $(WHEEL_PYTHONS) $(call python_of,3.13)
 
 timed := build/wheels/timed/bin
 bench-wheels: $(VENV)/installed  ## the wheel in dist/ for this Python beside the build from source, in turn: ratios of their times
@@ -155,11 +156,12 @@ define native_tests
 	$(BIN)/ctest --test-dir build/$(1) --output-on-failure $(3)
 endef
 
-lint: $(VENV)/installed  ## ruff, mypy, clang-format
+lint: $(VENV)/installed  ## ruff, mypy, clang-format, GitHub's schema of workflows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 format: $(VENV)/installed  ## let ruff and clang-format rewrite
 	$(BIN)/ruff check --fix .
