@@ -1,6 +1,6 @@
 """What watches or changes a call here and now: every probe of a private name of torch, what for, and where it was seen.
 
-Each was seen in the torch versions from 2.6 to 2.15. What torch keeps for `enable()` and `convert()` to change stands in
+Each was seen in the torch versions from 2.8 to 2.15. What torch keeps for `enable()` and `convert()` to change stands in
 `adopt/internals.py`.
 """
 

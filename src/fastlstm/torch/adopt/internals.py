@@ -1,6 +1,6 @@
 """What torch keeps to itself, and enable() and convert() change: its dispatcher's kernels, and nn.LSTM's own list of weights.
 
-Each was seen in the torch versions from 2.6 to 2.15. What a call asks torch stands in `context.py`.
+Each was seen in the torch versions from 2.8 to 2.15. What a call asks torch stands in `context.py`.
 """
 
 from types import CodeType
@@ -62,9 +62,8 @@ def hide_from_dynamo(code: CodeType) -> None:
     """Where nn.LSTM breaks a graph, as by default, its call is to run as it is: torch.compile would make a graph of what is
     beneath it, with torch's operator. torch._dynamo.disable does this too, but breaks graphs, and takes seconds to import.
     """
-    if hasattr(eval_frame, "set_code_exec_strategy"):  # since PyTorch 2.7
-        skip = eval_frame._FrameAction.SKIP
-        eval_frame.set_code_exec_strategy(code, eval_frame._FrameExecStrategy(skip, skip))
+    skip = eval_frame._FrameAction.SKIP
+    eval_frame.set_code_exec_strategy(code, eval_frame._FrameExecStrategy(skip, skip))
 
 
 FLAT = ("_flat_weights", "_flat_weight_refs", "_flat_weights_names", "_all_weights")
