@@ -1,6 +1,6 @@
 """Which versions of PyTorch the layers take."""
 
-# 2.7 lacks a name that every call asks (`torch/context.py`). The extra `torch` of pyproject.toml asks for more: up to 2.10,
+# 2.7 lacks a name that every call asks (`torch/context.py`). The extra `torch` of pyproject.toml asks for more: before 2.13
 # torch.compile(fullgraph=True) refuses a layer.
 OLDEST = "2.8"
 
