@@ -7,7 +7,7 @@ PACKAGE := $(shell find src -type f -not -name '*.so' -not -path '*/__pycache__/
 CXX_FILES := $(filter %.cpp %.h %.inl,$(NATIVE)) $(wildcard examples/c/*.c examples/c/*.cpp)
 
 .PHONY: help demo test test-native test-sanitizers test-asan test-tsan test-python-sanitized fuzz fuzz-sanitized test-aarch64 test-wasm
-.PHONY: test-alone test-c test-cuda test-c-sanitized test-ecosystem wheels test-wheels bench-wheels lint format bench docs clean
+.PHONY: test-alone test-torch test-c test-cuda test-c-sanitized test-ecosystem wheels test-wheels bench-wheels lint format bench docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -91,6 +91,25 @@ test-alone: build/alone/installed  ## the installed package where there is no to
 # Wants a GPU, and in .venv a torch for it, which on PyPI torch==2.13.0 is.
 test-cuda: $(VENV)/installed  ## the layers on a GPU, on cuDNN; one line where there is none
 	@$(BIN)/python -m tests.cuda
+
+# Another torch than the daily one, as a user's pip gets it: PyPI's builds for Linux bring CUDA, three to seven GB to be removed with
+# the folder afterwards; PIP_INDEX_URL may name an index of CPU builds. The package as a wheel of the first environment's objects.
+# What is of no torch, the house, the pages and the types, is not asked again.
+other := build/torch-$(TORCH)
+other_pip = $(other)/bin/pip install -q --disable-pip-version-check
+$(other)/installed: $(VENV)/installed
+	$(if $(TORCH),,$(error which torch: make test-torch TORCH=2.15.0))
+	$(PYTHON) -m venv $(other)
+	$(other_pip) torch==$(TORCH)
+	$(call pip,wheel) --no-deps --wheel-dir $(other)/wheel .
+	$(other_pip) --force-reinstall --no-deps --no-index --find-links $(other)/wheel fastlstm
+	$(other_pip) "fastlstm[test]"
+	@touch $@
+
+test-torch: $(other)/installed  ## with TORCH=2.x.y: the Python tests with that version of torch
+	$(other)/bin/python -m pytest -n 2 --dist worksteal tests/torch tests/fuzz tests/numpy tests/cli tests/bench/test_peers.py \
+	  tests/test_checkpoint.py tests/test_files.py tests/test_reference.py tests/test_shapes.py tests/test_torch_hook.py \
+	  tests/test_torch_versions.py
 
 # By plain CMake, installed to a folder of the build, from where the examples are built as users would build them. Wants
 # nlohmann-json's headers and pkg-config.
