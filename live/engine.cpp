@@ -75,35 +75,31 @@ double as_element(double number) {
   return number;
 }
 
-// torch's generator and its uniform_ on a CPU, so that a seed means the same here and there: as many random bits as the dtype has
-// digits, stretched in a type of twice its size.
-template <class Real, class Stretched>
+// torch's generator and its uniform_ on a CPU, so that a seed means the same here and there: as many random bits as the type has
+// digits. 16-bit numbers are drawn as floats, and rounded.
+template <class Real>
 class Uniform {
  public:
-  Uniform(std::uint32_t seed, double bound, int digits)
-      : random_(seed), from_(static_cast<Real>(as_element(-bound))), digits_(digits) {
-    width_ = static_cast<Real>(as_element(static_cast<Real>(as_element(bound)) - from_));
-  }
+  Uniform(std::uint32_t seed, double bound) : random_(seed), from_(static_cast<Real>(-bound)), width_(static_cast<Real>(bound) - from_) {}
   Real operator()() {
     std::uint64_t bits = random_();
     if (sizeof(Real) == sizeof(double)) bits = bits << 32 | random_();
-    const std::uint64_t one = std::uint64_t{1} << digits_;
-    const Stretched share = static_cast<Stretched>(bits & (one - 1)) * (Stretched{1} / static_cast<Stretched>(one));
-    return static_cast<Real>(as_element(static_cast<double>(share * width_ + from_)));
+    constexpr std::uint64_t kOne = std::uint64_t{1} << std::numeric_limits<Real>::digits;
+    const double share = static_cast<double>(bits & (kOne - 1)) / static_cast<double>(kOne);
+    return static_cast<Real>(as_element(static_cast<Real>(std::fma(share, static_cast<double>(width_), static_cast<double>(from_)))));
   }
 
  private:
   std::mt19937 random_;
   Real from_;
   Real width_;
-  int digits_;
 };
 
 // As `reset_parameters` leaves a layer after `torch.manual_seed(seed)`.
-template <class Real, class Stretched>
-TrainedWeights<Real> weights_by_seed(const Checkpoint& of, std::uint32_t seed, int digits) {
+template <class Real>
+TrainedWeights<Real> weights_by_seed(const Checkpoint& of, std::uint32_t seed) {
   const Sizes& s = of.sizes;
-  Uniform<Real, Stretched> next(seed, 1 / std::sqrt(static_cast<double>(s.H)), digits);
+  Uniform<Real> next(seed, 1 / std::sqrt(static_cast<double>(s.H)));
   TrainedWeights<Real> all;
   const auto array = [&](Index count) -> fastlstm::Source<Real> {
     std::vector<Real>& numbers = all.arrays.emplace_back(size(count));
@@ -239,11 +235,9 @@ LIVE_EXPORT bool create(int cell, int I, int H, int P, int layers, int D, bool b
     try {
       Checkpoint made{{I, H, P, layers, D, cell == 1 ? CellKind::gru : CellKind::lstm}, bias, {}};
       if (dtype == 1) {
-        made.weights = weights_by_seed<double, double>(made, seed, std::numeric_limits<double>::digits);
-      } else if (dtype == 0) {
-        made.weights = weights_by_seed<float, double>(made, seed, std::numeric_limits<float>::digits);
+        made.weights = weights_by_seed<double>(made, seed);
       } else {
-        made.weights = weights_by_seed<float, float>(made, seed, dtype == 2 ? 8 : 11);
+        made.weights = weights_by_seed<float>(made, seed);
       }
       layer = std::move(made);
     } catch (...) {

@@ -13,7 +13,7 @@ const controls = (() => {
     const help = element("span", { class: "help", id: `${name}-help` }, say(name));
     input.setAttribute("aria-describedby", `${name}-help`);
     const label = element("label", { for: name }, name);
-    return element("div", { class: flag ? "field flag" : "field" }, ...(flag ? [input, label] : [label, input]), help);
+    return element("div", { class: flag ? "field flag" : name === "dropout" ? "field whole" : "field" }, ...(flag ? [input, label] : [label, input]), help);
   }
 
   const text = (/** @type {string} */ name, /** @type {string} */ value) =>
@@ -28,7 +28,7 @@ const controls = (() => {
     const defaults = Object.fromEntries(TABLES.constructor.map((argument) => [argument.name, argument.default]));
     const field = (/** @type {string} */ name) =>
       FLAGS.includes(name) ? flag(name, defaults[name]) : name in CHOICES ? choice(name) : text(name, FIRST[name] ?? String(defaults[name]));
-    byId("constructor-fields").append(...[...WHOLE, "dropout", ...Object.keys(CHOICES), ...FLAGS].map(field));
+    byId("constructor-fields").append(...[...WHOLE, "dropout", ...FLAGS, ...Object.keys(CHOICES)].map(field));
     byId("call-fields").append(text("length", FIRST.length), text("batch", FIRST.batch), flag("unbatched", false));
     for (const form of ["constructor-fields", "call-fields", "cell"]) byId(form).addEventListener("input", changed);
   }

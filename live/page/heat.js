@@ -1,12 +1,13 @@
 "use strict";
 // Gates and states over time as heat maps: units down, time to the right, in the colors and on the limits of fastlstm.plot.trace.
 
-const heat = (() => {
-  /**
-   * @typedef {{letter: string, words: string, colors: string, limits: [number, number] | null}} Row
-   * @typedef {{T: number, N: number, batchFirst: boolean, row: number, step: number, unit: number, length: number}} Place
-   */
+/**
+ * @typedef {{letter: string, words: string, colors: string, limits: [number, number] | null}} Row
+ * What is looked at in a call's arrays; length: of the row.
+ * @typedef {{T: number, N: number, batchFirst: boolean, row: number, step: number, unit: number, length: number}} Place
+ */
 
+const heat = (() => {
   /** Number k of the step of the row shown. @param {Float64Array} steps @param {number} width @param {Place} place */
   function numberOf(steps, width, place, /** @type {number} */ t, /** @type {number} */ unit) {
     return steps[(place.batchFirst ? place.row * place.T + t : t * place.N + place.row) * width + unit];

@@ -7,8 +7,8 @@ const MOST_LAYERS = 24;
 
 /** What is seen of the call. */
 const view = { row: 0, feature: 0, layer: 0, direction: 0, step: 4, unit: 0 };
-/** @type {{file: Uint8Array | null, name: string, prefix: string, seed: number}} */
-const weights = { file: null, name: "", prefix: "", seed: 0 };
+/** @type {{file: Uint8Array | null, bytes: Uint8Array | null, name: string, prefix: string, seed: number}} */
+const weights = { file: null, bytes: null, name: "", prefix: "", seed: 0 };
 /** The last call that was right: its settings, shapes and results. @type {any} */
 let shownCall = null;
 let started = false;
@@ -112,6 +112,7 @@ function showCall() {
   byId("timeline").style.setProperty("--steps", String(call.T));
   byId("step-now").textContent = say("step_value", { step: view.step + 1, length: call.T });
   const values = sequence.get(view.row, view.feature);
+  byId("plot").setAttribute("aria-label", say("plot_label", view));
   plot.draw(values, view.row, view.step);
   const setIdle = (/** @type {string} */ id, /** @type {string} */ value) => { if (document.activeElement !== byId(id)) byId(id).value = value; };
   setIdle("x-here", String(values[view.step]));

@@ -45,7 +45,10 @@ const shapes = (() => {
     return { sizes: letters, tensors, parameters, total: parameters.reduce((sum, p) => sum + p.count, 0n) };
   }
 
-  /** What Python would take a typed text for. @param {string} text */
+  /**
+   * What Python would take a typed text for.
+   * @param {string} text @returns {{type: "int" | "float", value: number} | {type: "str", value: string}}
+   */
   function literal(text) {
     const trimmed = text.trim();
     if (/^[+-]?\d+$/.test(trimmed)) return { type: "int", value: Number(trimmed) };

@@ -3,7 +3,7 @@
 // the values of h and c as stripes.
 
 const unrolled = (() => {
-  const LETTER = 6.05, LINE = 15, PAD = 9, GAP = 46, RISE = 26, STRIPE = 5; // px of the drawing; letters are 10 px high
+  const LETTER = 6.05, LINE = 15, PAD = 9, GAP = 46, RISE = 26, STRIPE = 8; // px of the drawing; letters are 10 px high
 
   /**
    * @typedef {{shape: (...dimensions: string[]) => string, place: (tensor: string, t: number) => string}} Names
@@ -12,18 +12,22 @@ const unrolled = (() => {
 
   const wide = (/** @type {string[]} */ lines) => LETTER * Math.max(...lines.map((line) => line.length));
 
+  /** Of a box; one of states has room for a stripe below each. */
+  const heightOf = (/** @type {number} */ lines) => lines * LINE + 2 * PAD + (lines > 2 ? (lines / 2 - 1) * STRIPE + 4 : 0);
+
   /** Lines are names and shapes in turn. @param {number} x its middle @param {number} y its top @param {string[]} lines */
   function box(x, y, width, lines, now = false, stripes = /** @type {number[][][]} */ ([])) {
-    const height = lines.length * LINE + 2 * PAD;
+    const height = heightOf(lines.length);
+    const lineAt = (/** @type {number} */ k) => y + PAD + (k + 0.75) * LINE + (lines.length > 2 ? Math.floor(k / 2) * STRIPE : 0);
     const parts = [drawn("rect", { class: now ? "box chosen" : "box", x: x - width / 2, y, width, height, rx: 4 })];
     lines.forEach((line, k) => {
-      parts.push(drawn("text", { class: k % 2 === 0 ? "name" : "", x, y: y + PAD + (k + 0.75) * LINE }, line));
+      parts.push(drawn("text", { class: k % 2 === 0 ? "name" : "", x, y: lineAt(k) }, line));
     });
     stripes.forEach((colors, k) => {
       const each = (width - 2 * PAD) / colors.length;
-      const top = y + PAD + 2 * (k + 1) * LINE - 1.5;
+      const top = lineAt(2 * k + 1) + 4;
       colors.forEach((color, j) =>
-        parts.push(drawn("rect", { x: x - width / 2 + PAD + j * each, y: top, width: each + 0.3, height: STRIPE - 1, fill: `rgb(${color.join(" ")})` })));
+        parts.push(drawn("rect", { x: x - width / 2 + PAD + j * each, y: top, width: each + 0.3, height: STRIPE - 3, fill: `rgb(${color.join(" ")})` })));
     });
     return parts;
   }
@@ -78,8 +82,8 @@ const unrolled = (() => {
     const end = x + width + GAP;
     const total = end + width / 2 + PAD;
 
-    const small = 2 * LINE + 2 * PAD;
-    const large = 2 * states.length * LINE + 2 * PAD;
+    const small = heightOf(2);
+    const large = heightOf(2 * states.length);
     const lane = Math.max(large + 2 * PAD, lanes[0].length * LINE + 2 * PAD);
     const one = D * lane + (D - 1) * PAD + 2 * RISE + small;
     const height = given.num_layers * one + small + 2;

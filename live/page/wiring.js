@@ -154,6 +154,7 @@ function take(bytes, name) {
 async function begin() {
   document.documentElement.lang = LANGUAGE;
   for (const place of document.querySelectorAll("[data-say]")) place.textContent = say(/** @type {any} */ (place).dataset.say);
+  byId("settings").open = window.innerWidth > 760;
   document.title = `${say("title")} — fastlstm`;
   controls.build(later);
   wireSequence();
