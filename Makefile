@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := $(shell find native bindings wheels CMakeLists.txt -type f -not -name '*.py' -not -name '*.sh')
 PACKAGE := $(shell find src -type f -not -name '*.so' -not -path '*/__pycache__/*') pyproject.toml README.md
-CXX_FILES := $(filter %.cpp %.h %.inl,$(NATIVE)) $(wildcard examples/c/*.c examples/c/*.cpp)
+CXX_FILES := $(filter %.cpp %.h %.inl,$(NATIVE)) $(wildcard examples/c/*.c examples/c/*.cpp live/*.cpp)
 
 .PHONY: help demo test test-native test-sanitizers test-asan test-tsan test-python-sanitized fuzz fuzz-sanitized test-aarch64 test-alone test-c test-c-sanitized test-ecosystem live test-live wheels test-wheels bench-wheels lint format bench docs clean
 

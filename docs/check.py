@@ -67,8 +67,8 @@ def check(site: Path) -> list[str]:
 
 
 def visit(page: Page) -> int:
-    """Bytes of the page, its styles and its scripts, not compressed; pictures apart."""
-    files = {page.path, *(page.at(address) for address in page.loaded)}
+    """Bytes of the page, its styles and its scripts, not compressed; pictures and the live page's engine apart."""
+    files = {page.path, *(page.at(address) for address in page.loaded if address != "wasm.js")}
     return sum(file.stat().st_size for file in files if file.suffix in (".html", ".css", ".js") and file.is_file())
 
 

@@ -76,17 +76,19 @@ double as_element(double number) {
 }
 
 // torch's generator and its uniform_ on a CPU, so that a seed means the same here and there: as many random bits as the type has
-// digits. 16-bit numbers are drawn as floats, and rounded.
+// digits. 16-bit numbers are drawn as floats and rounded; the end, which some are rounded to, is the beginning.
 template <class Real>
 class Uniform {
  public:
-  Uniform(std::uint32_t seed, double bound) : random_(seed), from_(static_cast<Real>(-bound)), width_(static_cast<Real>(bound) - from_) {}
+  Uniform(std::uint32_t seed, double bound) : random_(seed), from_(static_cast<Real>(-bound)), width_(-2 * from_) {}
   Real operator()() {
     std::uint64_t bits = random_();
     if (sizeof(Real) == sizeof(double)) bits = bits << 32 | random_();
     constexpr std::uint64_t kOne = std::uint64_t{1} << std::numeric_limits<Real>::digits;
     const double share = static_cast<double>(bits & (kOne - 1)) / static_cast<double>(kOne);
-    return static_cast<Real>(as_element(static_cast<Real>(std::fma(share, static_cast<double>(width_), static_cast<double>(from_)))));
+    const Real exact = static_cast<Real>(std::fma(share, static_cast<double>(width_), static_cast<double>(from_)));
+    const double number = as_element(exact);
+    return static_cast<Real>(number == as_element(-from_) ? -number : number);
   }
 
  private:

@@ -4,7 +4,6 @@ Every entry is read off the package; the page multiplies letters by numbers, and
 """
 
 import inspect
-import json
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -21,8 +20,8 @@ CLASSES: dict[str, Any] = {"LSTM": fastlstm.LSTM, "GRU": fastlstm.GRU}
 COLORS = 33  # of a color map: the page draws straight lines between them
 LAYOUTS = {"time": {}, "batch": {"batch_first": True}, "unbatched": {"unbatched": True}}
 
-# Settings that the constructor refuses or warns of, in the order in which it looks: when [argument, relation, number, type or another
-# argument] all hold, it says what it says to the example. Errors stand before the warning.
+# Settings that the constructor refuses, in the order in which it looks: when [argument, relation, number, type or another argument]
+# all hold, it says what it says to the example.
 Rule = tuple[list[list[Any]], dict[str, Any]]
 SIZES = [
     rule
@@ -152,11 +151,10 @@ def parameters() -> dict[str, list[dict[str, Any]]]:
 
 
 def cell_table(cell: cells.Cell) -> dict[str, Any]:
-    """gates: in the order of the weights. steps: in that of the engine's `trace`. rows: of a plot, with their colors and limits."""
+    """gates: in the order of the weights; steps: of the engine's `trace`; rows: of a plot, with their colors and limits."""
     rows = [row._asdict() for row in gates.ROWS[TRACES[cell.name]]]
     return {"gates": cell.gates, "states": cell.states, "steps": STEPS[cell.name]._fields[1:], "rows": rows}
 
 
 def color_map(name: str) -> list[str]:
     return [to_hex(colormaps[name](k / (COLORS - 1))) for k in range(COLORS)]
-

@@ -20,7 +20,8 @@ LIVE = Path(__file__).parent.parent / "live"
 @pytest.fixture(scope="module")
 def tables() -> dict[str, Any]:
     spec = importlib.util.spec_from_file_location("tables", LIVE / "tables.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.tables()
@@ -82,7 +83,7 @@ def said(rules: list[dict[str, Any]], given: dict[str, Any]) -> tuple[str, str] 
 def test_what_the_constructor_says(tables, cell):
     drawn = random.Random(cell)
     seen = set()
-    for seed in range(150):
+    for _ in range(150):
         given = {**random_settings(drawn.randrange(10**6), wrong=True), "cell": cell}
         expected = None
         with warnings.catch_warnings(record=True) as caught:

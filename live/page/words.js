@@ -5,7 +5,7 @@
 const WORDS = {
   en: {
     title: "The layer, alive",
-    lead: "A whole LSTM or GRU, computed here in your browser by fastlstm’s own engine. Set its constructor, draw a sequence, and move along time.",
+    lead: "An LSTM or GRU, computed in your browser by fastlstm’s own engine. Set its constructor, draw a sequence, move along time.",
     back: "Documentation",
     no_script: "This page runs the layer in your browser, so it needs JavaScript and WebAssembly.",
     loading: "Starting the engine…",
@@ -28,7 +28,7 @@ const WORDS = {
     batch: "sequences, N",
     unbatched: "one sequence, no N",
     seed: "seed",
-    seed_help: "as torch.manual_seed",
+    seed_help: "of torch’s generator",
     open: "Open weights…",
     drop: "A safetensors file, by fastlstm.save or with torch’s names; or drop one anywhere.",
     file_prefix: "prefix",

@@ -1,4 +1,4 @@
-"""The built page in Chromium, opened as a file and over http. Any error of its console, or a request to another host, fails a test."""
+"""The built page in Chromium, as a file and over http. An error of its console, or a request to another host, fails a test."""
 
 import functools
 import http.server

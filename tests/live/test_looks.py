@@ -1,4 +1,4 @@
-"""Who sees the page how: axe-core finds nothing serious, nothing is cut off, and screenshots for people, in build/live-screenshots."""
+"""How the page looks: axe-core finds nothing serious, nothing is cut off; screenshots for people in build/live-screenshots."""
 
 import pytest
 
@@ -13,10 +13,16 @@ SIZES = {1280: 900, 360: 740}
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", SIZES)
 def test_it_is_accessible(open_page, width, scheme):
-    page = open_page("http", viewport={"width": width, "height": SIZES[width]}, color_scheme=scheme)  # axe reads its styles
+    page = open_page(
+        "http", viewport={"width": width, "height": SIZES[width]}, color_scheme=scheme
+    )  # axe reads its styles
     page.evaluate("document.querySelector('#settings').open = true")
     page.evaluate(AXE.read_text())
-    for change in ("", "byId('proj_size').value = '9'", "byId('proj_size').value = '3'; byId('bidirectional').checked = true"):
+    for change in (
+        "",
+        "byId('proj_size').value = '9'",
+        "byId('proj_size').value = '3'; byId('bidirectional').checked = true",
+    ):
         page.evaluate(f"{change}; update()")
         settle(page)
         found = page.evaluate("axe.run()")["violations"]
@@ -32,7 +38,7 @@ def test_nothing_is_cut_off(open_page, width):
         settle(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         cut = page.evaluate(
-            """() => [...document.querySelectorAll("label, button, h1, h2, h3, .help, .letters, .figures, .row-name span, .scale span")]
+            """() => [...document.querySelectorAll("label, button, h1, h2, h3, .help, .letters, .figures, .scale span")]
               .filter((e) => e.offsetParent && e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).display !== "inline")
               .map((e) => e.outerHTML)"""
         )

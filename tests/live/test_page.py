@@ -52,7 +52,9 @@ def compare(page: Page, layer: Any, given: dict[str, Any]) -> None:
         for side, steps in zip(found, expected, strict=True):
             assert set(side) == set(steps._fields)
             for letter in side:
-                np.testing.assert_allclose(flat(side[letter]), flat(getattr(steps, letter)), **INFERENCE, err_msg=letter)
+                np.testing.assert_allclose(
+                    flat(side[letter]), flat(getattr(steps, letter)), **INFERENCE, err_msg=letter
+                )
 
 
 @pytest.mark.parametrize("how", ["file", "http"])
@@ -113,7 +115,14 @@ def test_every_dtype_has_torchs_weights(open_page, tmp_path):
 
 def test_resets_and_lengths(open_page, tmp_path):
     page = open_page()
-    given = {**random_settings(0, wrong=False), "cell": "LSTM", "proj_size": 0, "batch": 2, "length": 9, "unbatched": False}
+    given = {
+        **random_settings(0, wrong=False),
+        "cell": "LSTM",
+        "proj_size": 0,
+        "batch": 2,
+        "length": 9,
+        "unbatched": False,
+    }
     given |= {"bidirectional": True, "num_layers": 2, "batch_first": True, "dtype": None}
     choose(page, given)
     assert page.locator("#changed-note").is_hidden()
@@ -163,10 +172,14 @@ def test_a_models_checkpoint_with_a_prefix(open_page, tmp_path):
     page.locator("#prefix").blur()
     settle(page)
     assert page.inner_text("#code") == "LSTM(3, 4)"
-    compare(page, fastlstm.numpy.LSTM.load(path, "encoder."), {"input_size": 3, "batch_first": False, "unbatched": False})
+    compare(
+        page, fastlstm.numpy.LSTM.load(path, "encoder."), {"input_size": 3, "batch_first": False, "unbatched": False}
+    )
 
 
-@pytest.mark.parametrize("content", [b"", b"no safetensors at all", b"\xff" * 64, b"\x02\0\0\0\0\0\0\0{}", bytes(8) + b"1234"])
+@pytest.mark.parametrize(
+    "content", [b"", b"no safetensors at all", b"\xff" * 64, b"\x02\0\0\0\0\0\0\0{}", bytes(8) + b"1234"]
+)
 def test_a_malformed_file_is_a_line_and_no_more(open_page, tmp_path, content):
     page = open_page()
     before = computed(page)
@@ -238,7 +251,10 @@ def test_the_sums_of_the_equations_are_the_gates(open_page, cell):
                 const H = steps.h.length / call.T / call.N;
                 const at = (call.batchFirst ? n * call.T + t : t * call.N + n) * H;
                 for (let unit = 0; unit < H; ++unit)
-                  all.push([engine.explain(chain, n, t, unit), Object.fromEntries(Object.entries(steps).map(([k, v]) => [k, v[at + unit]])), unit]);
+                  {
+                  const values = Object.fromEntries(Object.entries(steps).map(([k, v]) => [k, v[at + unit]]));
+                  all.push([engine.explain(chain, n, t, unit), values, unit]);
+                }
               }
           return all;
         }"""
