@@ -6,7 +6,8 @@ NATIVE := $(shell find native bindings wheels CMakeLists.txt -type f -not -name 
 PACKAGE := $(shell find src -type f -not -name '*.so' -not -path '*/__pycache__/*') pyproject.toml README.md
 CXX_FILES := $(filter %.cpp %.h %.inl,$(NATIVE)) $(wildcard examples/c/*.c examples/c/*.cpp live/*.cpp)
 
-.PHONY: help demo test test-native test-sanitizers test-asan test-tsan test-python-sanitized fuzz fuzz-sanitized test-aarch64 test-alone test-c test-c-sanitized test-ecosystem live test-live wheels test-wheels bench-wheels lint format bench docs clean
+.PHONY: help demo test test-native test-sanitizers test-asan test-tsan test-python-sanitized fuzz fuzz-sanitized test-aarch64 test-wasm
+.PHONY: test-alone test-c test-cuda test-c-sanitized test-ecosystem live test-live wheels test-wheels bench-wheels lint format bench docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -72,6 +73,10 @@ test-python-sanitized: build/asan-python/installed  ## Python tests of shapes, p
 test-aarch64: $(VENV)/installed  ## the native tests, cross-built for AArch64 and run under qemu-user
 	$(call native_tests,aarch64,-DCMAKE_TOOLCHAIN_FILE=native/aarch64.cmake)
 
+# Wants emscripten and nodejs.
+test-wasm: $(VENV)/installed  ## the native tests, built for WebAssembly and run under Node
+	$(call native_tests,wasm,-DCMAKE_TOOLCHAIN_FILE=native/wasm.cmake)
+
 # NumPy and safetensors, and nothing else; the package as a wheel of the first environment's objects.
 build/alone/installed: $(VENV)/installed
 	$(PYTHON) -m venv build/alone
@@ -82,6 +87,10 @@ build/alone/installed: $(VENV)/installed
 
 test-alone: build/alone/installed  ## the installed package where there is no torch
 	cd build/alone && bin/python -I $(CURDIR)/tests/alone/without_torch.py
+
+# Wants a GPU, and in .venv a torch for it, which on PyPI torch==2.13.0 is.
+test-cuda: $(VENV)/installed  ## the layers on a GPU, on cuDNN; one line where there is none
+	@$(BIN)/python -m tests.cuda
 
 # By plain CMake, installed to a folder of the build, from where the examples are built as users would build them. Wants
 # nlohmann-json's headers and pkg-config.

@@ -10,10 +10,14 @@ Pages are plain Markdown, which shows well wherever a repository is read. What o
 """
 
 import re
+import sys
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import fastlstm
+
+sys.path.insert(0, str(Path(__file__).parent))  # languages.py
 
 project = "fastlstm"
 author = "the authors of fastlstm"
@@ -21,9 +25,16 @@ version = release = fastlstm.__version__
 html_title = "fastlstm"
 
 root_doc = "docs/index"
-include_patterns = ["docs/*.md", "benchmarks/README.md", "examples/c/README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+include_patterns = [
+    "docs/*.md",
+    "docs/ko/*.md",
+    "benchmarks/README.md",
+    "examples/c/README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+]
 exclude_patterns = [".*", "bindings", "build", "demo-output", "native", "site", "src", "tests"]
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "languages"]
 myst_heading_anchors = 3  # as a repository's pages have them
 
 autodoc_typehints = "none"  # docstrings have shapes, which say more than Any
@@ -58,6 +69,7 @@ def colors(links: str, code: str) -> dict[str, str]:
 html_theme_options = {
     "light_css_variables": colors("#1f5fa8", "#f4f6f8"),
     "dark_css_variables": colors("#8ab8f0", "#1e2126"),
+    "top_of_page_buttons": ["view"],  # in its place _templates has the link to the other language
 }
 
 

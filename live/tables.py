@@ -20,8 +20,8 @@ CLASSES: dict[str, Any] = {"LSTM": fastlstm.LSTM, "GRU": fastlstm.GRU}
 COLORS = 33  # of a color map: the page draws straight lines between them
 LAYOUTS = {"time": {}, "batch": {"batch_first": True}, "unbatched": {"unbatched": True}}
 
-# Settings that the constructor refuses, in the order in which it looks: when [argument, relation, number, type or another argument]
-# all hold, it says what it says to the example.
+# Settings that the constructor refuses, in the order in which it looks: when each [argument, relation, number, type or another
+# argument] holds, it says what it says to the example.
 Rule = tuple[list[list[Any]], dict[str, Any]]
 SIZES = [
     rule

@@ -2,7 +2,7 @@
 
 python: executed, one namespace a page. console: `$ fastlstm ...` is run and prints what the page shows, where it shows
 anything; `$ make ...` must be a target of the Makefile. c: compiled and run by `make test-c` (tests/c). There is no other kind of
-block.
+block. Korean pages have the same blocks (tests/test_korean.py).
 """
 
 import os
@@ -17,6 +17,7 @@ from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+KOREAN = [ROOT / "README.ko.md", *sorted((ROOT / "docs" / "ko").glob("*.md"))]
 MAIN = "from fastlstm.__main__ import main; main()"
 
 
@@ -86,7 +87,7 @@ def test_console_blocks_run(page, command, output, tmp_path, monkeypatch):
 
 
 def test_links_lead_to_files():
-    for page in PAGES:
+    for page in PAGES + KOREAN:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 

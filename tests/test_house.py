@@ -44,6 +44,7 @@ FLOORS = [
     ["torch.checkpoint", "torch.adopt.converting"],
     ["torch.adopt"],
     ["torch"],
+    ["plot.panels"],
     ["plot.gates", "plot.unrolled"],
     ["plot"],
     ["numpy"],

@@ -9,15 +9,16 @@ SOURCE = Path(__file__).parent.parent / "native" / "src"
 FILES = [path for path in sorted(SOURCE.rglob("*")) if path.suffix in (".h", ".cpp")]
 # Which folders a folder's files may include, beside its own and the public header.
 FLOORS = {
-    "memory": {"batch"},
-    "team": set(),
+    "platform": set(),
+    "memory": {"batch", "platform"},
+    "team": {"platform"},
     "isa": {"batch"},
     "batch": {"isa"},  # rows.h is compiled for an instruction set
     "math": {"batch", "isa"},
     "plan": {"batch", "product"},  # where a sum is cut: product/parts.h
     "product": {"batch", "isa"},
     "cell": {"batch", "isa", "math", "product"},
-    "layer": {"batch", "cell", "isa", "math", "memory", "plan", "product", "team"},
+    "layer": {"batch", "cell", "isa", "math", "memory", "plan", "platform", "product", "team"},
 }
 TABLES = {"dispatch.h", "dispatch.cpp", "kernels.h", "table.h"}  # of isa/: the kernels as a whole, above all of them
 

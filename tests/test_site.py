@@ -34,10 +34,20 @@ def in_a_toctree() -> list[str]:
 def test_every_page_is_in_one_toctree():
     listed = in_a_toctree()
     assert len(listed) == len(set(listed))
-    pages = {f"docs/{page.stem}" for page in DOCS.glob("*.md")} - {"docs/index"}
+    pages = {page.relative_to(ROOT).with_suffix("").as_posix() for page in DOCS.rglob("*.md")} - {"docs/index"}
     assert {name for name in listed if name.startswith("docs/")} == pages
     for name in listed:
         assert (ROOT / f"{name}.md").is_file(), name
+
+
+def test_a_toctree_is_of_one_language():
+    """Those with a Korean caption are the Korean pages' sidebar (docs/languages.py)."""
+    for name, text in directives("index.md"):
+        if name == "toctree":
+            caption = re.search(r"^:caption: (.+)$", text, flags=re.MULTILINE)
+            assert caption
+            pages = [line for line in text.splitlines() if line and not line.startswith(":")]
+            assert {"<ko/" in page for page in pages} == {bool(re.search("[가-힣]", caption[1]))}, caption[1]
 
 
 def test_sphinx_is_given_every_page_of_a_toctree():
@@ -73,7 +83,7 @@ def test_the_api_page_has_every_public_name(module):
         assert name == "fastlstm.numpy" or last in importlib.import_module(home).__all__, name
 
 
-@pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))
+@pytest.mark.parametrize("page", sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")))
 def test_a_page_has_one_title_and_no_other_comments(page):
     text = re.sub(r"^```.*?^```$", "", (DOCS / page).read_text(), flags=re.DOTALL | re.MULTILINE)
     assert len(re.findall(r"^# ", text, flags=re.MULTILINE)) == 1

@@ -4,12 +4,12 @@
 #include <cstdint>
 
 #include "isa/dispatch.h"
-#include "memory/denormals.h"
-#include "memory/pages.h"
 #include "packed_weights.h"
 #include "plan/pairs.h"
 #include "plan/threads.h"
 #include "plan/words.h"
+#include "platform/denormals.h"
+#include "platform/memory.h"
 #include "team/sleep_watch.h"
 #include "team/team.h"
 

@@ -5,8 +5,8 @@
 #include <stdexcept>
 #include <utility>
 
-#include "memory/denormals.h"
 #include "packed_weights.h"
+#include "platform/denormals.h"
 
 namespace fastlstm {
 

@@ -147,7 +147,9 @@ TEST_CASE_TEMPLATE("depths of several parts and cuts: a row has the bits it has 
     CAPTURE(isa);
     for (const std::int64_t I : {1, 200, 1000}) {
       CAPTURE(I);
-      for (const auto& [cell, P] : {std::pair{kCells[0], 0}, {kCells[0], 150}, {kCells[1], 0}}) {
+      for (const auto& each : {std::pair{kCells[0], 0}, {kCells[0], 150}, {kCells[1], 0}}) {
+        const fastlstm::CellKind cell = each.first;
+        const std::int64_t P = each.second;
         CAPTURE(fastlstm::counts_of(cell).gates);
         const std::int64_t H = P == 0 ? 140 : 270;
         Call<Real> many(Sizes{2, 14, I, H, P, 1, 1, true, true, false, {}, cell}, 3);

@@ -1,9 +1,6 @@
-// The threaded paths: many callers at once, fork, and teams larger than the machine. Run under the thread sanitizer too.
+// The threaded paths: many callers at once, and teams larger than the machine. Run under the thread sanitizer too.
 #include <doctest/doctest.h>
-#include <sched.h>
-#include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
@@ -15,15 +12,8 @@
 #include "calls.h"
 #include "team/delay_watch.h"
 #include "team/peer_watch.h"
-#include "team/processor.h"
 #include "team/sleep_watch.h"
 #include "team/team.h"
-
-#if defined(__SANITIZE_THREAD__)
-constexpr bool kThreadSanitizer = true;
-#else
-constexpr bool kThreadSanitizer = false;
-#endif
 
 namespace {
 
@@ -176,30 +166,6 @@ TEST_CASE("a member that holds up its team in a time loop or at the end makes th
   CHECK(size_of_next() == 2);
 }
 
-TEST_CASE("a thread leaves the processor it shares with another, and may run where it might before") {
-  cpu_set_t before;
-  REQUIRE(sched_getaffinity(0, sizeof before, &before) == 0);
-  int parted = 0;
-  for (int k = 0; k < 20; ++k) {  // the kernel may move it at any time, too
-    const int here = sched_getcpu();
-    fastlstm::part_from(here);
-    parted += sched_getcpu() != here;
-  }
-  CHECK(parted >= (CPU_COUNT(&before) > 1 ? 10 : 0));
-  cpu_set_t after;
-  REQUIRE(sched_getaffinity(0, sizeof after, &after) == 0);
-  CHECK(CPU_EQUAL(&before, &after));
-
-  cpu_set_t one;  // nowhere else to go
-  CPU_ZERO(&one);
-  CPU_SET(static_cast<std::size_t>(sched_getcpu()), &one);
-  REQUIRE(sched_setaffinity(0, sizeof one, &one) == 0);
-  fastlstm::part_from(sched_getcpu());
-  REQUIRE(sched_getaffinity(0, sizeof after, &after) == 0);
-  CHECK(CPU_EQUAL(&one, &after));
-  REQUIRE(sched_setaffinity(0, sizeof before, &before) == 0);
-}
-
 TEST_CASE("eight callers at once each get their own results") {
   Call<float> alone(sizes(16), 1);
   alone.forward(1);
@@ -218,22 +184,4 @@ TEST_CASE("eight callers at once each get their own results") {
     });
   for (std::thread& caller : callers) caller.join();
   CHECK(wrong == std::vector<int>(8, 0));
-}
-
-TEST_CASE("a forked child works after its parent has used the engine") {
-  if (kThreadSanitizer) return;  // it does not support new threads after a fork
-  Call<float> call(sizes(16), 2);
-  call.forward(2);
-  const auto expected = call.output;
-  const pid_t child = fork();
-  REQUIRE(child >= 0);
-  if (child == 0) {
-    alarm(20);  // a hang is a failure
-    call.forward(2);
-    _exit(call.output == expected ? 0 : 1);
-  }
-  int status = 0;
-  waitpid(child, &status, 0);
-  CHECK(WIFEXITED(status));
-  CHECK(WEXITSTATUS(status) == 0);
 }

@@ -146,6 +146,29 @@ def test_the_ratios_are_drawn(tmp_path):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_kept_csv_is_drawn_and_nothing_measured(tmp_path, monkeypatch):
+    file, pictures = tmp_path / "a.csv", [tmp_path / "measured.svg", tmp_path / "kept.svg"]
+    assert bench("--csv", str(file), "--plot", str(pictures[0])).exit_code == 0
+    monkeypatch.delattr(measure, "measure")
+    result = CliRunner().invoke(app, ["bench", "--from", str(file), "--plot", str(pictures[1])])
+    assert result.exit_code == 0, result.output
+    counts = [picture.read_text().count("<use ") for picture in pictures]
+    assert counts[0] == counts[1]
+
+
+def test_a_kept_csv_stands_beside_plot_alone(tmp_path):
+    file = tmp_path / "a.csv"
+    file.write_text("a,b\n")
+    picture = ["--plot", str(tmp_path / "a.svg")]
+    for others in ([], [*picture, "--train"]):
+        result = CliRunner().invoke(app, ["bench", "--from", str(file), *others], env={"COLUMNS": "200"})
+        assert result.exit_code == 2
+        assert "stands beside --plot, and no other option" in result.output
+    result = CliRunner().invoke(app, ["bench", "--from", str(file), *picture], env={"COLUMNS": "400"})
+    assert result.exit_code == 2
+    assert "expected a CSV of fastlstm bench, but it has no column" in result.output
+
+
 def test_other_engines_stand_beside_torch(tmp_path):
     for package in ("onnxruntime", "onnx", "openvino"):
         pytest.importorskip(package)

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import run_python
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from readable import assert_readable, drawn
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, unpack_sequence
 
 from fastlstm import GRU, LSTM, plot
+from fastlstm.traces import GRUSteps, GRUTrace, Steps, Trace
 
 WORDS = {
     "i": "input gate i",
@@ -117,16 +118,47 @@ def test_what_is_not_finite_stands_out_and_leaves_the_scale_alone():
     colors = image.to_rgba(image.get_array())
     magenta = (colors[..., :3] == (1, 0, 1)).all(-1)
     assert np.argwhere(magenta).tolist() == [[1, 2], [1, 3]]  # unit, step
+    assert plot.trace(trace).get_supxlabel() == "Magenta: 2 numbers not finite."
 
 
-SIZES = [(8, 1, 1, False), (512, 50, 1, True), (512, 1000, 1, False), (8, 5, 3, False)]
-
-
-@pytest.mark.parametrize(("H", "T", "layers", "bidirectional"), SIZES)
-def test_it_can_be_read(H, T, layers, bidirectional):
-    trace = LSTM(3, H, layers, bidirectional=bidirectional).trace(torch.randn(T, 2, 3))
-    figure = plot.trace(trace)
+@settings(max_examples=2)
+@given(
+    st.sampled_from([LSTM, GRU]), st.sampled_from([1, 8, 32, 33, 300, 1024]), st.sampled_from([1, 5, 50]),
+    st.just(1), st.booleans(), st.sampled_from([1.0, 1e-9, 1e30]),
+)  # fmt: skip
+@example(LSTM, 1024, 1001, 1, False, 1.0)
+@example(GRU, 33, 12345, 1, True, 1e-9)
+def test_it_can_be_read(kind, H, T, layers, bidirectional, scale):
+    figure = plot.trace(made_up(kind, H, T, layers, bidirectional, scale))
     assert_readable(figure, drawn(figure))
+    lefts = [axes for axes in figure.axes if axes.get_images() and axes.get_ylabel()]
+    assert all({0, H - 1} <= set(axes.get_yticks()) for axes in lefts)
+    assert all({0, T - 1} <= set(axes.get_xticks()) for axes in lefts)
+
+
+def made_up(kind, H: int, T: int, layers: int, bidirectional: bool, scale: float):
+    """A trace of random numbers: of a thousand units it comes in no time."""
+    trace, steps = (Trace, Steps) if kind is LSTM else (GRUTrace, GRUSteps)
+    made = [[steps(*(scale * torch.randn(T, H) for _ in steps._fields)) for _ in range(1 + bidirectional)]] * layers
+    return trace(**dict.fromkeys(trace._fields))._replace(layers=made, batch_first=False)
+
+
+def test_of_many_units_it_says_how_they_are_sorted_and_averaged():
+    figure = plot.trace(made_up(GRU, 300, 1000, 1, False, 1.0))
+    image, *_ = (axes for axes in figure.axes if axes.get_images())
+    assert image.get_ylabel() == "reset gate r\n300 units, sorted,\nmeans of 3"
+    assert {axes.get_xlabel() for axes in figure.axes} >= {"step, means of 2"}
+    said = " ".join(figure.get_supxlabel().split())
+    assert said.startswith("Sorted in each panel by itself: units that do alike stand side by side")
+    assert said.endswith("from the 1st percentile of a row of panels to the 99th.")
+    assert plot.trace(made_up(GRU, 32, 50, 1, False, 1.0)).get_supxlabel() == ""
+
+
+def test_a_projection_has_rows_of_its_own():
+    figure = plot.trace(LSTM(3, 40, proj_size=6).trace(torch.randn(5, 3)))
+    labels = [axes.get_ylabel() for axes in figure.axes if axes.get_images()]
+    assert labels[-2:] == ["cell state c\n40 units, sorted", "hidden state h\nunit"]
+    assert figure.get_suptitle() == "row 0: 5 steps, 40 units, projected to 6"
 
 
 def test_wrong_arguments_are_refused():

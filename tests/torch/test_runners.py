@@ -1,4 +1,4 @@
-"""Which engine runs a call, what is said about it, and the route that hands a call to torch's own kernel."""
+"""Which engine runs a call, and what is said about it."""
 
 import ctypes
 import subprocess
@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 import torch
-from conftest import assert_close, draw, evaluate, run_python, twin
+from conftest import draw, evaluate, run_python
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 from torch.profiler import ProfilerActivity, profile
@@ -15,8 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 import fastlstm
 from fastlstm import GRU, LSTM, GRUCell, LSTMCell, _engine
 from fastlstm.torch import context, runners, threads
-from fastlstm.torch.graph import function
-from fastlstm.torch.runners import fallback, native, torch_kernel
+from fastlstm.torch.runners import fallback
 from fastlstm.weights import Sizes
 
 
@@ -63,6 +62,11 @@ def test_devices(device, name):
     found = runners.choose(Sizes(3, 4), torch.device(device), torch.float32, context.here())[1]
     assert found.name == name
     assert found.why
+
+
+def test_cuda_has_no_kernel_for_complex_numbers():
+    found = runners.choose(Sizes(3, 4), torch.device("cuda"), torch.complex64, context.here())[1]
+    assert found.name == "composite"
 
 
 def test_transforms_and_forward_mode_are_composite():
@@ -133,55 +137,6 @@ def test_strict_raises_where_a_call_would_fall_back():
     fastlstm.strict(False)
     with pytest.warns(fallback.FallbackWarning):
         lstm(x)
-
-
-CONFIGURATIONS = {
-    "plain": {},
-    "everything": {"num_layers": 2, "bidirectional": True, "proj_size": 3, "batch_first": True},
-    "no bias": {"bias": False, "num_layers": 2},
-    "dropout": {"dropout": 0.5, "num_layers": 3},
-}
-FORMS = {
-    "dense": {"T": 5, "N": 3},
-    "no states": {"T": 5, "N": 3, "hx": False},
-    "unbatched": {"T": 5, "N": None},
-    "packed": {"T": 5, "N": 3, "lengths": [5, 3, 1]},
-    "unsorted": {"T": 5, "N": 3, "lengths": [2, 5, 1], "enforce_sorted": False},
-}
-
-
-def force_torchs_kernel(monkeypatch):
-    monkeypatch.setattr(function, "attempt", lambda *_: None)
-    monkeypatch.setattr(native, "wants_graph", lambda *_: None)
-    monkeypatch.setattr(runners, "choose", lambda *_: (torch_kernel, runners.Engine("cudnn", "forced by a test")))
-
-
-@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_the_route_to_torchs_kernel_forced_on_the_cpu(name, form, monkeypatch):
-    """What a CUDA call takes: the numbers, gradients and dropout masks are nn.LSTM's own, because the kernel is."""
-    lstm = LSTM(3, 4, dtype=torch.float64, **CONFIGURATIONS[name])
-    call = draw(lstm, **FORMS[form])
-    calls = []
-    kernel = torch_kernel.call
-
-    def watched(*arguments):
-        calls.append(arguments)
-        return kernel(*arguments)
-
-    force_torchs_kernel(monkeypatch)
-    monkeypatch.setattr(torch_kernel, "call", watched)
-    assert_close(evaluate(lstm, call), evaluate(twin(lstm), call))
-    assert len(calls) == 1
-
-
-def test_the_route_to_torchs_kernel_drops_nothing_in_eval(monkeypatch):
-    lstm = LSTM(3, 4, 2, dropout=0.9).eval()
-    call = draw(lstm, 5, 3)
-    expected = evaluate(twin(lstm), call)
-    force_torchs_kernel(monkeypatch)
-    assert_close(evaluate(lstm, call), expected)
 
 
 @pytest.mark.parametrize("train", [False, True])

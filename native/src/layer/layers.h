@@ -2,6 +2,7 @@
 #pragma once
 #include "batch/share.h"
 #include "plan/machine.h"
+#include "platform/processor.h"
 #include "product/matrix_tiles.h"
 #include "team/team.h"
 

@@ -1,6 +1,7 @@
 // Pieces of a workspace.
 #pragma once
 #include <cstddef>
+#include <cstdint>
 
 #include "batch/index.h"
 
@@ -13,14 +14,15 @@ class Arena {
   template <class Real>
   Real* take(Index count) {
     char* const piece = base_ == nullptr ? nullptr : base_ + used_;
-    used_ += (static_cast<std::size_t>(count) * sizeof(Real) + 63) / 64 * 64;
+    used_ += (static_cast<std::uint64_t>(count) * sizeof(Real) + 63) / 64 * 64;
     return reinterpret_cast<Real*>(piece);
   }
-  std::size_t used() const { return used_; }
+  // The most that there is, which no Workspace has, where it does not fit in 32 bits.
+  std::size_t used() const { return used_ > SIZE_MAX ? SIZE_MAX : static_cast<std::size_t>(used_); }
 
  private:
   char* base_;
-  std::size_t used_ = 0;
+  std::uint64_t used_ = 0;
 };
 
 }  // namespace fastlstm

@@ -1,13 +1,11 @@
-#include <sys/mman.h>
-
 #include <cstdint>
-#include <cstdlib>
 #include <mutex>
 #include <new>
 #include <vector>
 
 #include "fastlstm/engine.h"
-#include "memory/pages.h"
+#include "platform/memory.h"
+#include "platform/threads.h"
 
 namespace fastlstm {
 namespace {
@@ -65,40 +63,11 @@ Pool& pool() {
 }
 
 // A child of fork must not find the mutex locked by a thread it does not have.
-const int at_fork = pthread_atfork([] { pool().mutex.lock(); }, [] { pool().mutex.unlock(); }, [] { pool().mutex.unlock(); });
+const int forks = at_fork([] { pool().mutex.lock(); }, [] { pool().mutex.unlock(); }, [] { pool().mutex.unlock(); });
 
 std::size_t rounded(std::size_t bytes) {
   const std::size_t unit = bytes >= kHugePage ? kLargestPage : std::size_t{4096};
   return (bytes + unit - 1) / unit * unit;
-}
-
-// A large block comes from the system itself: among malloc's it would keep all memory around it from going back.
-void* map(std::size_t bytes) {
-  if (bytes > SIZE_MAX - kHugePage) throw std::bad_alloc();
-  const std::size_t all = bytes + kHugePage;
-  void* const base = mmap(nullptr, all, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (base == MAP_FAILED) throw std::bad_alloc();
-  const std::size_t before = (kHugePage - reinterpret_cast<std::uintptr_t>(base) % kHugePage) % kHugePage;
-  char* const data = static_cast<char*>(base) + before;
-  if (before > 0) munmap(base, before);
-  munmap(data + bytes, all - before - bytes);
-  advise_huge_pages(data, bytes);
-  return data;
-}
-
-void* allocate(std::size_t bytes) {
-  if (bytes >= kHugePage) return map(bytes);
-  void* const data = std::aligned_alloc(64, bytes);
-  if (data == nullptr) throw std::bad_alloc();
-  return data;
-}
-
-void release(const Block& block) {
-  if (block.bytes >= kHugePage) {
-    munmap(block.data, block.bytes);
-  } else {
-    std::free(block.data);
-  }
 }
 
 }  // namespace
@@ -131,7 +100,7 @@ Workspace::Workspace(std::size_t bytes, Use use) : data_(nullptr), bytes_(rounde
     }
     if (below < count) too_small = shelf.take(below);
   }
-  release(too_small);
+  release(too_small.data, too_small.bytes);
   data_ = allocate(bytes_);
 }
 
@@ -149,7 +118,7 @@ Workspace::~Workspace() {
     while (p.given.held > kGivenBound) out.push_back(p.given.take(0));
     while (p.kept.held + p.scratch.held > kBound) out.push_back((p.kept.blocks.empty() ? p.scratch : p.kept).take(0));
   }
-  for (const Block& block : out) release(block);
+  for (const Block& block : out) release(block.data, block.bytes);
 }
 
 }  // namespace fastlstm

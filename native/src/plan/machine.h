@@ -23,6 +23,4 @@ struct Machine {
   std::int64_t padded(std::int64_t units) const { return (units + lanes - 1) / lanes * lanes; }
 };
 
-std::int64_t l2_bytes();  // this machine's; where the system doesn't tell, 512 KiB
-
 }  // namespace fastlstm

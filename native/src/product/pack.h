@@ -13,7 +13,7 @@ template <Index... GATES>
 struct GateOrder {
   static constexpr Index kSums = sizeof...(GATES);
   static constexpr Index kGates = ((GATES >= 0 ? 1 : 0) + ...);
-  static constexpr Index gates[] = {GATES...};
+  static constexpr Index gates[kSums] = {GATES...};
   // The sums from the first that adds up a gate to the last: products are of these alone (a GRU's in three quarters of the time
   // that all four would take).
   static constexpr Index kFirst = [] {

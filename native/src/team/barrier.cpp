@@ -1,18 +1,11 @@
 #include "team/barrier.h"
 
-#include "team/processor.h"
+#include "platform/processor.h"
+#include "platform/threads.h"
 
 namespace fastlstm {
 
 namespace {
-
-inline void pause() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
 
 constexpr std::int64_t kSpinning = 300'000;  // nanoseconds
 

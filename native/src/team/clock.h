@@ -5,11 +5,10 @@
 namespace fastlstm {
 
 std::int64_t wall_time();
-std::int64_t processor_time();  // of this thread; takes 300
 
 struct Times {
   std::int64_t wall;
-  std::int64_t processor;
+  std::int64_t processor;  // processor_time of platform/threads.h
 };
 
 }  // namespace fastlstm

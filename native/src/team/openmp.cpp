@@ -1,10 +1,9 @@
 #include "team/openmp.h"
 
-#include <pthread.h>
-
 #include <atomic>
 
 #include "fastlstm/engine.h"
+#include "platform/threads.h"
 
 namespace fastlstm {
 
@@ -12,7 +11,7 @@ namespace {
 
 OpenMP openmp{};
 std::atomic<bool> forked{false};
-const int at_fork = pthread_atfork(nullptr, nullptr, [] { forked.store(true); });
+const int forks = at_fork(nullptr, nullptr, [] { forked.store(true); });
 
 struct Body {
   void (*run)(void*, int, int);

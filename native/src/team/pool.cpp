@@ -1,13 +1,13 @@
 #include "team/pool.h"
 
-#include <pthread.h>
-
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
 #include <thread>
 #include <vector>
+
+#include "platform/threads.h"
 
 namespace fastlstm {
 
@@ -82,10 +82,12 @@ Pool& own_pool() {
 }
 
 // A child of fork has none of its parent's threads, and perhaps a locked mutex: leave the parent's pool behind.
-const int at_fork = pthread_atfork(nullptr, nullptr, [] { pool.store(nullptr); });
+const int forks = at_fork(nullptr, nullptr, [] { pool.store(nullptr); });
 
 }  // namespace
 
-bool run_in_pool(int threads, void (*body)(void*, int, int), void* data) { return own_pool().try_run(threads, body, data); }
+bool run_in_pool(int threads, void (*body)(void*, int, int), void* data) {
+  return kHasThreads && own_pool().try_run(threads, body, data);
+}
 
 }  // namespace fastlstm

@@ -1,17 +1,15 @@
 #include "team/team.h"
 
-#include <pthread.h>
-
 #include <atomic>
 #include <cstdint>
 #include <limits>
 
 #include "fastlstm/engine.h"
+#include "platform/threads.h"
 #include "team/clock.h"
 #include "team/delay_watch.h"
 #include "team/openmp.h"
 #include "team/pool.h"
-#include "team/processor.h"
 #include "team/sleep_watch.h"
 
 namespace fastlstm {
@@ -74,7 +72,7 @@ struct Team {
 };
 
 // A child of fork has no team whose threads are awake.
-const int at_fork = pthread_atfork(nullptr, nullptr, [] { sleep_watch().forget(); });
+const int forks = at_fork(nullptr, nullptr, [] { sleep_watch().forget(); });
 
 }  // namespace
 

@@ -57,6 +57,11 @@ class Measured(NamedTuple):
         ratios = [a / b for a, b in zip(self.seconds[name], self.seconds[OURS], strict=True)]
         return min(ratios), max(ratios)
 
+    def ratio_bounds(self, name: str) -> tuple[float, float]:
+        """Between them lies the ratio of any two bursts; what a CSV of the fastest and the slowest still has."""
+        ours, theirs = self.seconds[OURS], self.seconds[name]
+        return min(theirs) / max(ours), max(theirs) / min(ours)
+
     def gflops(self, name: str) -> float:
         """GFLOP/s of a contender's median burst."""
         return self.work[name].flops / self.microseconds(name) / 1e3

@@ -55,7 +55,9 @@ class Point(NamedTuple):
         """Steps of all rows together: T * N of a dense batch."""
         return sum(self.lengths)
 
-    def __str__(self) -> str:
+    @property
+    def sizes(self) -> str:
+        """Whatever its cell."""
         said = f"T {self.T}, N {self.N}, I {self.I}, H {self.H}"
         if self.P:
             said += f", P {self.P}"
@@ -63,7 +65,10 @@ class Point(NamedTuple):
             said += f", {self.layers} layers"
         if self.D == 2:
             said += ", 2 directions"
-        return said if self.kind is LSTM else f"{said}, {self.cell}"
+        return said
+
+    def __str__(self) -> str:
+        return self.sizes if self.kind is LSTM else f"{self.sizes}, {self.cell}"
 
 
 def work(point: Point, train: bool) -> Work:

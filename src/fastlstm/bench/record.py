@@ -4,9 +4,14 @@ import csv
 from pathlib import Path
 from statistics import median
 
+from fastlstm.bench.contender import OURS
 from fastlstm.bench.floor import Floor
 from fastlstm.bench.measure import Measured
 from fastlstm.bench.points import Point
+from fastlstm.cells import LSTM
+
+BURSTS = ("median_us", "lowest_us", "highest_us")
+HOW = ("grid", "mode", "processor", "isa", "threads")
 
 
 def write_csv(path: Path, rows: list[Measured], floor: Floor, where: dict[str, str]) -> None:
@@ -27,6 +32,32 @@ def write_lines(path: Path, lines: list[dict[str, str]]) -> None:
         writer.writerows(lines)
 
 
+def read_csv(path: Path) -> tuple[list[Measured], dict[str, str]]:
+    """What such a file, or that of a stream, holds: of each contender's bursts the median, the fastest and the slowest; and
+    the columns of the first line, which say how and where. ValueError: another file.
+    """
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        missing = {"engine", *BURSTS, *HOW, *Point._fields} - {"cell", *(reader.fieldnames or ())}
+        if missing:
+            raise ValueError(f"expected a CSV of fastlstm bench, but it has no column {', '.join(sorted(missing))}")
+        lines = list(reader)
+    seconds: dict[Point, dict[str, list[float]]] = {}
+    for line in lines:
+        bursts = [float(line[column]) / 1e6 for column in BURSTS]
+        seconds.setdefault(_point(line), {})[line["engine"]] = bursts
+    if not lines or not all(OURS in engines for engines in seconds.values()):
+        raise ValueError(f"expected lines of {OURS} at every point")
+    return [Measured(point, len(BURSTS), engines, {}) for point, engines in seconds.items()], lines[0]
+
+
+def _point(line: dict[str, str]) -> Point:
+    sizes = {name: int(line[name]) for name in ("T", "N", "I", "H", "layers", "D", "P")}
+    return Point(
+        line["purpose"], **sizes, dtype=line["dtype"], packed=line["packed"] == "1", cell=line.get("cell", LSTM.name)
+    )
+
+
 def point_columns(point: Point) -> dict[str, str]:
     """What a point is."""
     return {name: str(int(value) if name == "packed" else value) for name, value in point._asdict().items()}
@@ -34,10 +65,10 @@ def point_columns(point: Point) -> dict[str, str]:
 
 def burst_columns(name: str, seconds: list[float], digits: int) -> dict[str, str]:
     """What an engine's bursts took, in microseconds a call."""
-    microseconds = {"median_us": median(seconds), "lowest_us": min(seconds), "highest_us": max(seconds)}
+    values = (median(seconds), min(seconds), max(seconds))
     return {
         "engine": name,
-        **{column: f"{value * 1e6:.{digits}f}" for column, value in microseconds.items()},
+        **{column: f"{value * 1e6:.{digits}f}" for column, value in zip(BURSTS, values, strict=True)},
         "bursts": str(len(seconds)),
     }
 

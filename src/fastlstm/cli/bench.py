@@ -23,6 +23,7 @@ MOST_THREADS = max(256, 2 * (os.cpu_count() or 1))  # OpenMP ends the process wh
 
 
 def bench(
+    context: typer.Context,
     peers: Annotated[str, typer.Option(help="Of torch, onnxruntime, openvino and jax, with commas between.")] = "torch",
     grid: Annotated[
         str, typer.Option(help="The sizes: people, ragged, proj, float64, bfloat16, models or stream.")
@@ -35,9 +36,16 @@ def bench(
     csv_file: Annotated[Path | None, typer.Option("--csv", help="Write every measurement to this file.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the ratios into this file (PNG, SVG or PDF).")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer, shorter bursts; leave out the large points.")] = False,
+    recorded: Annotated[
+        Path | None,
+        typer.Option("--from", exists=True, dir_okay=False, help="Measure nothing: --plot what this CSV has."),
+    ] = None,
 ) -> None:
     """Time fastlstm.LSTM or fastlstm.GRU against other engines. Over a grid of sizes, after comparing what they compute."""
     needs("torch")
+    if recorded is not None:
+        draw_recorded(context, recorded, plot)
+        return
     if grid == STREAM:
         bench_stream(peers, cell_named(cell), train, threads, csv_file, plot, quick)
         return
@@ -79,16 +87,13 @@ def bench(
     )
     for line in summary(rows, chosen.extras):
         console.print(line, highlight=False)
+    how = {"grid": grid, "mode": "train" if train else "infer"}
     if csv_file is not None:
-        how = {"grid": grid, "mode": "train" if train else "infer"}
         write_csv(csv_file, rows, floor, {**how, **where, "command": command()})
     if plot is not None:
         from fastlstm.bench.picture import draw
 
-        title = (
-            f"{kind.name}, {grid}: {mode}, {points[0].dtype}, {where['processor']} ({where['isa']}), threads: {threads}"
-        )
-        draw(rows, title, plot)
+        draw(rows, {**how, **where}, plot)
 
 
 def bench_stream(
@@ -122,14 +127,31 @@ def bench_stream(
     show(console, report.table(rows))
     for line in report.summary(rows):
         console.print(line, highlight=False)
+    how = {"grid": STREAM, "mode": "infer", **where}
     if csv_file is not None:
-        how = {"grid": STREAM, "mode": "infer", **where, "command": command()}
-        write_lines(csv_file, [{**line, **how} for line in report.csv_lines(rows)])
+        write_lines(csv_file, [{**line, **how, "command": command()} for line in report.csv_lines(rows)])
     if plot is not None:
         from fastlstm.bench.picture import draw
 
-        title = f"{cell.name}, one step of one row of a stream, float32, {where['processor']} ({where['isa']})"
-        draw([row.measured for row in rows], title, plot)
+        draw([row.measured for row in rows], how, plot)
+
+
+def draw_recorded(context: typer.Context, file: Path, plot: Path | None) -> None:
+    """The picture of what was measured before."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+    if plot is None or given != {"recorded", "plot"}:
+        raise typer.BadParameter("stands beside --plot, and no other option", param_hint="--from")
+    needs("matplotlib")
+    needs_picture(plot, "--plot")
+    from fastlstm.bench.picture import draw
+    from fastlstm.bench.record import read_csv
+
+    try:
+        rows, how = read_csv(file)
+    except ValueError as error:
+        raise typer.BadParameter(f"{str(file)!r}: {error}", param_hint="--from") from None
+    draw(rows, how, plot)
 
 
 def refuse_for_stream(train: bool, threads: int | None) -> None:

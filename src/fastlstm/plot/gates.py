@@ -1,16 +1,16 @@
-"""What the gates of a layer did over time, as heat maps."""
+"""What the gates of a layer did over time: a column for each layer and direction, a row for each gate and state."""
 
+from textwrap import fill
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch.nn.utils.rnn import PackedSequence
 
+from fastlstm.plot.panels import NOT_FINITE, ONE_BY_ONE, heat_maps, to_the_last
 from fastlstm.traces import GRUTrace, Trace
 
 
@@ -39,16 +39,21 @@ ROWS: dict[type[Any], tuple[_Row, ...]] = {
         _Row("h", "hidden state h", "RdBu_r", None),
     ),
 }
-NOT_FINITE = "magenta"  # in neither color map
+NARROWEST = 1.45  # inches of a panel: as wide as its title
+DOTS = 80  # to an inch of a panel: a step, or the mean of several
+LETTER = 0.064  # inches, of 8 points: a bit more than the mean of a line
 
 
 def trace(trace: Trace | GRUTrace, row: int = 0, layer: int | None = None) -> Figure:
-    """The gates, cells and hidden states of one sequence of a batch as heat maps: units down, time to the right.
+    """The gates, cells and hidden states of one sequence of a batch over its steps, which go to the right.
 
     trace: what `lstm.trace(x)` returns. row: which sequence, of N: its own steps, where rows have lengths. layer: which
-    layer; None draws all of them. There is a column for each layer and direction, and one color bar a row. i, f, o (r, z)
-    are drawn on 0 to 1, g (n) on -1 to 1, c and h up to their largest magnitude; NaN and infinities in magenta. Where there
-    are more units or steps than pixels, their colors are averaged.
+    layer; None draws all of them. There is a column for each layer and direction, and one scale a row.
+
+    Up to 32 units stand in the layer's order: i, f, o (r, z) on 0 to 1, g (n) on -1 to 1, c and h up to their largest
+    magnitude. More are sorted, in each panel by itself: those that do alike stand side by side, and the colors go from the
+    1st percentile of a row to the 99th. Of more units or steps than fit, several are drawn as their mean. NaN and infinities
+    are magenta. The picture says which of these it does.
 
     TypeError: not a trace, or of complex numbers. ValueError: no such row or layer, or a row without steps.
     """
@@ -66,37 +71,45 @@ def trace(trace: Trace | GRUTrace, row: int = 0, layer: int | None = None) -> Fi
             columns.append([_sequence(getattr(steps, entry[0]), row, trace) for entry in rows])
 
     T, H = columns[0][0].shape
+    P = columns[0][-1].shape[1]
     if T == 0:
         raise ValueError(f"row: {row} has no steps")
-    count = len(columns)
-    wide = np.clip(0.07 * T, max(2.4, 5 / count), max(2.4, 9 / count))
-    tall = np.clip(0.14 * H, 1.3, 2.1)
-    figure = Figure(figsize=(1.9 + count * wide, 1.1 + len(rows) * tall), layout="constrained")
+    wide = max(np.clip(0.07 * T, 4.6, 6.8) / len(columns), NARROWEST)
+    tall = np.clip(0.14 * H, 1.2, 1.5)
+    figure = Figure(figsize=(1.7 + len(columns) * wide, 1.5 + len(rows) * tall), layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(len(rows), len(columns), squeeze=False, sharex=True)
+    together = -(-T // int(wide * DOTS))
     for k, (_, words, colors, limits) in enumerate(rows):
-        low, high = limits or _symmetric([column[k] for column in columns])
-        for axes, column in zip(grid[k], columns, strict=True):
-            image = axes.imshow(
-                column[k].T,
-                cmap=colormaps[colors].with_extremes(bad=NOT_FINITE),
-                vmin=low,
-                vmax=high,
-                aspect="auto",
-                interpolation="antialiased",
-                interpolation_stage="rgba",
-            )
-            axes.yaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
-            axes.tick_params(labelsize=8, labelleft=axes is grid[k, 0])
-        grid[k, 0].set_ylabel(f"{words}\nunit", fontsize=9)
-        figure.colorbar(image, ax=list(grid[k]), pad=0.01, fraction=0.05, aspect=12).ax.tick_params(labelsize=8)
+        panels = list(grid[k])
+        line = heat_maps(figure, panels, [column[k] for column in columns], colors, limits, together)
+        panels[0].set_ylabel(f"{words}\n{line}", fontsize=9)
+        for axes in panels:
+            axes.tick_params(labelsize=8, labelleft=axes is panels[0])
     for axes, name in zip(grid[0], names, strict=True):
-        axes.set_title(name, fontsize=10)
+        axes.set_title(name, fontsize=9)
     for axes in grid[-1]:
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
-        axes.set_xlabel("step", fontsize=9)
-    figure.suptitle(f"row {row}: {_counted(T, 'step')}, {_counted(H, 'unit')}", fontsize=11)
+        axes.xaxis.set_major_locator(to_the_last(T, 4 if wide > 2 else 2))
+        axes.set_xlabel("step" if together == 1 else f"step, means of {together}", fontsize=9)
+    title = f"row {row}: {_counted(T, 'step')}, {_counted(H, 'unit')}"
+    figure.suptitle(title if P == H else f"{title}, projected to {P}", fontsize=11)
+    said = _said([array for column in columns for array in column])
+    figure.supxlabel(fill(said, int(figure.get_figwidth() / LETTER)), fontsize=8)
     return figure
+
+
+def _said(arrays: list[NDArray[Any]]) -> str:
+    """What is not seen of itself."""
+    said = []
+    if any(array.shape[1] > ONE_BY_ONE for array in arrays):
+        said.append(
+            "Sorted in each panel by itself: units that do alike stand side by side (by their angle in the plane of its first "
+            "two principal components). Colors go from the 1st percentile of a row of panels to the 99th."
+        )
+    count = sum(int(array.size - np.isfinite(array).sum()) for array in arrays)
+    if count:
+        said.append(f"{NOT_FINITE.capitalize()}: {_counted(count, 'number')} not finite.")
+    return " ".join(said)
 
 
 def _counted(count: int, what: str) -> str:
@@ -136,9 +149,3 @@ def _sequence(steps: Any, row: int, trace: Trace | GRUTrace) -> NDArray[Any]:
     narrow = found.dtype in (torch.float16, torch.bfloat16)  # NumPy has no bfloat16
     numbers: NDArray[Any] = found.detach().to("cpu", torch.float32 if narrow else found.dtype).numpy()
     return numbers
-
-
-def _symmetric(arrays: list[NDArray[Any]]) -> tuple[float, float]:
-    """Limits about 0 that all finite numbers are within."""
-    largest = max(float(np.abs(a, where=np.isfinite(a), out=np.zeros_like(a)).max(initial=0)) for a in arrays)
-    return -(largest or 1.0), largest or 1.0

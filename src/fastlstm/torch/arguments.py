@@ -204,6 +204,7 @@ def lengths_of_mask(mask: Any, lengths: Any, input: Any, batch_first: bool) -> T
     if found.shape != input.shape[:-1]:
         raise ValueError(f"mask: expected shape {tuple(input.shape[:-1])}, got {tuple(found.shape)}")
     time = -1 if batch_first else 0
+    found = found.detach().cpu()  # by one copy; the lengths are needed there
     own, falling = found.sum(time), found.to(torch.int8).diff(dim=time).le(0).all(time)
     if torch.compiler.is_compiling():
         return torch.where(falling, own, -1)  # refused where it runs: it is no length

@@ -36,12 +36,14 @@ def step_sizes(module: Any, cell: Cell) -> Sizes:
     return Sizes(I, H, bias=bool(module.bias), is_cell=True, cell=cell)
 
 
-def dropout_of(lstm: Any) -> float:
-    """The probability for a call: 0 outside training and where nothing lies between layers.
+def dropout_of(lstm: Any) -> float | None:
+    """The probability for a call: 0 where nothing lies between layers; None outside training.
 
     TypeError: not a number. RuntimeError: not from 0 to 1.
     """
-    if not lstm.training or lstm.num_layers == 1:
+    if not lstm.training:
+        return None
+    if lstm.num_layers == 1:
         return 0.0
     try:
         p = float("" if isinstance(lstm.dropout, str) else lstm.dropout)  # which float would read

@@ -167,7 +167,7 @@ def masks_of(batch: Batch, sizes: Sizes, x: Tensor, p: float) -> list[Tensor]:
 
 class Packing(NamedTuple):
     """The packed batch of a ragged one: how many rows each step has, and for each where it stands in x, h_0, h_n and the masks of
-    the caller; -1: nowhere. All on the CPU.
+    the caller; -1: nowhere.
     """
 
     N: int
@@ -176,6 +176,14 @@ class Packing(NamedTuple):
     initial: Tensor
     final: Tensor
     mask_rows: Tensor
+
+    def to(self, device: torch.device) -> "Packing":
+        """It, with what says where rows stand on this device: by one copy, for which nobody waits."""
+        if device.type == "cpu":
+            return self
+        rows = (self.places, self.initial, self.final, self.mask_rows)
+        moved = torch.cat(rows).to(device, non_blocking=True)
+        return Packing(self.N, self.batch_sizes, *torch.split(moved, [len(r) for r in rows]))
 
     def through(
         self,
@@ -190,9 +198,9 @@ class Packing(NamedTuple):
 
         In tensor operations: any device, recorded, differentiable.
         """
-        rows = x.reshape(-1, x.shape[-1]).index_select(0, self.places.to(x.device))
-        used = self.mask_rows.to(x.device)
-        masks = [mask.reshape(-1, mask.shape[-1]).index_select(0, used) for mask in masks]
+        self = self.to(x.device)
+        rows = x.reshape(-1, x.shape[-1]).index_select(0, self.places)
+        masks = [mask.reshape(-1, mask.shape[-1]).index_select(0, self.mask_rows) for mask in masks]
         steps: list[int] | None = self.batch_sizes
         if not steps:  # a rectangle of no rows
             rows, masks, steps = rows.unsqueeze(0), [mask.unsqueeze(0) for mask in masks], None
@@ -203,21 +211,21 @@ class Packing(NamedTuple):
     def _placed(self, x: Tensor, steps: Tensor) -> Tensor:
         features = steps.shape[-1]
         places = math.prod(x.shape[:-1])
-        whole = steps.new_zeros(places, features).index_copy(0, self.places.to(x.device), steps.reshape(-1, features))
+        whole = steps.new_zeros(places, features).index_copy(0, self.places, steps.reshape(-1, features))
         return whole.reshape(*x.shape[:-1], features)
 
     def _started(self, state: Tensor) -> Tensor:
         """(chains, segments, features) from h_0 or c_0; row 0 is where -1 leads."""
         features = state.shape[-1]
         rows = torch.cat([state.new_zeros(1, features), state.reshape(-1, features)])
-        return rows.index_select(0, self.initial.to(state.device) + 1).reshape(len(state), -1, features)
+        return rows.index_select(0, self.initial + 1).reshape(len(state), -1, features)
 
     def _ended(self, last: Tensor, state: Tensor) -> Tensor:
         """h_n or c_n from that of the segments."""
         features = last.shape[-1]
         rows = torch.cat([state.new_zeros(1, features), state.reshape(-1, features)]).to(last.dtype)
-        rows = rows.index_copy(0, self.final.to(last.device) + 1, last.reshape(-1, features))
-        return rows[1:].reshape(state.shape)
+        rows = rows.index_copy(0, self.final + 1, last.reshape(-1, features))
+        return rows.narrow(0, 1, len(rows) - 1).reshape(state.shape)
 
 
 def packing(found: Any) -> Packing:

@@ -4,15 +4,20 @@ Each was seen in the torch versions from 2.6 to 2.15. What torch keeps for `enab
 `adopt/internals.py`.
 """
 
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple
+from types import CodeType, SimpleNamespace
+from typing import Any, NamedTuple, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch._C._dynamo import eval_frame
 from torch._decomp import register_decomposition as register_decomposition  # torch.onnx.export looks into its table
 from torch.autograd import forward_ad
 from torch.jit._trace import TracerWarning as TracerWarning  # of a check that compares traced sizes
 from torch.utils._python_dispatch import _disable_current_modes
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 tracing_state = torch._C._get_tracing_state
 """What torch.jit.trace keeps while it watches, else None."""
@@ -110,10 +115,33 @@ def overload(operator: Any) -> Any:
     return operator._opoverload
 
 
-def torch_layer(name: str, *arguments: Any) -> tuple[Tensor, ...]:
-    """torch's own operator, 'lstm' or 'gru', which calls cuDNN on CUDA: nn.LSTM and nn.GRU call it so."""
-    result: tuple[Tensor, ...] = getattr(torch._VF, name)(*arguments)
-    return result
+def hide_from_dynamo(code: CodeType) -> None:
+    """Where nn.LSTM breaks a graph, as by default, its call is to run as it is: torch.compile would make a graph of what is
+    beneath it, with torch's operator. torch._dynamo.disable does this too, but breaks graphs, and takes seconds to import.
+    """
+    if hasattr(eval_frame, "set_code_exec_strategy"):  # since PyTorch 2.7
+        skip = eval_frame._FrameAction.SKIP
+        eval_frame.set_code_exec_strategy(code, eval_frame._FrameExecStrategy(skip, skip))
+
+
+def outside_graphs(run: Function) -> Function:
+    """torch.compile breaks its graph at a call of this function, as it does at nn.LSTM, and leaves what is beneath it alone."""
+    run._torchdynamo_disable = True  # type: ignore[attr-defined]
+    hide_from_dynamo(run.__code__)
+    return run
+
+
+def torch_layer(name: str, *arguments: Any) -> Any:
+    """torch's own operator, 'lstm', 'gru_cell', .., which calls cuDNN on CUDA: nn.LSTM and its like call it so."""
+    return getattr(torch._VF, name)(*arguments)
+
+
+def lay_in_one_piece(layer: nn.Module, weights: Sequence[Tensor]) -> None:
+    """What nn.LSTM.flatten_parameters does, of a layer that keeps no list of its weights: cuDNN reads them from one piece of
+    memory, and else they are copied there, with a warning, at every call.
+    """
+    read = SimpleNamespace(**{**vars(layer), "_flat_weights": weights, "_flat_weights_names": weights})
+    nn.RNNBase.flatten_parameters(read)  # type: ignore[arg-type]
 
 
 def keep_whole(operators: tuple[str, ...]) -> None:

@@ -12,7 +12,7 @@ from fastlstm.cells import Cell
 from fastlstm.torch import arguments, wrap
 from fastlstm.torch.attributes import dropout_of, layer_sizes, refuse_no_int
 from fastlstm.torch.batch import last_of
-from fastlstm.torch.context import is_plain, saving_hooks, tracing_state
+from fastlstm.torch.context import is_plain, lay_in_one_piece, saving_hooks, tracing_state
 from fastlstm.torch.dtypes import NAMES, REAL
 from fastlstm.torch.graph import function
 from fastlstm.torch.graph.trace import trace
@@ -89,6 +89,7 @@ class Layer(Recurrent):
         if proj_size:
             refuse_no_int("proj_size", proj_size, bools=False)
         self._create_parameters(device, dtype)
+        self.flatten_parameters()
         self.reset_parameters()
 
     @classmethod
@@ -110,7 +111,15 @@ class Layer(Recurrent):
         return [[getattr(self, name) for name in names] for names in self._all_weights]
 
     def flatten_parameters(self) -> None:
-        """Does nothing: the engine reads the parameters where they are."""
+        """On CUDA, all parameters come to lie in one piece of memory, from where cuDNN reads them; elsewhere nothing is done."""
+        weights = [w for name in self._names if (w := self._parameters.get(name)) is not None and w.is_cuda]
+        if weights and len(weights) == len(self._names) and not torch.compiler.is_compiling():
+            lay_in_one_piece(self, weights)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.flatten_parameters()
+        return self
 
     def extra_repr(self) -> str:
         said = f"{self.input_size}, {self.hidden_size}"
@@ -155,7 +164,7 @@ class Layer(Recurrent):
         except KeyError:
             weights = self._weights()
         read = arguments.read(sizes, weights[0].dtype, self, True, input, hx, lengths, reset)
-        dropout = 0.0 if not self.training or self.dropout == 0 else dropout_of(self)
+        dropout = None if not self.training else 0.0 if self.dropout == 0 else dropout_of(self)
         results = native.run_plain(sizes, *read, weights, dropout) or wrap.run(sizes, *read, weights, dropout)
         return read[0].place(results[0]), last_of(read[0].order(results[1:]))
 

@@ -3,12 +3,10 @@
 Each was seen in the torch versions from 2.6 to 2.15. What a call asks torch stands in `context.py`.
 """
 
-from types import CodeType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._C._dynamo import eval_frame
 from torch.jit._builtins import _register_builtin
 from torch.utils._device import DeviceContext
 
@@ -56,15 +54,6 @@ def is_unwatched() -> bool:
         return True
     modes = torch.overrides._get_current_function_mode_stack()  # type: ignore[no-untyped-call]
     return all(isinstance(mode, DeviceContext) for mode in modes)
-
-
-def hide_from_dynamo(code: CodeType) -> None:
-    """Where nn.LSTM breaks a graph, as by default, its call is to run as it is: torch.compile would make a graph of what is
-    beneath it, with torch's operator. torch._dynamo.disable does this too, but breaks graphs, and takes seconds to import.
-    """
-    if hasattr(eval_frame, "set_code_exec_strategy"):  # since PyTorch 2.7
-        skip = eval_frame._FrameAction.SKIP
-        eval_frame.set_code_exec_strategy(code, eval_frame._FrameExecStrategy(skip, skip))
 
 
 FLAT = ("_flat_weights", "_flat_weight_refs", "_flat_weights_names", "_all_weights")

@@ -154,7 +154,7 @@ class _Forward:
         # torch.jit.script reads the source of __wrapped__, and resolves its names in these: so it compiles nn.LSTM's own.
         self.on_engine = FunctionType(forward.__code__, names, own.__name__, forward.__defaults__, forward.__closure__)
         update_wrapper(self.on_engine, own)
-        internals.hide_from_dynamo(self.on_engine.__code__)
+        context.hide_from_dynamo(self.on_engine.__code__)
 
     def __get__(self, module: nn.Module | None, kind: type[nn.Module]) -> Any:
         if module is None:

@@ -41,7 +41,7 @@ def _lower(cell: Cell, *arguments: Any) -> tuple[Tensor, ...]:
             raise NotImplementedError(
                 "torch.onnx.export knows no LSTM with a projection (proj_size > 0), neither torch's nor this one"
             )
-        results = torch_kernel.call(sizes, call.x, call.hx, call.weights, 0.0, batch_sizes)
+        results = torch_kernel.call(sizes, call.x, call.hx, call.weights, None, batch_sizes)
     rows = call.x.numel() // call.x.shape[-1]
     return *results, operator.room(call.x, per_row * rows)
 

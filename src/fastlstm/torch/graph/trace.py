@@ -19,7 +19,7 @@ from fastlstm.weights import Sizes
 
 
 def trace(
-    sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor], dropout: float
+    sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor], dropout: float | None
 ) -> tuple[Results, list[Any]]:
     """What `wrap.run` returns, and the `Steps` of each layer and direction, in the shape of output.
 
@@ -29,9 +29,9 @@ def trace(
     x, weights = x.resolve_neg(), [w.resolve_neg() for w in weights]
     hx = tuple(None if t is None else t.resolve_neg() for t in hx)
     grad = native.wants_graph(sizes, x, hx, weights) if context.is_plain() else None
-    masks = masks_of(batch, sizes, x, dropout) if dropout > 0 else []
+    masks = masks_of(batch, sizes, x, dropout) if dropout else []
     if grad is None or (grad and context.saving_hooks(True) is not None):
-        runners.check(sizes, x, hx, weights, torch.is_autocast_enabled("cpu"))
+        runners.check(sizes, x, hx, weights, runners.autocasts(x))
         fall_back("a trace outside plain CPU tensors needs plain tensor operations")
         traced: Any = _composite(sizes, batch, x, hx, weights, masks)
     else:

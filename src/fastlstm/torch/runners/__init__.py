@@ -42,18 +42,23 @@ def choose(sizes: Sizes, device: torch.device, dtype: torch.dtype, context: Cont
     return composite, Engine(composite.NAME, against)
 
 
-def run(sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor], dropout: float) -> Results:
+def run(sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor], dropout: float | None) -> Results:
     """The arguments and errors of `wrap.run`."""
     refuse_any_freed(x, *hx, *weights)
-    check(sizes, x, hx, weights, autocast=False)
+    check(sizes, x, hx, weights, autocast=autocasts(x))
     runner, engine = choose(sizes, x.device, x.dtype, context.here())
     if runner is torch_kernel:
         return torch_kernel.run(sizes, batch, x, hx, weights, dropout)
-    masks = masks_of(batch, sizes, x, dropout) if dropout > 0 else []
+    masks = masks_of(batch, sizes, x, dropout) if dropout else []
     if runner is composite and sizes.I and sizes.H:  # else nothing is slow
         fall_back(engine.why)
     results: Results = runner.run(sizes, batch, x, hx, weights, masks)
     return results
+
+
+def autocasts(x: Tensor) -> bool:
+    """Whether a call on this tensor is under autocast, which makes tensors of several dtypes one."""
+    return x.device.type in ("cpu", "cuda") and torch.is_autocast_enabled(x.device.type)
 
 
 def check(sizes: Sizes, x: Tensor, hx: States, weights: list[Tensor], autocast: bool) -> None:

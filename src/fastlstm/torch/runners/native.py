@@ -48,13 +48,13 @@ def run(sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor]
 
 
 def run_plain(
-    sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor], dropout: float
+    sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor], dropout: float | None
 ) -> Results | None:
     """A call where nothing watches (`context.is_plain`). None, no error yet: its tensors are not all of the engine's kind."""
     grad = wants_graph(sizes, x, hx, weights)
     if grad is None:
         return None
-    masks = batches.masks_of(batch, sizes, x, dropout) if dropout > 0 else []
+    masks = batches.masks_of(batch, sizes, x, dropout) if dropout else []
     if grad and context.saving_hooks(True) is not None:
         return operator.run(sizes, batch, x, hx, weights, masks)
     return _run_by_address(sizes, batch, x, hx, weights, masks, grad)

@@ -14,11 +14,11 @@ from fastlstm.torch.wrap import autocast, tracing
 from fastlstm.weights import Sizes
 
 
-def run(sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor], dropout: float) -> Results:
+def run(sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor], dropout: float | None) -> Results:
     """output, h_n, c_n of a call whose x and hx have the right shapes, whatever watches it.
 
-    hx: as the batch says. weights: in the order of `parameters()`. dropout: between layers; 0 outside training. Raises
-    RuntimeError where devices, dtypes or the shapes of the weights don't fit.
+    hx: as the batch says. weights: in the order of `parameters()`. dropout: between layers; None outside training.
+    Raises RuntimeError where devices, dtypes or the shapes of the weights don't fit.
     """
     if context.tracing_state() is not None:
         return tracing.record(sizes, batch, x, hx, weights, dropout)

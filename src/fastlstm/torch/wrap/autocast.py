@@ -16,14 +16,14 @@ from fastlstm.weights import Sizes
 _CASTING_STEPS = 16
 
 
-def run(sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor], dropout: float) -> Results:
+def run(sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor], dropout: float | None) -> Results:
     """The arguments and errors of `wrap.run`."""
     refuse_any_freed(x, *hx, *weights)
     runners.check(sizes, x, hx, weights, autocast=True)
     runner, engine = runners.choose(sizes, x.device, x.dtype, context.here())
     if runner is runners.composite:
         fall_back(engine.why)
-    masks = masks_of(batch, sizes, x, dropout) if dropout > 0 else []
+    masks = masks_of(batch, sizes, x, dropout) if dropout else []
     if x.dtype not in HALF and x.dtype is not torch.float32:
         results: Results = runner.run(sizes, batch, x, hx, weights, masks)
         return results

@@ -29,7 +29,7 @@ def quietly(run: Callable[..., Any], *arguments: Any) -> Any:
         return run(*arguments)
 
 
-def record(sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor], dropout: float) -> Results:
+def record(sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor], dropout: float | None) -> Results:
     """output, h_n, c_n of a call that torch.jit.trace watches."""
     whole, x3, states = batches.full(batch, sizes, x, hx)
     if _is_read_by_others():
@@ -60,5 +60,5 @@ for _cell in CELLS:
     torch.library.define(
         f"fastlstm::{layer_operator(_cell)}",
         f"(Tensor x, {', '.join(f'Tensor {state}_0' for state in _cell.states)}, Tensor[] weights, Tensor? batch_sizes, "
-        f"int[] sizes, float dropout, bool cell) -> ({', '.join(['Tensor'] * (1 + len(_cell.states)))})",
+        f"int[] sizes, float? dropout, bool cell) -> ({', '.join(['Tensor'] * (1 + len(_cell.states)))})",
     )

@@ -1,10 +1,14 @@
-#include "team/processor.h"
-
+#include <pthread.h>
 #include <sched.h>
+#include <time.h>
 
 #include <cstddef>
 
+#include "platform/threads.h"
+
 namespace fastlstm {
+
+const bool kHasThreads = true;
 
 int processor() {
 #if defined(__linux__)
@@ -24,5 +28,13 @@ void part_from([[maybe_unused]] int other) {
   if (CPU_COUNT(&others) > 0 && sched_setaffinity(0, sizeof others, &others) == 0) sched_setaffinity(0, sizeof allowed, &allowed);
 #endif
 }
+
+std::int64_t processor_time() {
+  timespec spent{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &spent);
+  return std::int64_t{1'000'000'000} * spent.tv_sec + spent.tv_nsec;
+}
+
+int at_fork(void (*before)(), void (*in_parent)(), void (*in_child)()) { return pthread_atfork(before, in_parent, in_child); }
 
 }  // namespace fastlstm

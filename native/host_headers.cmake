@@ -1,0 +1,11 @@
+# For cross-builds: libraries that are headers alone, the same everywhere, out of /usr/include, whose other headers are this machine's.
+set(host_headers ${CMAKE_BINARY_DIR}/host_headers)
+file(MAKE_DIRECTORY ${host_headers})
+foreach(library doctest nlohmann)
+  file(CREATE_LINK /usr/include/${library} ${host_headers}/${library} SYMBOLIC)
+endforeach()
+set(DOCTEST_INCLUDE ${host_headers})
+file(WRITE ${host_headers}/nlohmann_jsonConfig.cmake "add_library(nlohmann_json::nlohmann_json INTERFACE IMPORTED)
+set_target_properties(nlohmann_json::nlohmann_json PROPERTIES INTERFACE_INCLUDE_DIRECTORIES ${host_headers})\n")
+file(WRITE ${host_headers}/nlohmann_jsonConfigVersion.cmake "set(PACKAGE_VERSION_COMPATIBLE TRUE)\n")
+set(nlohmann_json_DIR ${host_headers})
