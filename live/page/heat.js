@@ -32,7 +32,7 @@ const heat = (() => {
   function picture(row, values, place, choose) {
     const units = widthOf(values, place);
     const [low, high] = limitsOf(row, values);
-    const words = row.words.replace(/ \w$/, "");
+    const words = translated(row.words.replace(/ \w$/, ""));
     const name = element("div", { class: "row-name" }, element("b", {}, row.letter), element("span", {}, words));
     const canvas = element("canvas", { width: place.T, height: units });
     const image = new ImageData(place.T, units);
@@ -41,7 +41,7 @@ const heat = (() => {
         image.data.set([...colorOf(row.colors, numberOf(values, units, place, t, unit), low, high), 255], 4 * (unit * place.T + t));
     canvas.getContext("2d").putImageData(image, 0, 0);
     const now = element("div", { class: "now" });
-    const label = say("heat_label", { words: row.words, units, steps: place.length });
+    const label = say("heat_label", { words: `${words} ${row.letter}`, units, steps: place.length });
     const map = element("div", { class: "map", role: "img", "aria-label": label }, canvas, now);
     mark(now, place, units);
     map.addEventListener("pointerdown", (/** @type {PointerEvent} */ event) => {

@@ -5,9 +5,9 @@
 function showShapes(layer) {
   const code = (/** @type {string} */ text) => element("code", {}, text);
   byId("letters").replaceChildren(...layer.sizes.map(({ letter, size, meaning }) =>
-    element("div", {}, element("dt", {}, code(letter), ` = ${size}`), element("dd", {}, meaning))));
+    element("div", {}, element("dt", {}, code(letter), ` = ${size}`), element("dd", {}, translated(meaning)))));
   byId("tensors").replaceChildren(table(say("call"), [say("tensor"), say("letters"), say("in_numbers"), say("meaning")],
-    layer.tensors.map(({ name, meaning, shape }) => [code(name), code(shape.letters), code(shape.numbers), meaning])));
+    layer.tensors.map(({ name, meaning, shape }) => [code(name), code(shape.letters), code(shape.numbers), translated(meaning)])));
   byId("parameters").replaceChildren(table(say("weights"), [say("parameter"), say("letters"), say("in_numbers"), say("count")],
     layer.parameters.map(({ name, shape, count }) => [code(name), code(shape.letters), code(shape.numbers), count.toLocaleString("en")]),
     [say("total"), "", "", layer.total.toLocaleString("en")]));

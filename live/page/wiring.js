@@ -154,6 +154,9 @@ function take(bytes, name) {
 async function begin() {
   document.documentElement.lang = LANGUAGE;
   for (const place of document.querySelectorAll("[data-say]")) place.textContent = say(/** @type {any} */ (place).dataset.say);
+  const other = LANGUAGE === "en" ? "ko" : "en";
+  Object.assign(byId("other-language"), { textContent: LANGUAGES[other], lang: other, hreflang: other, href: `?lang=${other}` });
+  if (LANGUAGE === "ko") byId("back").href = "../docs/ko/index.html";
   byId("settings").open = window.innerWidth > 760;
   document.title = `${say("title")} — fastlstm`;
   controls.build(later);

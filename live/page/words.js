@@ -1,121 +1,16 @@
 "use strict";
-// Every word of the page that is not the package's own, by language. Shapes, meanings and errors come from the package.
+// Words and numbers as the reader's language has them.
 
-/** @type {{[language: string]: {[key: string]: string}}} */
-const WORDS = {
-  en: {
-    title: "The layer, alive",
-    lead: "An LSTM or GRU, computed in your browser by fastlstm’s own engine. Set its constructor, draw a sequence, move along time.",
-    back: "Documentation",
-    no_script: "This page runs the layer in your browser, so it needs JavaScript and WebAssembly.",
-    loading: "Starting the engine…",
-    failed: "The engine did not start: this browser lacks WebAssembly with SIMD and exceptions. Shapes still follow the settings.",
-    constructor: "Constructor",
-    call: "Call",
-    weights: "Weights",
-    cell: "Cell",
-    input_size: "features of a step",
-    hidden_size: "units of a layer",
-    num_layers: "layers stacked",
-    bias: "with b_ih and b_hh",
-    batch_first: "input is (N, L, …)",
-    dropout: "between layers, in training alone",
-    bidirectional: "read both ways",
-    proj_size: "projected h; 0: none",
-    device: "of the numbers",
-    dtype: "of the numbers",
-    length: "steps, L",
-    batch: "sequences, N",
-    unbatched: "one sequence, no N",
-    seed: "seed",
-    seed_help: "of torch’s generator",
-    open: "Open weights…",
-    drop: "A safetensors file, by fastlstm.save or with torch’s names; or drop one anywhere.",
-    file_prefix: "prefix",
-    prefix: "of its names, as encoder.",
-    save: "Save weights",
-    from_seed: "Weights as after torch.manual_seed({seed}).",
-    from_file: "Weights from {name}.",
-    left_file: "Another size: the weights are by seed again.",
-    bad_file: "{name}: {error}",
-    on_meta: "A layer on meta has shapes and no numbers.",
-    too_large: "This page runs layers of up to {parameters} parameters and calls of up to {numbers} numbers; the shapes are right for any.",
-    too_many_layers: "This page lists up to {layers} layers.",
-    whole: "{name}: expected a whole number, got {value}",
-    ran: "{count} parameters · ran in {time} ms · {instructions}",
-    sequence: "Sequence",
-    draw_help: "Draw with the pointer, or with the arrow keys: ← → move along time, ↑ ↓ change the value. R sets a reset, E ends the row here.",
-    plot_label: "Input x, feature {feature} of row {row}. Left and right arrows move along time, up and down change the value.",
-    plot_value: "step {step} of {length}: {value}",
-    row: "row",
-    feature: "feature",
-    numbers_typed: "numbers of this row and feature",
-    not_numbers: "expected numbers, got {value}",
-    step: "Step",
-    step_value: "step {step} of {length}",
-    x_here: "x at this step",
-    reset_here: "reset before this step",
-    row_length: "length of this row",
-    clear: "Clear both",
-    reset_mark: "reset",
-    past_end: "past the end of the row",
-    changed: "What resets and the length change: h differs by up to {largest}, first at step {first}.",
-    unchanged: "Resets and the length change nothing here.",
-    changed_mark: "h changed here",
-    gates: "Gates and states",
-    layer: "layer",
-    direction: "direction",
-    forward: "forward →",
-    reverse: "reverse ←",
-    heat_label: "{words}: {units} units by {steps} steps. The numbers are in the table of the step.",
-    unit: "unit",
-    equations: "Step {step}, unit {unit}",
-    no_step: "Row {row} ends after {length} steps: at step {step} there is nothing to compute, and output is 0.",
-    said: "Step {step}, unit {unit}: {values}",
-    before: "From the step before: {values}",
-    from_zeros: "The state before this step is zeros.",
-    sense_i: "how much of g is written",
-    sense_f: "how much of c stays",
-    sense_g: "what could be written",
-    sense_o: "how much of c is shown",
-    sense_c: "the memory",
-    sense_h: "what the layer says",
-    sense_r: "how much of h the candidate sees",
-    sense_z: "how much of h stays",
-    sense_n: "what h could become",
-    projected: "W_hr makes {P} numbers of all {H} units:",
-    shapes: "Shapes",
-    tensor: "tensor",
-    parameter: "parameter",
-    letters: "shape",
-    in_numbers: "in numbers",
-    meaning: "meaning",
-    count: "count",
-    total: "total",
-    letter: "letter",
-    size: "size",
-    unrolled: "Unrolled",
-    unrolled_help: "Layers upward, time to the right. Blue goes up through the layers, brown from step to step. Of the steps the first, the chosen and the last are drawn; stripes are the values of h and c.",
-    unrolled_label: "The network unrolled over {steps} steps: {layers} layers, {directions} directions.",
-    layer_name: "layer {layer}",
-    h_of_layer: "h_{step} of layer {layer}",
-    numbers: "Numbers",
-    every_unit: "Every unit at step {step}, layer {layer}",
-    last_states: "The last states of row {row}",
-    output_here: "output at step {step}",
-    state: "state",
-    values: "values",
-    chain: "layer, direction",
-  },
-};
-
-const LANGUAGE = WORDS[new URLSearchParams(location.search).get("lang") ?? ""] ? new URLSearchParams(location.search).get("lang") ?? "en" : "en";
+const LANGUAGES = { en: "English", ko: "한국어" };
+const LANGUAGE = new URLSearchParams(location.search).get("lang") === "ko" ? "ko" : "en";
 
 /** @param {string} key @param {{[name: string]: unknown}} [values] */
 function say(key, values = {}) {
-  const words = WORDS[LANGUAGE][key] ?? WORDS.en[key];
-  return words.replace(/\{(\w+)\}/g, (_, name) => String(values[name]));
+  return WORDS[LANGUAGE][key].replace(/\{(\w+)\}/g, (_, name) => String(values[name]));
 }
+
+/** What the package says, in the reader's language where that has it. @param {string} text */
+const translated = (text) => WORDS[LANGUAGE][text] ?? text;
 
 /** A number for people: four digits, a true minus. @param {number} value */
 function shown(value) {

@@ -43,18 +43,18 @@ def addresses() -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def open_page(browser: Browser, addresses: dict[str, str]) -> Iterator[Any]:
-    """open_page(how="file", **options of a browser's page): the page, once its engine runs."""
+    """open_page(how="file", query="", **options of a browser's page): the page, once its engine runs."""
     pages: list[Page] = []
     wrong: list[str] = []
 
-    def opened(how: str = "file", **options: Any) -> Page:
+    def opened(how: str = "file", query: str = "", **options: Any) -> Page:
         page = browser.new_page(**{"viewport": {"width": 1280, "height": 900}, **options})
         pages.append(page)
         page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: wrong.append(str(error)))
         own = ("data:", "blob:", addresses[how].rsplit("/", 1)[0])
         page.on("request", lambda request: None if request.url.startswith(own) else wrong.append(request.url))
-        page.goto(addresses[how])
+        page.goto(addresses[how] + query)
         page.wait_for_selector("body[data-ready]")
         return page
 

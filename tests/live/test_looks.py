@@ -30,9 +30,11 @@ def test_it_is_accessible(open_page, width, scheme):
         assert said == []
 
 
+@pytest.mark.parametrize("language", ["en", "ko"])
 @pytest.mark.parametrize("width", SIZES)
-def test_nothing_is_cut_off(open_page, width):
-    page = open_page(viewport={"width": width, "height": SIZES[width]})
+def test_nothing_is_cut_off(open_page, width, language):
+    page = open_page(query=f"?lang={language}", viewport={"width": width, "height": SIZES[width]})
+    assert page.get_attribute("html", "lang") == language
     for change in ("", "byId('input_size').value = '3'; byId('batch').value = '2'; byId('proj_size').value = '3'"):
         page.evaluate(f"{change}; update()")
         settle(page)

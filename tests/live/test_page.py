@@ -287,6 +287,15 @@ def test_what_is_too_large_is_said(open_page):
     assert page.inner_text("#status") == "A layer on meta has shapes and no numbers."
 
 
+def test_every_word_is_there_in_korean(open_page):
+    page = open_page()
+    english, korean = page.evaluate("[Object.keys(WORDS.en), Object.keys(WORDS.ko)]")
+    assert set(english) <= set(korean)
+    layers = [describe(2, 3, cell=cell) for cell in ("LSTM", "GRU")]
+    of_the_package = {tensor.meaning for layer in layers for tensor in layer.tensors}
+    assert of_the_package <= set(korean)
+
+
 def test_sizes():
     """In bytes: the engine, and all the rest."""
     files = {path.name: path.stat().st_size for path in SITE.iterdir()}
