@@ -38,6 +38,17 @@ const checkpoint = (() => {
     return json.replace(/"dropout":(\d+)(?=[,}])/, '"dropout":$1.0');
   }
 
+  /** Arguments that no shape tells, of a file of `fastlstm.save` that the engine has read; of another none. @param {Uint8Array} bytes */
+  function argumentsOf(bytes) {
+    const length = Number(new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true));
+    const { __metadata__: metadata } = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + length)));
+    try {
+      return JSON.parse(metadata.fastlstm).arguments;
+    } catch {
+      return {};
+    }
+  }
+
   /** @param {Uint8Array} bytes @param {string} name */
   function save(bytes, name) {
     const link = document.createElement("a");
@@ -47,5 +58,5 @@ const checkpoint = (() => {
     URL.revokeObjectURL(link.href);
   }
 
-  return { file, save };
+  return { file, argumentsOf, save };
 })();

@@ -58,12 +58,14 @@ const controls = (() => {
     return `${given.cell}(${given.input_size}, ${given.hidden_size}${more.join("")})`;
   }
 
-  /** From a file's sizes. @param {Sizes} of */
-  function show(of) {
+  /** From a file. @param {Sizes} of @param {{batch_first?: boolean, dropout?: number}} more */
+  function show(of, { batch_first = byId("batch_first").checked, dropout = 0 }) {
     byId(`cell-${of.cell}`).checked = true;
     const numbers = { input_size: of.I, hidden_size: of.H, num_layers: of.layers, proj_size: of.P };
     for (const [name, value] of Object.entries(numbers)) byId(name).value = String(value);
     byId("bias").checked = of.bias;
+    byId("batch_first").checked = batch_first;
+    byId("dropout").value = String(dropout);
     byId("bidirectional").checked = of.D === 2;
     byId("dtype").value = of.dtype === "float32" ? "" : `torch.${of.dtype}`;
     byId("device").value = "";

@@ -4,6 +4,7 @@
 const MOST_PARAMETERS = 2_000_000;
 const MOST_NUMBERS = 4_000_000; // of what a call's trace holds
 const MOST_LAYERS = 24;
+const MOST = { length: 400, batch: 50, input_size: 1000 }; // as many as pictures and menus show well
 
 /** What is seen of the call. */
 const view = { row: 0, feature: 0, layer: 0, direction: 0, step: 4, unit: 0 };
@@ -48,8 +49,9 @@ function notRun(given, layer) {
   if (given.device === "meta") return say("on_meta");
   const D = given.bidirectional ? 2 : 1;
   const numbers = given.length * given.batch * (given.input_size + 8 * given.hidden_size * given.num_layers * D);
-  if (layer.total <= MOST_PARAMETERS && numbers <= MOST_NUMBERS) return null;
-  return say("too_large", { parameters: MOST_PARAMETERS.toLocaleString("en"), numbers: MOST_NUMBERS.toLocaleString("en") });
+  const fits = Object.entries(MOST).every(([name, most]) => given[name] <= most);
+  if (fits && layer.total <= MOST_PARAMETERS && numbers <= MOST_NUMBERS) return null;
+  return say("too_large", { ...MOST, parameters: MOST_PARAMETERS.toLocaleString("en"), numbers: MOST_NUMBERS.toLocaleString("en") });
 }
 
 function refuse(/** @type {string} */ why) {

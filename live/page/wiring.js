@@ -141,7 +141,7 @@ function take(bytes, name) {
     const prefix = byId("prefix").value;
     engine.load(bytes, prefix);
     Object.assign(weights, { file: bytes, prefix, name });
-    controls.show(engine.sizes());
+    controls.show(engine.sizes(), checkpoint.argumentsOf(bytes));
     note.classList.remove("error");
     note.textContent = say("from_file", { name });
     update();

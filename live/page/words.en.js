@@ -38,7 +38,7 @@ const WORDS = {
     left_file: "Another size: the weights are by seed again.",
     bad_file: "{name}: {error}",
     on_meta: "A layer on meta has shapes and no numbers.",
-    too_large: "This page runs layers of up to {parameters} parameters and calls of up to {numbers} numbers; the shapes are right for any.",
+    too_large: "This page runs layers of up to {parameters} parameters and {input_size} features, on up to {batch} sequences, {length} steps and {numbers} numbers in all; the shapes are right for any.",
     too_many_layers: "This page lists up to {layers} layers.",
     whole: "{name}: expected a whole number, got {value}",
     ran: "{count} parameters · ran in {time} ms · {instructions}",

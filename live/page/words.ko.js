@@ -36,7 +36,7 @@ WORDS.ko = {
   left_file: "크기가 달라져 시드로 만든 가중치로 돌아왔다.",
   bad_file: "{name}: {error}",
   on_meta: "meta에 놓인 레이어에는 형상만 있고 숫자는 없다.",
-  too_large: "이 페이지는 파라미터 {parameters}개, 호출의 숫자 {numbers}개까지 계산한다. 형상은 얼마든 맞다.",
+  too_large: "이 페이지는 파라미터 {parameters}개, 특징 {input_size}개, 시퀀스 {batch}개, 스텝 {length}개, 숫자 모두 {numbers}개까지 계산한다. 형상은 크기와 관계없이 맞다.",
   too_many_layers: "이 페이지는 레이어를 {layers}개까지 보여준다.",
   whole: "{name}: 정수여야 하는데 {value}이다",
   ran: "파라미터 {count}개 · {time} ms · {instructions}",

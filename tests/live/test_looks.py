@@ -22,6 +22,7 @@ def test_it_is_accessible(open_page, width, scheme):
         "",
         "byId('proj_size').value = '9'",
         "byId('proj_size').value = '3'; byId('bidirectional').checked = true",
+        "byId('proj_size').value = '0'; byId('cell-GRU').checked = true",
     ):
         page.evaluate(f"{change}; update()")
         settle(page)

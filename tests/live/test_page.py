@@ -147,12 +147,12 @@ def test_resets_and_lengths(open_page, tmp_path):
 def test_a_checkpoint(open_page, tmp_path, kind):
     page = open_page()
     torch.manual_seed(3)
-    layer = getattr(fastlstm, kind)(2, 5, 2, bidirectional=True)
+    layer = getattr(fastlstm, kind)(2, 5, 2, batch_first=True, dropout=0.5, bidirectional=True)
     path = tmp_path / "own.safetensors"
     fastlstm.save(layer, path)
     drop(page, path)
-    assert page.inner_text("#code") == f"{kind}(2, 5, num_layers=2, bidirectional=True)"
-    given = {"input_size": 2, "batch_first": False, "unbatched": False}
+    assert page.inner_text("#code") == f"{kind}(2, 5, num_layers=2, batch_first=True, dropout=0.5, bidirectional=True)"
+    given = {"input_size": 2, "batch_first": True, "unbatched": False}
     compare(page, getattr(fastlstm.numpy, kind).load(path), given)
     page.fill("#hidden_size", "6")
     settle(page)
@@ -282,6 +282,11 @@ def test_what_is_too_large_is_said(open_page):
     assert page.inner_text("#status").startswith("This page runs layers of up to")
     assert table(page, "parameters")[1] == ["weight_hh_l0", "(4*H_cell, H_out)", "(400000, 100000)", "40,000,000,000"]
     page.fill("#hidden_size", "8")
+    page.fill("#length", "1000000000000")
+    settle(page)
+    assert page.inner_text("#status").startswith("This page runs layers of up to")
+    assert table(page, "tensors")[0][2] == "(1000000000000, 1, 1)"
+    page.fill("#length", "12")
     page.select_option("#device", "meta")
     settle(page)
     assert page.inner_text("#status") == "A layer on meta has shapes and no numbers."
