@@ -41,9 +41,10 @@ const checkpoint = (() => {
   /** Arguments that no shape tells, of a file of `fastlstm.save` that the engine has read; of another none. @param {Uint8Array} bytes */
   function argumentsOf(bytes) {
     const length = Number(new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true));
-    const { __metadata__: metadata } = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + length)));
     try {
-      return JSON.parse(metadata.fastlstm).arguments;
+      const { __metadata__: metadata } = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + length)));
+      const { batch_first, dropout } = JSON.parse(metadata.fastlstm).arguments;
+      return typeof batch_first === "boolean" && typeof dropout === "number" ? { batch_first, dropout } : {};
     } catch {
       return {};
     }

@@ -3,7 +3,7 @@
 // the values of h and c as stripes.
 
 const unrolled = (() => {
-  const LETTER = 6.05, LINE = 15, PAD = 9, GAP = 46, RISE = 26, STRIPE = 8; // px of the drawing; letters are 10 px high
+  const LETTER = 6.05, LINE = 15, PAD = 9, GAP = 46, RISE = 26, STRIPE = 9; // px of the drawing; letters are 10 px high
 
   /**
    * @typedef {{shape: (...dimensions: string[]) => string, place: (tensor: string, t: number) => string}} Names
@@ -25,9 +25,9 @@ const unrolled = (() => {
     });
     stripes.forEach((colors, k) => {
       const each = (width - 2 * PAD) / colors.length;
-      const top = lineAt(2 * k + 1) + 4;
+      const top = lineAt(2 * k + 1) + 5;
       colors.forEach((color, j) =>
-        parts.push(drawn("rect", { x: x - width / 2 + PAD + j * each, y: top, width: each + 0.3, height: STRIPE - 3, fill: `rgb(${color.join(" ")})` })));
+        parts.push(drawn("rect", { x: x - width / 2 + PAD + j * each, y: top, width: each + 0.3, height: STRIPE - 4, fill: `rgb(${color.join(" ")})` })));
     });
     return parts;
   }
