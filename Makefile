@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := $(shell find native bindings wheels CMakeLists.txt -type f -not -name '*.py' -not -name '*.sh')
 PACKAGE := $(shell find src -type f -not -name '*.so' -not -path '*/__pycache__/*') pyproject.toml README.md
-CXX_FILES := $(filter %.cpp %.h %.inl,$(NATIVE)) $(wildcard examples/c/*.c examples/c/*.cpp)
+CXX_FILES := $(filter %.cpp %.h %.inl,$(NATIVE)) $(wildcard examples/c/*.c examples/c/*.cpp live/*.cpp)
 
 .PHONY: help demo test test-native test-sanitizers test-asan test-tsan test-python-sanitized fuzz fuzz-sanitized test-aarch64 test-wasm
-.PHONY: test-alone test-torch test-c test-cuda test-c-sanitized test-ecosystem wheels test-wheels bench-wheels lint format bench docs clean
+.PHONY: test-alone test-torch test-c test-cuda test-c-sanitized test-ecosystem live test-live wheels test-wheels bench-wheels lint format
+.PHONY: bench docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -217,7 +218,25 @@ $(VENV)/docs-tools: $(VENV)/installed
 docs: $(VENV)/docs-tools  ## the documentation as a site; open site/index.html
 	rm -rf site
 	$(BIN)/sphinx-build -W --keep-going -q -E -c docs -d build/docs . site
+	$(if $(shell command -v em++),$(MAKE) --no-print-directory live,@echo "site/live was left out: it wants Emscripten (Debian: emscripten)")
 	$(BIN)/python docs/check.py site
+
+# The engine for WebAssembly, forward alone, and the page around it. Wants emscripten and nlohmann-json's headers.
+live: $(VENV)/installed  ## the layer in a browser; open site/live/index.html
+	$(BIN)/cmake -S . -B build/live -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DFASTLSTM_LIVE=ON \
+	  -DCMAKE_TOOLCHAIN_FILE=$(CURDIR)/native/wasm.cmake -DCMAKE_BUILD_TYPE=MinSizeRel > /dev/null
+	$(BIN)/cmake --build build/live
+	$(BIN)/python live/build.py build/live/live/live.wasm site/live
+
+# Chromium is Debian's; Playwright comes without a browser of its own, axe-core and TypeScript from npm.
+build/live-tools/installed: $(VENV)/installed
+	$(BIN)/pip install -q --disable-pip-version-check "playwright>=1.50"
+	npm install --silent --no-save --prefix build/live-tools axe-core@4.14.1 typescript@7.0.2
+	@touch $@
+
+test-live: live build/live-tools/installed  ## the page in Chromium: its numbers beside the package's, keyboard, axe, screenshots
+	build/live-tools/node_modules/.bin/tsc -p live
+	$(BIN)/python -m pytest tests/live
 
 clean:  ## remove what was built
 	rm -rf build dist $(VENV) demo-output site
