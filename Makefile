@@ -7,8 +7,8 @@ PACKAGE := $(shell find src -type f -not -name '*.so' -not -path '*/__pycache__/
 CXX_FILES := $(filter %.cpp %.h %.inl,$(NATIVE)) $(wildcard examples/c/*.c examples/c/*.cpp live/*.cpp)
 
 .PHONY: help demo test test-native test-sanitizers test-asan test-tsan test-python-sanitized fuzz fuzz-sanitized test-aarch64 test-wasm
-.PHONY: test-alone test-torch test-c test-cuda test-c-sanitized test-ecosystem live test-live wheels test-wheels bench-wheels lint format
-.PHONY: bench docs clean
+.PHONY: test-windows build-macos test-alone test-torch test-c test-cuda test-c-sanitized test-ecosystem live test-live wheels test-wheels
+.PHONY: bench-wheels lint format bench docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -77,6 +77,21 @@ test-aarch64: $(VENV)/installed  ## the native tests, cross-built for AArch64 an
 # Wants emscripten and nodejs.
 test-wasm: $(VENV)/installed  ## the native tests, built for WebAssembly and run under Node
 	$(call native_tests,wasm,-DCMAKE_TOOLCHAIN_FILE=native/wasm.cmake)
+
+# Clang for systems that are not here, and the sources of their libraries, which it builds at their first use: minutes.
+$(VENV)/zig: $(VENV)/installed
+	$(install) ziglang==0.17.1
+	@touch $@
+
+# Wants wine64.
+test-windows: $(VENV)/zig  ## the native tests, cross-built for Windows and run under Wine
+	$(call native_tests,windows,-DCMAKE_TOOLCHAIN_FILE=native/windows.cmake,,-j 2)
+
+# Nothing here runs them.
+build-macos: $(VENV)/zig  ## the library and the native tests, compiled and linked for macOS, for both of its processors
+	$(foreach processor,arm64 x86_64,$(call build_macos,$(processor)))
+
+build_macos = $(call native_build,macos-$(1),-DCMAKE_TOOLCHAIN_FILE=native/macos.cmake -DCMAKE_SYSTEM_PROCESSOR=$(1),-j 2)
 
 # NumPy and safetensors, and nothing else; the package as a wheel of the first environment's objects.
 build/alone/installed: $(VENV)/installed
@@ -170,10 +185,13 @@ bench-wheels: $(VENV)/installed  ## the wheel in dist/ for this Python beside th
 	$(BIN)/python benchmarks/pair.py $(BIN)/python $(timed)/python --grids people --seconds 0.2
 
 comma := ,
+define native_build
+$(BIN)/cmake -S . -B build/$(1) -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DFASTLSTM_PYTHON=OFF -DFASTLSTM_TESTS=ON $(2) > /dev/null
+	$(BIN)/cmake --build build/$(1) $(3)
+	
+endef
 define native_tests
-	$(BIN)/cmake -S . -B build/$(1) -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DFASTLSTM_PYTHON=OFF -DFASTLSTM_TESTS=ON $(2) > /dev/null
-	$(BIN)/cmake --build build/$(1) $(4)
-	$(BIN)/ctest --test-dir build/$(1) --output-on-failure $(3)
+$(call native_build,$(1),$(2),$(4))$(BIN)/ctest --test-dir build/$(1) --output-on-failure $(3)
 endef
 
 lint: $(VENV)/installed  ## ruff, mypy, clang-format, GitHub's schema of workflows

@@ -250,6 +250,58 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["a"]
 
 
+AS_ON_WINDOWS = """
+import os, sys, time
+import torch
+
+sys.modules["fcntl"] = None  # its import fails
+for name in ("O_NONBLOCK", "O_NOFOLLOW", "O_CLOEXEC", "fchmod", "register_at_fork"):
+    delattr(os, name)
+
+
+def is_open(path):
+    found = [os.path.realpath(f"/proc/self/fd/{descriptor}") for descriptor in os.listdir("/proc/self/fd")]
+    return os.path.realpath(path) in found
+
+
+def refusing(function):
+    def of_closed_files_alone(*paths, **others):
+        if any(map(is_open, paths)):
+            raise PermissionError(13, "it is open", paths[0])
+        return function(*paths, **others)
+
+    return of_closed_files_alone
+
+
+os.replace, os.unlink = refusing(os.replace), refusing(os.unlink)
+"""
+
+
+def test_where_there_are_no_locks_and_no_open_file_is_moved_or_removed(tmp_path):
+    """As on Windows."""
+    said = run_python(
+        AS_ON_WINDOWS + f"os.chdir({str(tmp_path)!r})\n"
+        "import fastlstm\n"
+        "from fastlstm import files\n"
+        "young, old, written = (f'.fastlstm-{k:016x}.tmp' for k in range(3))\n"
+        "for name in (young, old, written):\n"
+        "    open(name, 'wb').close()\n"
+        "for name in (old, written):\n"
+        "    os.utime(name, (0, time.time() - 100))\n"
+        "with open(written, 'wb', opener=lambda name, flags: os.open(name, os.O_RDONLY)):\n"
+        "    for hidden_size in (4, 5):\n"
+        "        fastlstm.save(fastlstm.LSTM(3, hidden_size), 'a')\n"
+        "        assert fastlstm.load('a').hidden_size == hidden_size\n"
+        "assert sorted(os.listdir()) == [young, written, 'a']\n"
+        "with files.held('a'):\n"
+        "    try: fastlstm.save(fastlstm.LSTM(3, 6), 'a')\n"
+        "    except PermissionError as error: print(error.filename)\n"
+        "assert sorted(os.listdir()) == [young, 'a']\n"
+        "print(fastlstm.load('a').hidden_size)"
+    )
+    assert said.split() == ["a", "5"]
+
+
 def test_many_save_at_once_while_another_reads(tmp_path):
     """Processes and threads: none fails, and what is read is always one whole layer."""
     path = tmp_path / "lstm.safetensors"

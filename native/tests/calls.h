@@ -12,6 +12,7 @@
 
 #include "fastlstm/engine.h"
 #include "fastlstm/packed_weights.h"
+#include "normal.h"
 
 struct Sizes {
   std::int64_t T, N, I, H, P, layers, D;
@@ -150,9 +151,9 @@ struct Call {
   }
   static const Real* pointer(const Array& a) { return a.empty() ? nullptr : a.data(); }
   Array fill(std::int64_t n, double scale = 1) {
-    std::normal_distribution<double> normal(0, scale);
+    Normal normal;
     Array a(size(n));
-    for (Real& v : a) v = static_cast<Real>(normal(random_));
+    for (Real& v : a) v = static_cast<Real>(scale * normal(random_));
     return a;
   }
   std::vector<fastlstm::Weights<Real>> weight_pointers() const {

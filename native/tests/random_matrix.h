@@ -8,10 +8,11 @@
 #include <vector>
 
 #include "fastlstm/engine.h"
+#include "normal.h"
 
 template <class Real>
 std::vector<Real> random_matrix(std::int64_t count, std::mt19937& random) {
-  std::normal_distribution<double> normal(0, 1);
+  Normal normal;
   std::vector<Real> all(static_cast<std::size_t>(count));
   for (Real& number : all) number = static_cast<Real>(normal(random));
   return all;

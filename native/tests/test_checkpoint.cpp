@@ -1,11 +1,12 @@
 // Layers from safetensors files, whole and broken.
 #include <doctest/doctest.h>
-#include <malloc.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <new>
 #include <random>
 #include <string>
@@ -16,21 +17,27 @@
 #include "fastlstm/checkpoint.h"
 #include "safetensors_file.h"
 
-// What the reader takes, by new: counted, and the most at once.
+// What the reader takes, by new: counted, and the most at once. How much a piece has stands before it.
 namespace {
 std::size_t held = 0;
 std::size_t most = 0;
+constexpr std::size_t kBefore = alignof(std::max_align_t);
 }  // namespace
 [[gnu::noinline]] void* operator new(std::size_t bytes) {
-  void* const data = std::malloc(bytes);
+  char* const data = static_cast<char*>(std::malloc(kBefore + bytes));
   if (data == nullptr) throw std::bad_alloc();
-  held += malloc_usable_size(data);
+  std::memcpy(data, &bytes, sizeof bytes);
+  held += bytes;
   most = std::max(most, held);
-  return data;
+  return data + kBefore;
 }
 [[gnu::noinline]] void operator delete(void* data) noexcept {
-  held -= malloc_usable_size(data);
-  std::free(data);
+  if (data == nullptr) return;
+  char* const whole = static_cast<char*>(data) - kBefore;
+  std::size_t bytes = 0;
+  std::memcpy(&bytes, whole, sizeof bytes);
+  held -= bytes;
+  std::free(whole);
 }
 void operator delete(void* data, std::size_t) noexcept { operator delete(data); }
 
@@ -59,15 +66,11 @@ std::string small_file(const std::string& prefix = "") {
   return safetensors_file(layer_tensors(sizes_of(s), true, Call<float>(s, 1).weights, prefix));
 }
 
-struct TemporaryFile {
-  std::string path = "/tmp/fastlstm-test-XXXXXX";
-  explicit TemporaryFile(const std::string& content) {
-    const int descriptor = mkstemp(path.data());
-    REQUIRE(write(descriptor, content.data(), content.size()) == static_cast<ssize_t>(content.size()));
-    close(descriptor);
-  }
-  ~TemporaryFile() { unlink(path.c_str()); }
-};
+// In UTF-8, whatever the system's own names are.
+std::string text_of(const std::filesystem::path& path) {
+  const std::u8string text = path.u8string();
+  return {text.begin(), text.end()};
+}
 
 }  // namespace
 
@@ -138,14 +141,18 @@ TEST_CASE("what is wrong with a file is said") {
 }
 
 TEST_CASE("a file is read from disk, and what is none is refused at once") {
-  const TemporaryFile file(small_file("rnn."));
-  CHECK(Checkpoint::load(file.path, "rnn.").sizes.H == 4);
-  CHECK_THROWS_WITH_AS(Checkpoint::load(file.path + "-none"), (file.path + "-none: no such file").c_str(), FileError);
-  CHECK_THROWS_WITH_AS(Checkpoint::load("/tmp"), "/tmp: not a regular file", FileError);
-  const TemporaryFile place("");
-  unlink(place.path.c_str());
-  REQUIRE(mkfifo(place.path.c_str(), 0600) == 0);
-  CHECK_THROWS_AS(Checkpoint::load(place.path), FileError);
+  std::filesystem::path folder = std::filesystem::temp_directory_path() / u8"fastlstm größe λ 层 ";
+  folder += std::to_string(std::random_device()());
+  const std::filesystem::path path = folder / "layer";
+  std::filesystem::create_directory(folder);
+  const std::string content = small_file("rnn.");
+  std::ofstream(path, std::ios::binary).write(content.data(), static_cast<std::streamsize>(content.size()));
+  CHECK(Checkpoint::load(text_of(path), "rnn.").sizes.H == 4);
+  std::filesystem::remove(path);
+  CHECK_THROWS_WITH_AS(Checkpoint::load(text_of(path)), (text_of(path) + ": no such file").c_str(), FileError);
+  CHECK_THROWS_WITH_AS(Checkpoint::load(text_of(folder)), (text_of(folder) + ": not a regular file").c_str(), FileError);
+  CHECK_THROWS_AS(Checkpoint::load(text_of(folder) + "/\xFF"), FileError);
+  std::filesystem::remove_all(folder);
 }
 
 TEST_CASE("mutated files are refused or load") {

@@ -1,13 +1,16 @@
-// Threads and processes of Linux: which processor, and fork.
+// Threads and processes of Linux: which processor, how much of it, and fork.
 #include <doctest/doctest.h>
 #include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdint>
+#include <thread>
 
 #include "calls.h"
 #include "platform/threads.h"
+#include "team/barrier.h"
 
 TEST_CASE("a thread leaves the processor it shares with another, and may run where it might before") {
   cpu_set_t before;
@@ -31,6 +34,21 @@ TEST_CASE("a thread leaves the processor it shares with another, and may run whe
   REQUIRE(sched_getaffinity(0, sizeof after, &after) == 0);
   CHECK(CPU_EQUAL(&one, &after));
   REQUIRE(sched_setaffinity(0, sizeof before, &before) == 0);
+}
+
+TEST_CASE("who waits at a barrier does not burn a core while a peer is away") {
+  fastlstm::Barrier barrier;
+  barrier.reset(2);
+  std::int64_t burnt = 0;
+  std::thread waiter([&] {
+    barrier.wait();
+    burnt = fastlstm::processor_time();
+  });
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  barrier.wait();
+  waiter.join();
+  CHECK(burnt > 0);
+  CHECK(burnt < 100'000'000);
 }
 
 TEST_CASE("a forked child works after its parent has used the engine") {

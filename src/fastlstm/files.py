@@ -2,16 +2,27 @@
 
 A file is written under a name of its own beside its path, and takes the path's place when all of it is on the disk. A lock
 tells a file that is being written from one that a killed process left: the system frees it with the process.
+
+Windows neither moves nor removes a file that a process has open: a file that is being read can't be replaced there.
 """
 
 import errno
-import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+try:
+    import fcntl
+
+    _IS_POSIX = True
+except ImportError:
+    _IS_POSIX = False  # no such locks, nor modes of files
+
 KEY = "fastlstm"  # of what a checkpoint says in its metadata
+_AT_ONCE = getattr(os, "O_NONBLOCK", 0)  # to open a FIFO
+_ABANDONED = 60  # seconds that nobody has written it, where there are no locks
 _PREFIX, _SUFFIX = ".fastlstm-", ".tmp"  # with 16 digits between them: a name of 255 bytes has room for no more
 
 
@@ -20,7 +31,7 @@ def replace(path: str, content: bytes) -> None:
 
     A link stays one, and a file's mode stays what it was. What killed processes left in the folder is removed. OSError,
     and what was at `path` as it was: that is neither a regular file nor a link to one (IsADirectoryError: a folder), there
-    is no such folder (FileNotFoundError), or it can't be written, as on a full disk.
+    is no such folder (FileNotFoundError), or it can't be written, as on a full disk, or on Windows while somebody reads it.
     """
     before = None
     with suppress(FileNotFoundError):
@@ -36,9 +47,12 @@ def replace(path: str, content: bytes) -> None:
             with open(descriptor, "wb") as file:
                 file.write(content)
                 file.flush()
-                if before is not None:
+                if before is not None and _IS_POSIX:
                     os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
                 os.fsync(descriptor)
+                if _IS_POSIX:  # while it is locked
+                    os.replace(temporary, real)
+            if not _IS_POSIX:
                 os.replace(temporary, real)
         except BaseException:
             with suppress(FileNotFoundError):
@@ -57,11 +71,11 @@ def held(path: str) -> Iterator[str]:
     OSError: there is none (FileNotFoundError), or something else, such as a folder (IsADirectoryError) or a FIFO.
     """
     _check_regular(path, os.stat(path))  # before it is opened: a device may do something then
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY | _AT_ONCE)
     try:
         _check_regular(path, os.fstat(descriptor))
         name = f"/dev/fd/{descriptor}"
-        yield name if os.path.exists(name) else path  # a bare chroot has no /dev
+        yield name if os.path.exists(name) else path  # Windows and a bare chroot have no /dev
     finally:
         os.close(descriptor)
 
@@ -74,10 +88,12 @@ def _check_regular(path: str, found: os.stat_result) -> None:
 
 
 def _temporary(folder: str, mode: int) -> tuple[str, int]:
-    """The path of a new file in the folder, and its descriptor, locked."""
+    """The path of a new file in the folder, and its descriptor, locked where there are locks."""
     while True:
         path = os.path.join(folder, f"{_PREFIX}{os.urandom(8).hex()}{_SUFFIX}")
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        if not _IS_POSIX:
+            return path, descriptor
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             taken = not os.path.lexists(path)
@@ -95,12 +111,16 @@ def _remove_strays(folder: str) -> None:
         for entry in entries:
             ours = entry.name.startswith(_PREFIX) and entry.name.endswith(_SUFFIX)
             if ours and entry.is_file(follow_symlinks=False):
-                _remove_unless_locked(entry.path)
+                _remove_if_abandoned(entry.path)
 
 
-def _remove_unless_locked(path: str) -> None:
-    with suppress(OSError):  # gone, another user's, or locked
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+def _remove_if_abandoned(path: str) -> None:
+    with suppress(OSError):  # gone, another user's, locked, or open on Windows
+        if not _IS_POSIX:
+            if time.time() - os.stat(path).st_mtime > _ABANDONED:
+                os.unlink(path)
+            return
+        descriptor = os.open(path, os.O_RDONLY | _AT_ONCE | os.O_NOFOLLOW)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.unlink(path)

@@ -32,7 +32,7 @@ struct TrainedWeights {
 struct Checkpoint {
   // Any safetensors file that has torch's names: a layer's (weight_ih_l0, ..) or a cell's (weight_ih, ..). prefix: of the names,
   // where they are a whole model's: "encoder.". 16-bit weights are widened to float. Memory is taken for what the file really
-  // has. Throws FileError, std::bad_alloc.
+  // has. path: in UTF-8, on Windows too. Throws FileError, std::bad_alloc.
   static Checkpoint load(const std::string& path, const std::string& prefix = "");
   // From the bytes of such a file.
   static Checkpoint read(const void* file, std::size_t bytes, const std::string& prefix = "");

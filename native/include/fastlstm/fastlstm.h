@@ -14,7 +14,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#if defined(_WIN32)
+#if defined(_WIN32) && defined(FASTLSTM_BUILDING)
+#define FASTLSTM_API __declspec(dllexport)
+#elif defined(_WIN32)
 #define FASTLSTM_API
 #else
 #define FASTLSTM_API __attribute__((visibility("default")))
@@ -54,8 +56,9 @@ typedef struct fastlstm_sizes {
 } fastlstm_sizes;
 
 /* From a safetensors file: one of fastlstm.save, or any that has torch's names (weight_ih_l0, .., or a cell's weight_ih, ..).
- * prefix: of the names, where they are a whole model's: "encoder."; NULL is "". float16 and bfloat16 are widened to float.
- * Nothing in a file is executed, and no size in it is believed: memory is taken for what it really has. */
+ * path: in UTF-8, on Windows too. prefix: of the names, where they are a whole model's: "encoder."; NULL is "". float16 and
+ * bfloat16 are widened to float. Nothing in a file is executed, and no size in it is believed: memory is taken for what it really
+ * has. */
 FASTLSTM_API fastlstm_status fastlstm_layer_load(const char* path, const char* prefix, fastlstm_layer** layer);
 
 /* From the bytes of such a file, which may be freed afterwards. */

@@ -154,6 +154,12 @@ Checkpoint read_checkpoint(const ByteSource& file, const std::string& prefix) {
   return layer;
 }
 
+std::filesystem::path place_of(const std::string& path) try {
+  return std::u8string(path.begin(), path.end());
+} catch (const std::runtime_error&) {  // on Windows alone: names are UTF-16 there
+  throw FileError("its name is not UTF-8");
+}
+
 }  // namespace
 
 Checkpoint Checkpoint::read(const void* file, std::size_t bytes, const std::string& prefix) {
@@ -165,10 +171,11 @@ Checkpoint Checkpoint::read(const void* file, std::size_t bytes, const std::stri
 }
 
 Checkpoint Checkpoint::load(const std::string& path, const std::string& prefix) try {
+  const std::filesystem::path place = place_of(path);
   std::error_code none;
-  if (!std::filesystem::is_regular_file(path, none))  // a FIFO would wait, a device never end
-    throw FileError(std::filesystem::exists(path, none) ? "not a regular file" : "no such file");
-  std::ifstream file(path, std::ios::binary | std::ios::ate);
+  if (!std::filesystem::is_regular_file(place, none))  // a FIFO would wait, a device never end
+    throw FileError(std::filesystem::exists(place, none) ? "not a regular file" : "no such file");
+  std::ifstream file(place, std::ios::binary | std::ios::ate);
   const std::streamoff size = file.tellg();
   if (!file || size < 0) throw FileError("it can't be read");
   return read_checkpoint({static_cast<std::uint64_t>(size),

@@ -57,7 +57,8 @@ def _in_a_child() -> None:
     _state.lock = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_in_a_child)
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_in_a_child)
 
 
 def enable() -> None:
