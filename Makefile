@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := $(shell find native bindings wheels CMakeLists.txt -type f -not -name '*.py' -not -name '*.sh')
 PACKAGE := $(shell find src -type f -not -name '*.so' -not -path '*/__pycache__/*') pyproject.toml README.md
-CXX_FILES := $(filter %.cpp %.h %.inl,$(NATIVE)) $(wildcard examples/c/*.c examples/c/*.cpp)
+CXX_FILES := $(filter %.cpp %.h %.inl,$(NATIVE)) $(wildcard examples/c/*.c examples/c/*.cpp live/*.cpp)
 
 .PHONY: help demo test test-native test-sanitizers test-asan test-tsan test-python-sanitized fuzz fuzz-sanitized test-aarch64 test-wasm
-.PHONY: test-windows build-macos test-alone test-c test-cuda test-c-sanitized test-ecosystem wheels test-wheels bench-wheels lint format bench docs clean
+.PHONY: test-windows build-macos test-alone test-torch test-c test-cuda test-c-sanitized test-ecosystem live test-live wheels test-wheels
+.PHONY: bench-wheels lint format bench docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -107,6 +108,25 @@ test-alone: build/alone/installed  ## the installed package where there is no to
 test-cuda: $(VENV)/installed  ## the layers on a GPU, on cuDNN; one line where there is none
 	@$(BIN)/python -m tests.cuda
 
+# Another torch than the daily one, as a user's pip gets it: PyPI's builds for Linux bring CUDA, three to seven GB to be removed with
+# the folder afterwards; PIP_INDEX_URL may name an index of CPU builds. The package as a wheel of the first environment's objects.
+# What is of no torch, the house, the pages and the types, is not asked again.
+other := build/torch-$(TORCH)
+other_pip = $(other)/bin/pip install -q --disable-pip-version-check
+$(other)/installed: $(VENV)/installed
+	$(if $(TORCH),,$(error which torch: make test-torch TORCH=2.15.0))
+	$(PYTHON) -m venv $(other)
+	$(other_pip) torch==$(TORCH)
+	$(call pip,wheel) --no-deps --wheel-dir $(other)/wheel .
+	$(other_pip) --force-reinstall --no-deps --no-index --find-links $(other)/wheel fastlstm
+	$(other_pip) "fastlstm[test]"
+	@touch $@
+
+test-torch: $(other)/installed  ## with TORCH=2.x.y: the Python tests with that version of torch
+	$(other)/bin/python -m pytest -n 2 --dist worksteal tests/torch tests/fuzz tests/numpy tests/cli tests/bench/test_peers.py \
+	  tests/test_checkpoint.py tests/test_files.py tests/test_reference.py tests/test_shapes.py tests/test_torch_hook.py \
+	  tests/test_torch_versions.py
+
 # By plain CMake, installed to a folder of the build, from where the examples are built as users would build them. Wants
 # nlohmann-json's headers and pkg-config.
 test-c: $(VENV)/installed  ## the library for C and C++: built, installed, and its examples run
@@ -145,16 +165,17 @@ build/ecosystem/installed: $(VENV)/installed
 test-ecosystem: build/ecosystem/installed  ## packages of PyPI with enable() and convert(): the same results, and the times
 	build/ecosystem/bin/python -m pytest tests/ecosystem
 
-# python3.12 stands for all later ones. Where pyenv has it, a shell may know it without being able to run it. Wheels for AArch64 want
-# g++-aarch64-linux-gnu.
-WHEEL_PYTHONS = $(PYTHON) $(shell for python in python3.12 $${PYENV_ROOT:-$$HOME/.pyenv}/versions/3.12.*/bin/python; do \
+# python3.12 stands for all later ones. Where pyenv has one, a shell may know it without being able to run it. Wheels for AArch64 want
+# g++-aarch64-linux-gnu, and to be run qemu-user.
+python_of = $(shell for python in python$(1) $${PYENV_ROOT:-$$HOME/.pyenv}/versions/$(1).*/bin/python; do \
   $$python -c '' 2> /dev/null && echo $$python && break; done)
+WHEEL_PYTHONS = $(PYTHON) $(call python_of,3.12)
 
 wheels:  ## dist/: the source and wheels of it, for every Linux with glibc 2.17 or later
 	wheels/build.sh $(WHEEL_PYTHONS)
 
-test-wheels: $(VENV)/installed  ## the wheels in dist/, each in an environment without torch and compilers
-	wheels/test.sh $(WHEEL_PYTHONS)
+test-wheels: $(VENV)/installed  ## the wheels in dist/, on every Python that can be had, without torch and compilers
+	wheels/test.sh $(WHEEL_PYTHONS) $(call python_of,3.13)
 
 timed := build/wheels/timed/bin
 bench-wheels: $(VENV)/installed  ## the wheel in dist/ for this Python beside the build from source, in turn: ratios of their times
@@ -173,11 +194,12 @@ define native_tests
 $(call native_build,$(1),$(2),$(4))$(BIN)/ctest --test-dir build/$(1) --output-on-failure $(3)
 endef
 
-lint: $(VENV)/installed  ## ruff, mypy, clang-format
+lint: $(VENV)/installed  ## ruff, mypy, clang-format, GitHub's schema of workflows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 format: $(VENV)/installed  ## let ruff and clang-format rewrite
 	$(BIN)/ruff check --fix .
@@ -214,7 +236,25 @@ $(VENV)/docs-tools: $(VENV)/installed
 docs: $(VENV)/docs-tools  ## the documentation as a site; open site/index.html
 	rm -rf site
 	$(BIN)/sphinx-build -W --keep-going -q -E -c docs -d build/docs . site
+	$(if $(shell command -v em++),$(MAKE) --no-print-directory live,@echo "site/live was left out: it wants Emscripten (Debian: emscripten)")
 	$(BIN)/python docs/check.py site
+
+# The engine for WebAssembly, forward alone, and the page around it. Wants emscripten and nlohmann-json's headers.
+live: $(VENV)/installed  ## the layer in a browser; open site/live/index.html
+	$(BIN)/cmake -S . -B build/live -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DFASTLSTM_LIVE=ON \
+	  -DCMAKE_TOOLCHAIN_FILE=$(CURDIR)/native/wasm.cmake -DCMAKE_BUILD_TYPE=MinSizeRel > /dev/null
+	$(BIN)/cmake --build build/live
+	$(BIN)/python live/build.py build/live/live/live.wasm site/live
+
+# Chromium is Debian's; Playwright comes without a browser of its own, axe-core and TypeScript from npm.
+build/live-tools/installed: $(VENV)/installed
+	$(BIN)/pip install -q --disable-pip-version-check "playwright>=1.50"
+	npm install --silent --no-save --prefix build/live-tools axe-core@4.14.1 typescript@7.0.2
+	@touch $@
+
+test-live: live build/live-tools/installed  ## the page in Chromium: its numbers beside the package's, keyboard, axe, screenshots
+	build/live-tools/node_modules/.bin/tsc -p live
+	$(BIN)/python -m pytest tests/live
 
 clean:  ## remove what was built
 	rm -rf build dist $(VENV) demo-output site

@@ -46,9 +46,10 @@ toc_object_entries_show_parents = "hide"
 html_theme = "furo"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-html_additional_pages = {
-    "index": "to_index.html"
-}  # the pages are in docs/, as in the repository; who opens site/ is sent there
+# The pages are in docs/, as in the repository; who opens site/ is sent there. `make live` takes the place of the other.
+html_additional_pages = {"index": "to_index.html", "live/index": "without_live.html"}
+sidebar = ("brand", "search", "scroll-start", "navigation", "live", "scroll-end")
+html_sidebars = {"**": [f"sidebar/{part}.html" for part in sidebar]}
 templates_path = ["_templates"]
 html_copy_source = False
 html_show_sourcelink = False

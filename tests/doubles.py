@@ -16,6 +16,14 @@ def _named(function: str, arguments: tuple[Any, ...], keywords: dict[str, Any]) 
     return dict(zip(_PARAMETERS[function], arguments, strict=False)) | keywords
 
 
+WITHOUT_TABLE = """
+import torch
+if hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):
+    del torch.Tensor.__dlpack_c_exchange_api__
+"""
+"""The start of a script whose torch has no DLPack exchange table, as before PyTorch 2.10."""
+
+
 class CountingEngine:
     """`counted` gets the thread's number each time the engine runs."""
 

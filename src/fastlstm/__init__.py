@@ -11,7 +11,7 @@ PyTorch is imported, before or after, it gets the operators that exported and tr
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fastlstm import torch_hook
+from fastlstm import torch_hook, torch_versions
 
 if TYPE_CHECKING:
     from fastlstm import plot
@@ -72,6 +72,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'fastlstm' has no attribute {name!r}")
     try:
+        if _HOME[name] == "fastlstm.torch":
+            torch_versions.refuse_older()
         home = import_module(_HOME[name])
     except ModuleNotFoundError as error:
         if error.name != "torch":

@@ -13,6 +13,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from fastlstm.torch_versions import refuse_older
+
 _TORCH = "torch"
 
 
@@ -33,6 +35,7 @@ def watch() -> None:
 def _register() -> None:
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Finder)]
     try:
+        refuse_older()
         import_module("fastlstm.torch")
     except Exception as error:  # torch itself is whole: its import must not fail for ours
         warnings.warn(f"fastlstm has not registered its operators: {error!r}", RuntimeWarning, stacklevel=2)

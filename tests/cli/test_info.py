@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 import fastlstm
 from fastlstm import _engine
 from fastlstm.cli import app
+from tests.conftest import run_python
+from tests.doubles import WITHOUT_TABLE
 
 
 def lines(environment: dict[str, str] | None = None, arguments: str = "") -> dict[str, str]:
@@ -26,8 +28,17 @@ def test_it_says_what_runs_here():
     assert table["fastlstm"] == fastlstm.__version__
     assert table["instruction sets"] == ", ".join(_engine.isas())
     assert table["in use"].split()[0] == _engine.isa()
-    assert table["torch"] == torch.__version__
+    assert table["torch"].split()[0] == torch.__version__
+    assert ("exchange table" in table["torch"]) != hasattr(torch.Tensor, "__dlpack_c_exchange_api__")
     assert table["a CPU tensor goes to"].startswith("native: ")
+
+
+def test_a_torch_without_an_exchange_table_is_told_apart():
+    script = "import sys; sys.argv = ['fastlstm', 'info']; from fastlstm.__main__ import main; main()"
+    said = run_python(WITHOUT_TABLE + "import os; os.environ['COLUMNS'] = '400'\n" + script)
+    assert (
+        f"{torch.__version__} (it has no DLPack exchange table: a call takes longer, the results are the same)" in said
+    )
 
 
 def test_threads_are_those_of_torch():

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from fastlstm import LSTM
 from fastlstm.torch import context
+from tests.conftest import run_python
+from tests.doubles import WITHOUT_TABLE
 
 T, N, I, H = 40, 32, 5, 128  # output: 640 KiB
 WIDE = 192  # w_hh: 576 KiB
@@ -126,3 +128,30 @@ def test_what_is_large_lies_in_the_engines_memory() -> None:
     assert output.data_ptr() % 64 == 0
     with pytest.raises(ValueError, match="expected float32, float64, bfloat16 or float16, got int8"):
         lstm._sizes.layer.saved_reals("int8")
+
+
+CALLS = """
+import hashlib
+from fastlstm import GRU, LSTM, LSTMCell
+torch.manual_seed(0)
+seen = hashlib.sha256()
+def see(*tensors):
+    for t in tensors:
+        seen.update(t.detach().double().numpy().tobytes())
+for dtype in (torch.float32, torch.float64, torch.bfloat16):
+    x = torch.randn(7, 3, 6, dtype=dtype)
+    for lstm in (LSTM(6, 9, 2, bidirectional=True, proj_size=4, dtype=dtype), GRU(6, 9, bias=False, dtype=dtype)):
+        for more in ({}, {"lengths": torch.tensor([7, 0, 2])}, {"reset": torch.arange(21).reshape(7, 3) % 4 == 0}):
+            lstm.zero_grad()
+            output, _ = lstm(x.transpose(0, 2).contiguous().transpose(0, 2), **more)
+            output.sum().backward()
+            see(output, *(parameter.grad for parameter in lstm.parameters()))
+            with torch.no_grad():
+                see(lstm(x, **more)[0])
+    see(*LSTMCell(6, 9, dtype=dtype)(x[0]))
+"""
+
+
+def test_without_an_exchange_table_the_bits_are_the_same() -> None:
+    with_table = run_python("import torch\n" + CALLS + "print(seen.hexdigest())")
+    assert run_python(WITHOUT_TABLE + CALLS + "print(seen.hexdigest())") == with_table

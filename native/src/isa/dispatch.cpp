@@ -6,9 +6,11 @@
 
 namespace fastlstm {
 
+#ifndef FASTLSTM_WITHOUT_GENERIC  // as the live page's module is, which is to be small
 namespace generic {
 extern const Isa isa;
 }
+#endif
 #if defined(__x86_64__)
 #ifndef FASTLSTM_WITHOUT_AVX2  // as some builds for a sanitizer are: see CMakeLists.txt
 namespace avx2 {
@@ -40,7 +42,9 @@ namespace {
 
 // Slowest first; the last one that the processor supports is the default.
 const Isa* const built[] = {
+#ifndef FASTLSTM_WITHOUT_GENERIC
     &generic::isa,
+#endif
 #if defined(__x86_64__)
 #ifndef FASTLSTM_WITHOUT_AVX2
     &avx2::isa,
@@ -73,7 +77,7 @@ const Isa& by_name(const std::string& name, const std::string& said = "") {
 const Isa* default_isa() {
   if (const char* const forced = std::getenv("FASTLSTM_ISA"); forced != nullptr && *forced != '\0')
     return &by_name(forced, "FASTLSTM_ISA: ");
-  const Isa* best = &generic::isa;
+  const Isa* best = built[0];
   for (const Isa* isa : built)
     if (isa->supported()) best = isa;
   return best;

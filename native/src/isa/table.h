@@ -33,8 +33,14 @@ constexpr Kernels<RealOf<Cell>> kernels() {
   constexpr CellCounts counts = counts_of(Cell::kKind);
   static_assert(counts.gates == Cell::Input::kGates && counts.gates == Cell::Hidden::kGates && counts.states == Cell::kStates &&
                 counts.steps == kStepArrays<Cell>);
-  return {saved_size<Cell>,   forward_scratch<Cell>, forward_layers<Cell>, backward_scratch<Cell>, backward_layers<Cell>,
-          trace_layers<Cell>, machine<Cell>,         pack_kernels<Cell>(), stream_kernels<Cell>()};
+  Kernels<RealOf<Cell>> all{saved_size<Cell>,   forward_scratch<Cell>, forward_layers<Cell>, nullptr, nullptr,
+                            trace_layers<Cell>, machine<Cell>,         pack_kernels<Cell>(), {}};
+#ifndef FASTLSTM_FORWARD_ALONE  // a build that is to be small: neither gradients nor streams
+  all.backward_scratch = backward_scratch<Cell>;
+  all.backward = backward_layers<Cell>;
+  all.stream = stream_kernels<Cell>();
+#endif
+  return all;
 }
 
 template <class Term>

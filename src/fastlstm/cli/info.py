@@ -12,6 +12,7 @@ from fastlstm import _engine
 from fastlstm.cli.cell import NAMES, cell_named
 from fastlstm.cli.output import output, show
 from fastlstm.cli.shapes import MOST, MOST_LAYERS
+from fastlstm.torch_versions import refuse_older
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 
@@ -76,15 +77,25 @@ def torch_face() -> dict[str, str]:
         return {"torch": 'not installed; for the layer: pip install ".[torch]" in the folder of fastlstm'}
     import torch
 
+    try:
+        refuse_older()
+    except ImportError as error:
+        return {"torch": str(error)}
     import fastlstm
+    from fastlstm.torch import HAS_EXCHANGE_TABLE
     from fastlstm.torch.threads import share_torch_threads
 
     pool = "torch's own OpenMP threads" if share_torch_threads() else "a pool of the engine's own"
     lstm = fastlstm.LSTM(1, 1)
     with torch.inference_mode():
         engine = fastlstm.engine(lstm, torch.zeros(1, 1, 1))
+    slower = (
+        ""
+        if HAS_EXCHANGE_TABLE
+        else " (it has no DLPack exchange table: a call takes longer, the results are the same)"
+    )
     return {
-        "torch": torch.__version__,
+        "torch": torch.__version__ + slower,
         "threads": f"{torch.get_num_threads()} (torch.get_num_threads()), {pool}",
         "a CPU tensor goes to": str(engine),
     }

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import typer
 
+from fastlstm.torch_versions import refuse_older
+
 # package -> the extra of fastlstm that brings it
 EXTRAS = {
     "torch": "torch",
@@ -53,7 +55,7 @@ def needs_picture(file: Path | None, option: str) -> None:
 
 
 def needs(*packages: str) -> None:
-    """Exit with status 1, naming the command that installs them, unless every one of `packages` can be imported."""
+    """Exit with status 1 and the command that installs them, unless every one of `packages` is there, and torch not too old."""
     missing = [package for package in packages if find_spec(package) is None]
     if missing:
         extras = ",".join(dict.fromkeys(EXTRAS[package] for package in missing))
@@ -61,3 +63,9 @@ def needs(*packages: str) -> None:
             f'This command needs {" and ".join(missing)}: pip install ".[{extras}]" in the folder of fastlstm', err=True
         )
         raise typer.Exit(1)
+    if "torch" in packages:
+        try:
+            refuse_older()
+        except ImportError as error:
+            typer.echo(error, err=True)
+            raise typer.Exit(1) from None

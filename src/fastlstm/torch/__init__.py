@@ -28,5 +28,5 @@ __all__ = [
     "strict",
 ]
 
-_engine.use_torch(torch)
+HAS_EXCHANGE_TABLE = _engine.use_torch(torch)
 share_torch_threads()

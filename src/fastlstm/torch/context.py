@@ -1,6 +1,6 @@
 """What watches or changes a call here and now: every probe of a private name of torch, what for, and where it was seen.
 
-Each was seen in the torch versions from 2.6 to 2.15. What torch keeps for `enable()` and `convert()` to change stands in
+Each was seen in the torch versions from 2.8 to 2.15. What torch keeps for `enable()` and `convert()` to change stands in
 `adopt/internals.py`.
 """
 
@@ -119,9 +119,8 @@ def hide_from_dynamo(code: CodeType) -> None:
     """Where nn.LSTM breaks a graph, as by default, its call is to run as it is: torch.compile would make a graph of what is
     beneath it, with torch's operator. torch._dynamo.disable does this too, but breaks graphs, and takes seconds to import.
     """
-    if hasattr(eval_frame, "set_code_exec_strategy"):  # since PyTorch 2.7
-        skip = eval_frame._FrameAction.SKIP
-        eval_frame.set_code_exec_strategy(code, eval_frame._FrameExecStrategy(skip, skip))
+    skip = eval_frame._FrameAction.SKIP
+    eval_frame.set_code_exec_strategy(code, eval_frame._FrameExecStrategy(skip, skip))
 
 
 def outside_graphs(run: Function) -> Function:

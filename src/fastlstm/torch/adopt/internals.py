@@ -1,6 +1,6 @@
 """What torch keeps to itself, and enable() and convert() change: its dispatcher's kernels, and nn.LSTM's own list of weights.
 
-Each was seen in the torch versions from 2.6 to 2.15. What a call asks torch stands in `context.py`.
+Each was seen in the torch versions from 2.8 to 2.15. What a call asks torch stands in `context.py`.
 """
 
 from typing import Any
