@@ -1,12 +1,18 @@
-# Fails where a DLL has other names for its users than the header declares. OBJDUMP, DLL, HEADER: given.
+# Fails where a DLL has other names for its users than the header declares. OBJDUMP (GNU's or LLVM's), DLL, HEADER: given.
 file(READ ${HEADER} header)
 string(REGEX MATCHALL "FASTLSTM_API [a-z0-9_* ]*fastlstm_[a-z0-9_]+[(]" declared "${header}")
 list(TRANSFORM declared REPLACE ".*[ *](fastlstm_[a-z0-9_]+)[(]" "\\1")
 execute_process(COMMAND ${OBJDUMP} -p ${DLL} OUTPUT_VARIABLE shown COMMAND_ERROR_IS_FATAL ANY)
-string(FIND "${shown}" "[Ordinal/Name Pointer] Table" start)
-string(SUBSTRING "${shown}" ${start} -1 shown)
-string(REGEX MATCHALL "\t\\[[^\n]* [^ \n]+\n" exported "${shown}")
-list(TRANSFORM exported REPLACE ".* ([^ ]+)\n" "\\1")
+foreach(title "\nExport Table:" "Name Pointer] Table\n")  # LLVM's, GNU's
+  string(FIND "${shown}" "${title}" start REVERSE)
+  if(start GREATER -1)
+    string(SUBSTRING "${shown}" ${start} 4000 shown)
+  endif()
+endforeach()
+string(FIND "${shown}\n\n" "\n\n" end)
+string(SUBSTRING "${shown}" 0 ${end} shown)
+string(REGEX MATCHALL "\n[\t ]+[[0-9][^\n]* [A-Za-z_][^ \n]*" exported "${shown}")
+list(TRANSFORM exported REPLACE ".* " "")
 list(SORT declared)
 list(SORT exported)
 if(NOT declared STREQUAL exported OR NOT "fastlstm_run" IN_LIST exported)

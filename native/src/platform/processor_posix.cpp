@@ -1,6 +1,8 @@
 #include "platform/processor.h"
 
 #include <unistd.h>
+
+#include <cstddef>
 #if defined(__linux__) && defined(__x86_64__)
 #include <sys/syscall.h>
 #elif defined(__APPLE__)
