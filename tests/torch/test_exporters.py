@@ -63,6 +63,16 @@ def test_the_default_onnx_exporter_gives_a_node_a_layer(options: dict[str, Any],
 
 
 @quiet
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_what_the_default_onnx_exporter_writes_comes_back_whole(kind: str, tmp_path: Path) -> None:
+    theirs = getattr(nn, kind)(3, 4, 2, bidirectional=True).eval()
+    torch.onnx.export(theirs, (torch.randn(5, 2, 3),), tmp_path / "model.onnx", dynamo=True, verbose=False)
+    back = fastlstm.from_onnx(tmp_path / "model.onnx").state_dict()
+    assert list(back) == list(theirs.state_dict())
+    assert all(torch.equal(back[name], weight) for name, weight in theirs.state_dict().items())
+
+
+@quiet
 @pytest.mark.parametrize("modules", [(LSTM, LSTMCell), (GRU, GRUCell)], ids=["LSTM", "GRU"])
 @pytest.mark.parametrize("kind", ["cell", "unbatched", "zeros"])
 def test_the_default_onnx_exporter_in_other_calls(kind: str, modules: tuple[Any, Any], tmp_path: Path) -> None:
