@@ -34,8 +34,7 @@ def to_onnx(layer: Any, path: str | bytes | os.PathLike[Any], lengths: bool = Fa
     - output (L, N, D*H_out), (N, L, D*H_out) with batch_first; h_n, c_n as h_0, c_0
 
     Every layer is an LSTM or GRU node; with proj_size > 0, which ONNX has no node for, a Scan for each direction. The file is
-    replaced whole, or not at all, and `from_onnx` makes the same layer of it. ONNX Runtime returns zeros in h_n and c_n of a row
-    whose length is 0, where fastlstm returns its h_0 and c_0.
+    replaced whole, or not at all, and `from_onnx` makes the same layer of it.
 
     Raises TypeError for any other module, ValueError for another dtype or 2 GB of weights and more, OSError as `save` does.
     """
@@ -108,8 +107,13 @@ def _model(sizes: Sizes, arrays: Mapping[str, Array], batch_first: bool, lengths
         parts.add("Transpose", x, outputs="output", perm=[1, 0, 2])
     else:
         parts.add("Identity", x, outputs="output")
+    empty = parts.add("Equal", "lengths", parts.scalar(0)) if lengths else ""
     for state, names in zip(states, zip(*last, strict=True), strict=True):
-        parts.add("Concat", *names, outputs=f"{state}_n", axis=0)
+        if not empty:
+            parts.add("Concat", *names, outputs=f"{state}_n", axis=0)
+            continue
+        rows = parts.add("Unsqueeze", empty, parts.integers(0, 2))  # of such a row ONNX Runtime has zeros
+        parts.add("Where", rows, f"{state}_0", parts.add("Concat", *names, axis=0), outputs=f"{state}_n")
     graph = helper.make_graph(parts.nodes, sizes.cell.name, inputs, outputs, parts.initializers)
     opsets = [helper.make_opsetid("", _OPSET)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=_IR, producer_name=KEY)
