@@ -155,14 +155,27 @@ def test_without_torch_the_layer_says_what_to_install():
     code = (
         "import sys; sys.modules['torch'] = None\n"  # as if it were not installed
         "import fastlstm, fastlstm.reference, fastlstm.weights, fastlstm.checkpoint\n"
-        "for name in ('LSTM', 'LSTMCell', 'convert', 'enable', 'engine', 'load', 'strict'):\n"
+        "for name in ('LSTM', 'LSTMCell', 'convert', 'enable', 'engine', 'from_onnx', 'load', 'strict'):\n"
         "    try: getattr(fastlstm, name)\n"
         "    except ImportError as error: print(error)\n"
     )
     assert python(code).splitlines() == [
         f'fastlstm.{name} needs PyTorch: pip install ".[torch]" in the folder of fastlstm'
-        for name in ("LSTM", "LSTMCell", "convert", "enable", "engine", "load", "strict")
+        for name in ("LSTM", "LSTMCell", "convert", "enable", "engine", "from_onnx", "load", "strict")
     ]
+
+
+def test_onnx_is_imported_where_it_is_asked_for():
+    assert python("import sys, fastlstm.torch, fastlstm.numpy; print('onnx' in sys.modules)") == "False"
+    code = (
+        "import sys; sys.modules['onnx'] = None\n"  # as if it were not installed
+        "import fastlstm, fastlstm.numpy as bare\n"
+        "for call in (lambda: fastlstm.to_onnx, lambda: fastlstm.from_onnx('x'), lambda: bare.onnx_layers('x')):\n"
+        "    try: call()\n"
+        "    except ImportError as error: print(error)\n"
+    )
+    words = 'ONNX files need the package onnx: pip install ".[onnx]" in the folder of fastlstm'
+    assert python(code).splitlines() == [words] * 3
 
 
 def test_public_names():

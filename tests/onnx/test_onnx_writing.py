@@ -15,7 +15,7 @@ import fastlstm
 from fastlstm import GRU, LSTM
 from fastlstm import numpy as bare
 from fastlstm.onnx import writing
-from tests.conftest import states_of
+from tests.conftest import run_python, states_of
 from tests.tolerances import EXPORTED
 
 UNSEEN = [(5, 2), (1, 1), (7, 3)]
@@ -97,6 +97,17 @@ def test_whoever_s_layer_it_is_the_file_is_the_same(kind: str, tmp_path: Path) -
     for name, layer in (("theirs", theirs), ("ours", ours), ("alone", alone)):
         fastlstm.to_onnx(layer, tmp_path / name)
     assert (tmp_path / "theirs").read_bytes() == (tmp_path / "ours").read_bytes() == (tmp_path / "alone").read_bytes()
+
+
+def test_it_needs_no_torch(tmp_path: Path) -> None:
+    fastlstm.to_onnx(LSTM(3, 4, 2, proj_size=2), tmp_path / "a.onnx")
+    run_python(
+        "import sys; sys.modules['torch'] = None\n"
+        "import fastlstm, fastlstm.numpy\n"
+        f"layer = fastlstm.numpy.from_onnx({str(tmp_path / 'a.onnx')!r})\n"
+        f"fastlstm.to_onnx(layer, {str(tmp_path / 'b.onnx')!r})\n"
+    )
+    assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
 
 
 def test_a_layer_is_a_node_of_its_own(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """The values of a graph that are constant: initializers, and what a few standard operators make of them."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -66,13 +68,17 @@ class Constants:
 
 
 class Scope:
-    """The names that the nodes of a graph see: its own, then those of the graph around it."""
+    """The names that the nodes of a graph see: its own, then those of the graph around it. shapes: that the file says of values;
+    asked: how many operators read the shape of a value.
+    """
 
     def __init__(self, constants: Constants, graph: Any, outer: "Scope | None" = None) -> None:
         self.constants, self.graph, self.outer = constants, graph, outer
         self.nodes = list(graph.node)
         if not all(isinstance(name, str) for name in _names(graph)):
             raise ValueError("the model has a name that is not UTF-8")
+        self.shapes = {put.name: put.type.tensor_type.shape.dim for put in graph.value_info}
+        self.asked = Counter(name for node in self.nodes if node.op_type == "Shape" for name in node.input)
         self.producers = {name: node for node in self.nodes for name in node.output if name}
         self.initializers = {tensor.name: tensor for tensor in graph.initializer}
         self._inputs = {put.name for put in graph.input}
@@ -112,8 +118,8 @@ class Scope:
 
     def assuming(self, name: str, array: Array) -> "Scope":
         """The same graph, in which a value is that array."""
-        scope = Scope(self.constants, self.graph, self.outer)
-        scope._known[name] = array
+        scope = copy(self)
+        scope._known = {name: array}
         return scope
 
 

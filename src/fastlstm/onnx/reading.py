@@ -88,7 +88,7 @@ def _stacks(known: Sequence[Scope]) -> Iterator[Layer | _Refused]:
     }
     above: dict[int, int] = {}
     for key, (node, scope, upper) in read.items():
-        maker = stacks.before(node, scope, readers)
+        maker = stacks.before(node, scope, readers) if isinstance(upper, Layer) else None
         lower = None if maker is None else read[id(maker)][2]
         if isinstance(lower, Layer) and isinstance(upper, Layer) and stacks.fit(lower, upper):
             above[id(maker)] = key

@@ -57,15 +57,14 @@ def _join(steps: Sequence[Any], maker: Any, scope: Scope, readers: Counter[str])
     )
     if shape is None or shape.shape != (3,) or shape.dtype != np.int64:
         return False
-    of_shape = sum(turned in other.input and other.op_type == "Shape" for other in scope.nodes)
     sizes = [(L, N, D * H)[k] if size == 0 else int(size) for k, size in enumerate(shape)]
     found = [L * N * D * H // max(1, -int(np.prod(sizes))) if size == -1 else size for size in sizes]
-    return found == [L, N, D * H] and readers[turned] == 1 + of_shape
+    return found == [L, N, D * H] and readers[turned] == 1 + scope.asked[turned]
 
 
 def _lengths(name: str, scope: Scope) -> tuple[int, int]:
     """L and N of an array (L, N, D, H), 0 where the file doesn't say."""
-    dims: Any = next((put.type.tensor_type.shape.dim for put in scope.graph.value_info if put.name == name), [])
+    dims = scope.shapes.get(name, [])
     return (max(0, dims[0].dim_value), max(0, dims[1].dim_value)) if len(dims) == 4 else (0, 0)
 
 
