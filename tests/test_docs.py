@@ -56,6 +56,7 @@ def test_there_is_no_other_kind_of_block():
     assert kinds == {"python", "console", "c"}
 
 
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # torch's exporter says it of itself
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

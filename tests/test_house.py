@@ -19,6 +19,12 @@ FLOORS = [
     ["reference.lstm", "reference.gru"],
     ["reference", "shapes", "weights"],
     ["checkpoint", "errors", "streams"],
+    ["onnx.model"],
+    ["onnx.constants", "onnx.gates", "onnx.parts"],
+    ["onnx.nodes", "onnx.projection"],
+    ["onnx.stacks", "onnx.writing"],
+    ["onnx.reading"],
+    ["onnx"],
     [
         "torch.context",
         "torch.dtypes",
@@ -34,7 +40,8 @@ FLOORS = [
     ["torch.graph.derivatives"],
     ["torch.graph.function"],
     ["torch.graph.operator"],
-    ["torch.runners.native", "torch.graph.lowering", "torch.graph.flops"],
+    ["torch.runners.native", "torch.graph.exported", "torch.graph.flops"],
+    ["torch.graph.lowering"],
     ["torch.runners"],
     ["torch.wrap.autocast", "torch.wrap.tracing", "torch.graph.trace"],
     ["torch.wrap"],
@@ -42,7 +49,7 @@ FLOORS = [
     ["torch.adopt.enabling"],
     ["torch.layer", "torch.cell", "torch.adopt.keeping"],
     ["torch.lstm", "torch.gru"],
-    ["torch.checkpoint", "torch.adopt.converting"],
+    ["torch.checkpoint", "torch.onnx_files", "torch.adopt.converting"],
     ["torch.adopt"],
     ["torch"],
     ["plot.panels"],
@@ -149,14 +156,27 @@ def test_without_torch_the_layer_says_what_to_install():
     code = (
         "import sys; sys.modules['torch'] = None\n"  # as if it were not installed
         "import fastlstm, fastlstm.reference, fastlstm.weights, fastlstm.checkpoint\n"
-        "for name in ('LSTM', 'LSTMCell', 'convert', 'enable', 'engine', 'load', 'strict'):\n"
+        "for name in ('LSTM', 'LSTMCell', 'convert', 'enable', 'engine', 'from_onnx', 'load', 'strict'):\n"
         "    try: getattr(fastlstm, name)\n"
         "    except ImportError as error: print(error)\n"
     )
     assert python(code).splitlines() == [
         f'fastlstm.{name} needs PyTorch: pip install ".[torch]" in the folder of fastlstm'
-        for name in ("LSTM", "LSTMCell", "convert", "enable", "engine", "load", "strict")
+        for name in ("LSTM", "LSTMCell", "convert", "enable", "engine", "from_onnx", "load", "strict")
     ]
+
+
+def test_onnx_is_imported_where_it_is_asked_for():
+    assert python("import sys, fastlstm.torch, fastlstm.numpy; print('onnx' in sys.modules)") == "False"
+    code = (
+        "import sys; sys.modules['onnx'] = None\n"  # as if it were not installed
+        "import fastlstm, fastlstm.numpy as bare\n"
+        "for call in (lambda: fastlstm.to_onnx, lambda: fastlstm.from_onnx('x'), lambda: bare.onnx_layers('x')):\n"
+        "    try: call()\n"
+        "    except ImportError as error: print(error)\n"
+    )
+    words = 'ONNX files need the package onnx: pip install ".[onnx]" in the folder of fastlstm'
+    assert python(code).splitlines() == [words] * 3
 
 
 def test_public_names():

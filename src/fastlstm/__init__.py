@@ -16,6 +16,7 @@ from fastlstm import torch_hook, torch_versions
 if TYPE_CHECKING:
     from fastlstm import plot
     from fastlstm.checkpoint import save
+    from fastlstm.onnx import to_onnx
     from fastlstm.torch import (
         GRU,
         LSTM,
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
         enable,
         enabled,
         engine,
+        from_onnx,
         load,
+        onnx_layers,
         revert,
         strict,
     )
@@ -43,11 +46,14 @@ __all__ = [
     "enable",
     "enabled",
     "engine",
+    "from_onnx",
     "load",
+    "onnx_layers",
     "plot",
     "revert",
     "save",
     "strict",
+    "to_onnx",
 ]
 
 _HOME = {
@@ -62,9 +68,12 @@ _HOME = {
     "engine": "fastlstm.torch",
     "revert": "fastlstm.torch",
     "strict": "fastlstm.torch",
+    "from_onnx": "fastlstm.torch",
     "load": "fastlstm.torch",
+    "onnx_layers": "fastlstm.torch",
     "plot": "fastlstm.plot",
     "save": "fastlstm.checkpoint",
+    "to_onnx": "fastlstm.onnx",
 }
 
 

@@ -46,17 +46,7 @@ def save(lstm: Any, path: str | bytes | os.PathLike[Any]) -> None:
     """
     from safetensors.torch import save as serialized
 
-    kind = _kind(type(lstm))
-    arguments = {name: as_type(getattr(lstm, name)) for name, as_type in _ARGUMENTS[kind].items()}
-    shapes = _shapes(kind, arguments)
-    values = {name: getattr(lstm, name) for name in shapes}
-    for name, value in values.items():
-        if hasattr(value, "full_tensor"):  # a DTensor, such as fully_shard makes
-            raise ValueError(
-                f"a checkpoint holds whole parameters, but {name} is sharded over processes: gather them with "
-                "torch.distributed.checkpoint.state_dict.get_model_state_dict, and save a layer that has loaded them"
-            )
-    tensors = {name: value.detach().cpu().contiguous() for name, value in values.items()}
+    kind, arguments, tensors = content(lstm)
     if len({tensor.untyped_storage().data_ptr() for tensor in tensors.values()}) < len(tensors):
         # Tied weights, or views of one flat tensor: safetensors refuses two names for one storage.
         tensors = {name: tensor.clone() for name, tensor in tensors.items()}
@@ -69,7 +59,21 @@ def save(lstm: Any, path: str | bytes | os.PathLike[Any]) -> None:
     replace(str(Path(os.fsdecode(path))), serialized(tensors, metadata))
 
 
-def _kind(module: type) -> str:
+def content(module: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """The class, the constructor's arguments and the tensors of a module of torch. Errors as `save` says."""
+    kind = kind_of(type(module))
+    arguments = {name: as_type(getattr(module, name)) for name, as_type in _ARGUMENTS[kind].items()}
+    values = {name: getattr(module, name) for name in _shapes(kind, arguments)}
+    for name, value in values.items():
+        if hasattr(value, "full_tensor"):  # a DTensor, such as fully_shard makes
+            raise ValueError(
+                f"a checkpoint holds whole parameters, but {name} is sharded over processes: gather them with "
+                "torch.distributed.checkpoint.state_dict.get_model_state_dict, and save a layer that has loaded them"
+            )
+    return kind, arguments, {name: value.detach().cpu().contiguous() for name, value in values.items()}
+
+
+def kind_of(module: type) -> str:
     for base in module.__mro__:  # a subclass, such as parametrize makes, is saved as what it is a subclass of
         if base.__name__ in _ARGUMENTS and base.__module__.startswith(("fastlstm.", "torch.nn.modules.")):
             return base.__name__
@@ -88,7 +92,11 @@ def read(path: str | bytes | os.PathLike[Any], framework: str) -> tuple[str, dic
         with held(path) as name, safe_open(name, framework=framework) as file:
             kind, arguments = described(file.metadata() or {})
             names = list(file.keys())
-            _compare(kind, arguments, {name: file.get_slice(name) for name in names})
+            slices = {name: file.get_slice(name) for name in names}
+            check(kind, arguments, {name: tuple(found.get_shape()) for name, found in slices.items()})
+            dtypes = {found.get_dtype() for found in slices.values()}
+            if len(dtypes) != 1 or not dtypes <= _DTYPES:
+                raise ValueError(f"the tensors must have one dtype of {sorted(_DTYPES)}, got {sorted(dtypes)}")
             return kind, arguments, {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise ValueError(f"{path} is not a safetensors file: {error}") from error
@@ -120,8 +128,8 @@ def described(metadata: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
     return kind, arguments
 
 
-def _compare(kind: str, arguments: dict[str, Any], slices: dict[str, Any]) -> None:
-    """Raises ValueError unless the tensors are just those that the arguments call for."""
+def check(kind: str, arguments: Mapping[str, Any], found: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises ValueError unless the tensors, by their shapes, are just those that the arguments call for."""
     for name in ("input_size", "hidden_size", "num_layers"):
         if arguments.get(name, 1) < 1:
             raise ValueError(f"{name} must be greater than zero, got {arguments[name]}")
@@ -132,19 +140,16 @@ def _compare(kind: str, arguments: dict[str, Any], slices: dict[str, Any]) -> No
     # Counted before anything is listed: a billion layers would fill the memory with their names alone.
     cells = arguments.get("num_layers", 1) * (2 if arguments.get("bidirectional", False) else 1)
     expected = cells * count_arrays(arguments.get("proj_size", 0), arguments["bias"])
-    if len(slices) != expected:
-        raise ValueError(f"expected {expected} tensors, found {len(slices)}")
+    if len(found) != expected:
+        raise ValueError(f"expected {expected} tensors, found {len(found)}")
     for name, shape in _shapes(kind, arguments).items():
-        if name not in slices:
+        if name not in found:
             raise ValueError(f"it has no tensor {name}")
-        if tuple(slices[name].get_shape()) != shape:
-            raise ValueError(f"{name} must have the shape {shape}, got {tuple(slices[name].get_shape())}")
-    dtypes = {found.get_dtype() for found in slices.values()}
-    if len(dtypes) != 1 or not dtypes <= _DTYPES:
-        raise ValueError(f"the tensors must have one dtype of {sorted(_DTYPES)}, got {sorted(dtypes)}")
+        if found[name] != shape:
+            raise ValueError(f"{name} must have the shape {shape}, got {found[name]}")
 
 
-def _shapes(kind: str, arguments: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+def _shapes(kind: str, arguments: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     sizes = Sizes(
         arguments["input_size"],
         arguments["hidden_size"],

@@ -1,13 +1,12 @@
 """Every peer computes what nn.LSTM does, or nn.GRU."""
 
-import numpy as np
 import pytest
 
 from fastlstm.bench import in_torch, measure, points
 from fastlstm.bench.contender import draw_inputs
 from fastlstm.bench.peers import PEERS
 from fastlstm.bench.points import Point
-from fastlstm.cells import CELLS, GRU, LSTM
+from fastlstm.cells import CELLS, GRU
 
 POINTS = [
     Point("tiny", 3, 2, 4, 5),
@@ -56,14 +55,6 @@ def test_inference_records_no_graph():
     output, _ = in_torch.ours(draw_inputs(POINTS[0]), False).run()
     assert output.is_inference()
     assert not output.requires_grad
-
-
-def test_the_gates_are_put_in_the_order_of_onnx():
-    pytest.importorskip("onnx")
-    from fastlstm.bench import onnx_model
-
-    assert onnx_model.in_order(LSTM, np.array([1, 2, 3, 4])).tolist() == [1, 4, 2, 3]  # i, f, g, o
-    assert onnx_model.in_order(GRU, np.array([1, 2, 3])).tolist() == [2, 1, 3]  # r, z, n
 
 
 def test_only_torchs_label_says_the_cell():

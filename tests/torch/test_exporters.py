@@ -6,12 +6,15 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import run_python
+from conftest import run_python, states_of
 from torch import Tensor, nn
 from torch.export import Dim
 
 import fastlstm
 from fastlstm import GRU, LSTM, GRUCell, LSTMCell
+from fastlstm.torch.batch import Rows
+from fastlstm.torch.graph import lowering
+from fastlstm.weights import Sizes
 from tests.tolerances import EXPORTED, TOLERANCE
 
 OPTIONS = [
@@ -63,6 +66,16 @@ def test_the_default_onnx_exporter_gives_a_node_a_layer(options: dict[str, Any],
 
 
 @quiet
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_what_the_default_onnx_exporter_writes_comes_back_whole(kind: str, tmp_path: Path) -> None:
+    theirs = getattr(nn, kind)(3, 4, 2, bidirectional=True).eval()
+    torch.onnx.export(theirs, (torch.randn(5, 2, 3),), tmp_path / "model.onnx", dynamo=True, verbose=False)
+    back = fastlstm.from_onnx(tmp_path / "model.onnx").state_dict()
+    assert list(back) == list(theirs.state_dict())
+    assert all(torch.equal(back[name], weight) for name, weight in theirs.state_dict().items())
+
+
+@quiet
 @pytest.mark.parametrize("modules", [(LSTM, LSTMCell), (GRU, GRUCell)], ids=["LSTM", "GRU"])
 @pytest.mark.parametrize("kind", ["cell", "unbatched", "zeros"])
 def test_the_default_onnx_exporter_in_other_calls(kind: str, modules: tuple[Any, Any], tmp_path: Path) -> None:
@@ -71,6 +84,97 @@ def test_the_default_onnx_exporter_in_other_calls(kind: str, modules: tuple[Any,
     program = torch.onnx.export(model, (x,), dynamo=True, verbose=False)
     found, expected = run_onnx(program, (x,), tmp_path / "model.onnx"), model(x)
     torch.testing.assert_close(found[0], expected if torch.is_tensor(expected) else expected[0], **EXPORTED)
+
+
+class WithRows(nn.Module):
+    """A layer whose lengths, or resets, or both, are inputs of the model."""
+
+    def __init__(self, layer: Any, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.layer, self.names = layer, names
+
+    def forward(self, x: Tensor, *rows: Tensor) -> Any:
+        return self.layer(x, **dict(zip(self.names, rows, strict=True)))
+
+    def arguments(self, L: int, N: int) -> tuple[Tensor, ...]:
+        lead = (N, L) if self.layer.batch_first else (L, N)
+        rows = {"lengths": torch.randint(0, L + 1, (N,)), "reset": torch.rand(lead) < 0.3}
+        return torch.randn(*lead, 3), *(rows[name] for name in self.names)
+
+
+BOTH_WAYS = {"num_layers": 2, "bidirectional": True, "batch_first": True}
+
+
+@quiet
+@pytest.mark.parametrize(
+    ("module", "options", "names", "node"),
+    [
+        (LSTM, BOTH_WAYS, ("lengths",), "LSTM"),
+        (GRU, {"bias": False}, ("lengths",), "GRU"),
+        (LSTM, BOTH_WAYS, ("lengths", "reset"), "Scan"),
+        (GRU, {}, ("reset",), "Scan"),
+        (LSTM, {"proj_size": 2, "bias": False, "bidirectional": True}, ("lengths",), "Scan"),
+        (LSTM, {"proj_size": 2, "num_layers": 2}, (), "Scan"),
+    ],
+)
+def test_the_default_onnx_exporter_of_ragged_batches_and_projections(
+    module: Any, options: dict[str, Any], names: tuple[str, ...], node: str, tmp_path: Path
+) -> None:
+    layer = module(3, 4, **options)
+    model = WithRows(layer, names).eval()
+    open_sizes = {0: Dim.DYNAMIC, 1: Dim.DYNAMIC}
+    of_rows = tuple({0: Dim.DYNAMIC} if name == "lengths" else open_sizes for name in names)
+    sizes = (open_sizes, of_rows) if names else (open_sizes,)
+    program = torch.onnx.export(model, model.arguments(5, 4), dynamo=True, verbose=False, dynamic_shapes=sizes)
+    assert program is not None
+    chains = layer._sizes.chains if node == "Scan" else layer.num_layers
+    assert [part.op_type for part in program.model.graph].count(node) == chains
+    for L, N in ((9, 6), (3, 2)):
+        inputs = model.arguments(L, N)
+        output, last = model(*inputs)
+        found = run_onnx(program, inputs, tmp_path / "model.onnx")
+        torch.testing.assert_close(found, [output, *states_of(last)], **EXPORTED)
+    if node != "Scan":
+        back = fastlstm.from_onnx(tmp_path / "model.onnx").state_dict()
+        assert all(torch.equal(back[name], weight) for name, weight in layer.state_dict().items())
+
+
+def lowered(sizes: Sizes, masks: list[Tensor], rows: Rows) -> Any:
+    """As an exporter has a recorded call rewritten."""
+    packed = rows.batch_sizes is not None or rows.offsets is not None
+    states = [torch.randn(sizes.chains, 2, features) for features in sizes.of_states]
+    weights = [torch.randn(shape) for shape in sizes.shapes]
+    x = torch.randn(8, 3) if packed else torch.randn(5, 2, 3)
+    return lowering._lower(sizes.cell, x, *states, weights, masks, *rows, sizes.numbers, 0)
+
+
+MASKS = [torch.ones(5, 2, 4)]
+REFUSED = {
+    "packed": (
+        Sizes(3, 4),
+        [],
+        Rows(batch_sizes=torch.tensor([2, 2, 2, 1, 1])),
+        "give the layer the padded one, and lengths",
+    ),
+    "nested": (Sizes(3, 4), [], Rows(offsets=torch.tensor([0, 3, 8])), "a nested tensor can't be lowered"),
+    "dropout and lengths": (Sizes(3, 4, layers=2), MASKS, Rows(lengths=torch.tensor([5, 3])), r"model\.eval\(\)"),
+    "dropout and a projection": (Sizes(3, 4, 2, layers=2), [torch.ones(5, 2, 2)], Rows(), r"model\.eval\(\)"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_the_default_onnx_exporter_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    *call, words = REFUSED[name]
+    monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
+    monkeypatch.setattr(lowering, "_asks_for_shapes", lambda: False)
+    with pytest.raises(NotImplementedError, match=words):
+        lowered(*call)
+
+
+def test_lengths_outside_of_onnx_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lowering, "_asks_for_shapes", lambda: False)
+    with pytest.raises(NotImplementedError, match=r"torch\.onnx\.export takes lengths and reset"):
+        lowered(Sizes(3, 4), [], Rows(lengths=torch.tensor([5, 3])))
 
 
 @pytest.mark.slow

@@ -8,10 +8,9 @@ from torch import nn
 
 from fastlstm.bench.contender import final_states
 from fastlstm.bench.points import Point
-from fastlstm.cells import Cell
+from fastlstm.onnx.gates import to_onnx_order
 
 FLOAT = TensorProto.FLOAT
-ORDER = {"LSTM": "iofg", "GRU": "zrn"}  # ONNX's gates by torch's letters; it calls g c, and n h
 # Of a GRU: r * (R_n h + b_hn), as torch has it, where the default is R_n (r * h) + b_hn.
 ATTRIBUTES: dict[str, dict[str, int]] = {"LSTM": {}, "GRU": {"linear_before_reset": 1}}
 
@@ -21,7 +20,7 @@ def model(point: Point, layer: nn.RNNBase) -> bytes:
     T, N, D, H, kind = point.T, point.N, point.D, point.H, point.kind
 
     def parameter(name: str) -> NDArray[np.float32]:
-        return in_order(kind, layer.get_parameter(name).detach().numpy())
+        return to_onnx_order(kind, layer.get_parameter(name).detach().numpy())
 
     # In ONNX, Y is (T, D, N, H). Of a single direction that is (T, N, H) already, and a Reshape moves nothing.
     constants = {"shape": np.array([T, N, D * H], dtype=np.int64)}
@@ -62,7 +61,7 @@ def model(point: Point, layer: nn.RNNBase) -> bytes:
 def step_model(point: Point, layer: nn.RNNBase) -> bytes:
     """x (1, 1, I), h_0 and an LSTM's c_0 (1, 1, H) -> h_n and c_n: one node, whose h_n is the output."""
     kind, H = point.kind, point.H
-    parameters = {name: in_order(kind, p.detach().numpy()) for name, p in layer.named_parameters()}
+    parameters = {name: to_onnx_order(kind, p.detach().numpy()) for name, p in layer.named_parameters()}
     biases = np.concatenate([parameters["bias_ih_l0"], parameters["bias_hh_l0"]])
     constants = {"W": parameters["weight_ih_l0"][None], "R": parameters["weight_hh_l0"][None], "B": biases[None]}
     states = [f"{state}_0" for state in kind.states]
@@ -98,9 +97,3 @@ def _serialized(graph: onnx.GraphProto) -> bytes:
 def _ends(D: int) -> tuple[str, ...]:
     """How the names of a layer's parameters end, one for each direction."""
     return ("", "_reverse")[:D]
-
-
-def in_order(kind: Cell, parameter: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A parameter, its gates in ONNX's order."""
-    gates = dict(zip(kind.gates, np.split(parameter, len(kind.gates)), strict=True))
-    return np.concatenate([gates[gate] for gate in ORDER[kind.name]])

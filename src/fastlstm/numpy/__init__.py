@@ -8,7 +8,19 @@ y = stream.step(frame)
 """
 
 from fastlstm.numpy.layers import GRU, LSTM, GRUCell, LSTMCell, load
+from fastlstm.numpy.onnx_files import from_onnx, onnx_layers
 from fastlstm.numpy.stream import Stream
 from fastlstm.numpy.threads import get_num_threads, set_num_threads
 
-__all__ = ["GRU", "LSTM", "GRUCell", "LSTMCell", "Stream", "get_num_threads", "load", "set_num_threads"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "GRUCell",
+    "LSTMCell",
+    "Stream",
+    "from_onnx",
+    "get_num_threads",
+    "load",
+    "onnx_layers",
+    "set_num_threads",
+]

@@ -9,6 +9,7 @@ from fastlstm.torch.checkpoint import load
 from fastlstm.torch.graph import flops, lowering  # noqa: F401  # torch finds what they register
 from fastlstm.torch.gru import GRU, GRUCell
 from fastlstm.torch.lstm import LSTM
+from fastlstm.torch.onnx_files import from_onnx, onnx_layers
 from fastlstm.torch.parameters import engine
 from fastlstm.torch.runners.fallback import strict
 from fastlstm.torch.threads import share_torch_threads
@@ -23,7 +24,9 @@ __all__ = [
     "enable",
     "enabled",
     "engine",
+    "from_onnx",
     "load",
+    "onnx_layers",
     "revert",
     "strict",
 ]

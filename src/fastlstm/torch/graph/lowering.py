@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fastlstm.cells import CELLS, Cell
 from fastlstm.torch import context
-from fastlstm.torch.graph import operator
+from fastlstm.torch.graph import exported, operator
 from fastlstm.torch.runners import composite, torch_kernel
 
 
@@ -28,19 +28,24 @@ def _lower(cell: Cell, *arguments: Any) -> tuple[Tensor, ...]:
         return operator.shapes(cell, *arguments)
     call, (per_row,) = operator.Call.read(cell, arguments)
     sizes, _, lengths, reset, batch_sizes, offsets = call.sizes, *call.rows
-    if lengths is not None or reset is not None or offsets is not None:
+    exports, ragged = torch.onnx.is_in_onnx_export(), lengths is not None or reset is not None
+    if offsets is not None or (ragged and not exports):
         raise NotImplementedError(
             "a call with lengths, reset or a nested tensor can't be lowered to torch's own operators: export the model without "
-            "them, or, for torch.onnx.export, with the whole batch of one length"
+            "them; torch.onnx.export takes lengths and reset of a padded batch"
         )
-    if call.masks:
+    if exports and batch_sizes is not None:
+        raise NotImplementedError("torch.onnx.export takes no packed batch: give the layer the padded one, and lengths")
+    if exports and call.masks and (ragged or sizes.P):
+        raise NotImplementedError(
+            "torch.onnx.export takes lengths, reset and projections without dropout: model.eval()"
+        )
+    if exports and (ragged or sizes.P):
+        results = exported.run(call)
+    elif call.masks:
         steps = None if batch_sizes is None else batch_sizes.tolist()
         results = composite.layer(sizes, call.x, call.hx, call.weights, call.masks, steps)
     else:
-        if sizes.P and torch.onnx.is_in_onnx_export():
-            raise NotImplementedError(
-                "torch.onnx.export knows no LSTM with a projection (proj_size > 0), neither torch's nor this one"
-            )
         results = torch_kernel.call(sizes, call.x, call.hx, call.weights, None, batch_sizes)
     rows = call.x.numel() // call.x.shape[-1]
     return *results, operator.room(call.x, per_row * rows)
