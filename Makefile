@@ -146,25 +146,33 @@ endef
 # Packages that hold an nn.LSTM, as PyPI has them, in an environment of their own. --no-deps, with what they import named before it:
 # nothing may replace the CPU build of torch, Resemblyzer asks for webrtcvad, which has no wheels, silero-vad for torchaudio, which on
 # PyPI wants CUDA and which only its reading of files imports, and BeatNet for madmom and an old numba, which its network doesn't.
-# Resemblyzer imports pkg_resources, g2p-en nltk and inflect. Of the last three packages only the ONNX files are read. The engine
-# comes as a wheel of the first environment's objects; the last line installs what it depends on.
+# Resemblyzer imports pkg_resources, g2p-en nltk and inflect, speechbrain hyperpyyaml and sentencepiece, darts holidays and narwhals, flair
+# boto3 and those after it. Of faster-whisper, ddddocr and dksplit only the ONNX files are read. flair wants a transformers before 5,
+# which wants a huggingface_hub before 1, and brings a package `tests`, which would stand in the place of ours: its folder is before the
+# others for its own tests alone. The engine comes as a wheel of the first environment's objects; the last line installs what it
+# depends on.
 ecosystem := build/ecosystem/bin/pip install -q --disable-pip-version-check
 build/ecosystem/installed: $(VENV)/installed
 	$(PYTHON) -m venv build/ecosystem
 	$(ecosystem) torch==2.13.0
 	$(ecosystem) torch==2.13.0 pytest hypothesis librosa soundfile nltk inflect webrtcvad-wheels "setuptools<81" ruamel.yaml xarray \
 	  sb3-contrib==2.9.2 pytorch-forecasting==1.8.0 "gluonts[torch]==0.17.0" torchrl==0.14.1 tensordict==0.14.3 opacus==1.6.0 \
-	  lightning==2.6.6 huggingface_hub==2.4.0 "onnx>=1.19" "onnxruntime>=1.20"
+	  lightning==2.6.6 huggingface_hub==2.4.0 captum==0.9.0 hyperpyyaml sentencepiece holidays narwhals \
+	  boto3 "conllu<5" deprecated ftfy gdown lxml regex segtok "bioc<3" "onnx>=1.19" "onnxruntime>=1.20"
 	$(ecosystem) --no-deps resemblyzer==0.1.4 silero-vad==6.2.3 neuralhydrology==1.13.0 \
-	  BeatNet==1.1.3 g2pM==0.1.2.5 g2p-en==2.1.0 \
+	  BeatNet==1.1.3 g2pM==0.1.2.5 g2p-en==2.1.0 speechbrain==1.1.2 darts==0.48.1 \
 	  faster-whisper==1.2.1 ddddocr==1.6.1 dksplit==1.0.2
+	$(ecosystem) --no-deps --target build/ecosystem/flair flair==0.15.1 transformers==4.57.6 tokenizers==0.22.2 huggingface_hub==0.36.2 \
+	  transformer-smaller-training-vocab==0.4.2
+	rm -r build/ecosystem/flair/tests
 	$(call pip,wheel) --no-deps --wheel-dir build/ecosystem/wheel .
 	$(ecosystem) --force-reinstall --no-deps --no-index --find-links build/ecosystem/wheel fastlstm
 	$(ecosystem) fastlstm
 	@touch $@
 
 test-ecosystem: build/ecosystem/installed  ## packages of PyPI with enable() and convert(): the same results, and the times
-	build/ecosystem/bin/python -m pytest tests/ecosystem
+	build/ecosystem/bin/python -m pytest tests/ecosystem --ignore tests/ecosystem/test_flair.py
+	PYTHONPATH=build/ecosystem/flair build/ecosystem/bin/python -m pytest tests/ecosystem/test_flair.py
 
 # python3.12 stands for all later ones. Where pyenv has one, a shell may know it without being able to run it. Wheels for AArch64 want
 # g++-aarch64-linux-gnu, and to be run qemu-user.

@@ -81,7 +81,7 @@ def hold(package: str, what: str, model: nn.Module, run: Callable[[], Results], 
         report = fastlstm.convert(model)
         assert not report.changed
         assert report.left
-    if any(isinstance(module, nn.LSTM | nn.GRU) for module in model.modules()):
+    if any(isinstance(module, nn.LSTM | nn.GRU | nn.LSTMCell | nn.GRUCell) for module in model.modules()):
         ways["keep_type"] = lambda: _converted(model, keep_type=True)
     expected = run()
     for way, entered in ways.items():
