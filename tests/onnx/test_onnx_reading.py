@@ -6,44 +6,19 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper, inliner, numpy_helper
 from torch import nn
 
 import fastlstm
-from fastlstm import GRU, LSTM
 from fastlstm import numpy as bare
 from tests.conftest import states_of
-from tests.onnx.graphs import H, I, branch, constant, model, node, one, stack, weights
+from tests.onnx.beside_onnxruntime import beside, frames, hold, run
+from tests.onnx.graphs import H, I, branch, constant, model, node, one, weights
 from tests.tolerances import EXPORTED, OF_8_BITS
 
 quiet = pytest.mark.filterwarnings("ignore")  # the exporters' own
-
-
-def run(proto: Any, x: Any, outputs: Any = None, **more: Any) -> list[Any]:
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-    return session.run(outputs, {"x": x, **more})
-
-
-def frames(L: int = 5, N: int = 2, features: int = I) -> Any:
-    return np.random.default_rng(7).standard_normal((L, N, features), np.float32)
-
-
-def beside(y: Any) -> Any:
-    """(L, D, N, H), as a node has it, as (L, N, D*H)."""
-    return y.transpose(0, 2, 1, 3).reshape(y.shape[0], y.shape[2], -1)
-
-
-def hold(proto: Any, name: str | None = None) -> Any:
-    """Both faces have ONNX Runtime's y. The layer."""
-    x = frames()
-    expected = beside(run(proto, x, ["y"])[0])
-    layer, alone = fastlstm.from_onnx(proto, name), bare.from_onnx(proto, name)
-    np.testing.assert_allclose(layer(torch.from_numpy(x))[0].detach().numpy(), expected, **EXPORTED)
-    np.testing.assert_allclose(alone(x)[0], expected, **EXPORTED)
-    return layer
 
 
 @quiet
@@ -153,37 +128,6 @@ def test_a_node_that_is_refused_leaves_the_others() -> None:
         fastlstm.from_onnx(proto, "bad")
 
 
-def test_several_layers_are_asked_for_by_name() -> None:
-    arrays = weights() | {f"{name}2": array for name, array in weights("GRU", seed=1).items()}
-    nodes = [node(), node("GRU", ("x", "W2", "R2", "B2"), name="", y="z")]
-    proto = model(nodes, arrays, outputs=("y", "z"))
-    assert type(hold(proto, "node")) is LSTM
-    assert type(fastlstm.from_onnx(proto, "z")) is GRU
-    assert list(fastlstm.onnx_layers(proto)) == list(bare.onnx_layers(proto)) == ["node", "z"]
-    with pytest.raises(ValueError, match="2 layers: expected the name of one of 'node', 'z'"):
-        fastlstm.from_onnx(proto)
-    with pytest.raises(ValueError, match="no layer 'y': expected one of 'node', 'z'"):
-        fastlstm.from_onnx(proto, "y")
-
-
-def test_nodes_of_one_name_are_told_apart() -> None:
-    arrays = weights() | {f"{name}2": array for name, array in weights(seed=1).items()}
-    proto = model([node(), node(inputs=("x", "W2", "R2", "B2"), y="z")], arrays, outputs=("y", "z"))
-    assert list(fastlstm.onnx_layers(proto)) == ["node", "node (1)"]
-
-
-def test_branches_with_the_same_weights_have_one_layer() -> None:
-    then = branch([node(name="then", y="a")], "a")
-    inner = branch([node(name="inner", y="c", inputs=("x", "W", "R", "B"))], "c")
-    nested = helper.make_node("If", ["really"], ["d"], then_branch=inner, else_branch=then)
-    proto = model(
-        [helper.make_node("If", ["really"], ["y"], then_branch=then, else_branch=branch([nested], "d"))],
-        {**weights(), "really": np.array(True)},
-    )
-    assert list(fastlstm.onnx_layers(proto)) == ["then"]
-    hold(proto)
-
-
 def test_the_body_of_a_loop() -> None:
     graph = helper.make_graph(
         [node(y="inside"), helper.make_node("Identity", ["go"], ["on"])],
@@ -256,57 +200,6 @@ def test_older_opsets(opset: int) -> None:
     ]
     given = {"W_flat": arrays["W"][0], "R_four": arrays["R"][:, None], "B": arrays["B"]}
     hold(model(nodes, given, opset=opset))
-
-
-@pytest.mark.parametrize("D", [1, 2])
-@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
-def test_a_stack_is_one_layer(kind: str, D: int) -> None:
-    proto = stack(kind, D)
-    layer, x = fastlstm.from_onnx(proto), frames()
-    assert layer.num_layers == 2
-    np.testing.assert_allclose(
-        layer(torch.from_numpy(x))[0].detach().numpy(), beside(run(proto, x, ["y"])[0]), **EXPORTED
-    )
-
-
-@pytest.mark.parametrize(("order", "layers"), [((0, 1), 2), ((1, 0), 1)])
-def test_a_shape_that_is_computed_says_whether_it_is_a_stack(order: tuple[int, int], layers: int) -> None:
-    """As torch's exporter flattens the directions of nodes whose sizes are open."""
-    pieces = [constant(f"k{k}", np.array([k])) for k in range(5)]
-    for k in range(4):
-        pieces.append(helper.make_node("Slice", ["sizes", f"k{k}", f"k{k + 1}"], [f"size{k}"]))
-    between = [
-        helper.make_node("Transpose", ["a"], ["t"], perm=[0, 2, 1, 3]),
-        helper.make_node("Shape", ["t"], ["sizes"]),
-        *pieces,
-        helper.make_node("Mul", ["size2", "size3"], ["both"]),
-        helper.make_node("Concat", [*(f"size{k}" for k in order), "both"], ["new"], axis=0),
-        helper.make_node("Reshape", ["t", "new"], ["b"]),
-    ]
-    found = fastlstm.onnx_layers(stack("LSTM", 2, between))
-    assert found["node"].layer.num_layers == layers
-
-
-@pytest.mark.parametrize(
-    "proto",
-    [
-        stack("LSTM", 1, outputs=("y", "b")),
-        stack("LSTM", 1, outputs=("y", "a")),
-        stack("LSTM", 1, [helper.make_node("Squeeze", ["a", "one"], ["s"]), helper.make_node("Relu", ["s"], ["b"])]),
-        stack(
-            "LSTM",
-            2,
-            [
-                helper.make_node("Transpose", ["a"], ["t"], perm=[2, 0, 1, 3]),
-                helper.make_node("Reshape", ["t", "shape"], ["b"]),
-            ],
-        ),
-        stack("LSTM", 1, [helper.make_node("Squeeze", ["a"], ["b"])]),
-    ],
-    ids=["output", "output of the node", "relu", "another order", "squeezed of what is 1"],
-)
-def test_nodes_that_others_read_or_change_are_two_layers(proto: Any) -> None:
-    assert list(fastlstm.onnx_layers(proto)) == ["node", "upper"]
 
 
 def test_states_that_the_file_fixes() -> None:

@@ -26,8 +26,8 @@ _LARGEST = 2**31 - 1  # bytes of one protobuf message
 def to_onnx(layer: Any, path: str | bytes | os.PathLike[Any], lengths: bool = False) -> None:
     """Writes a layer to `path` as an ONNX model for inference, with the states as inputs and any L and N.
 
-    layer: an LSTM or GRU of fastlstm, torch.nn or fastlstm.numpy, in float16, float32 or float64. lengths: whether the model
-    takes lengths, too. Its inputs and outputs, as the layer's own (the letters are those of the layer):
+    layer: an LSTM or GRU of fastlstm, torch.nn or fastlstm.numpy, in float16, float32 or float64, of which ONNX Runtime runs
+    float32 alone on a CPU. lengths: whether the model takes lengths, too. Inputs and outputs are the layer's, in its letters:
 
     - input (L, N, H_in), (N, L, H_in) with batch_first; h_0 (D*num_layers, N, H_out), and c_0 (D*num_layers, N, H_cell) of an
       LSTM; lengths (N), int64
