@@ -11,7 +11,8 @@ ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent  # CMake and Ninja are of the extra `dev`
 LINE = (
     "fastlstm's engine is built from source here: install a C++20 compiler, GCC 11 or later or Clang 14 or later"
-    " (Debian, Ubuntu: apt install g++; Fedora: dnf install gcc-c++; macOS: xcode-select --install; Windows: Clang and Ninja, CXX=clang++)"
+    " (Debian, Ubuntu: apt install g++; Fedora: dnf install gcc-c++; macOS: xcode-select --install;"
+    " Windows: Clang and Ninja, CXX=clang++)"
 )
 linux = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere g++ is Clang")
 
