@@ -63,7 +63,7 @@ def content(module: Any) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """The class, the constructor's arguments and the tensors of a module of torch. Errors as `save` says."""
     kind = kind_of(type(module))
     arguments = {name: as_type(getattr(module, name)) for name, as_type in _ARGUMENTS[kind].items()}
-    values = {name: getattr(module, name) for name in _shapes(kind, arguments)}
+    values = {name: getattr(module, name) for name in named_shapes(sizes_of(kind, arguments))}
     for name, value in values.items():
         if hasattr(value, "full_tensor"):  # a DTensor, such as fully_shard makes
             raise ValueError(
@@ -142,15 +142,15 @@ def check(kind: str, arguments: Mapping[str, Any], found: Mapping[str, tuple[int
     expected = cells * count_arrays(arguments.get("proj_size", 0), arguments["bias"])
     if len(found) != expected:
         raise ValueError(f"expected {expected} tensors, found {len(found)}")
-    for name, shape in _shapes(kind, arguments).items():
+    for name, shape in named_shapes(sizes_of(kind, arguments)).items():
         if name not in found:
             raise ValueError(f"it has no tensor {name}")
         if found[name] != shape:
             raise ValueError(f"{name} must have the shape {shape}, got {found[name]}")
 
 
-def _shapes(kind: str, arguments: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    sizes = Sizes(
+def sizes_of(kind: str, arguments: Mapping[str, Any]) -> Sizes:
+    return Sizes(
         arguments["input_size"],
         arguments["hidden_size"],
         arguments.get("proj_size", 0),
@@ -160,4 +160,3 @@ def _shapes(kind: str, arguments: Mapping[str, Any]) -> dict[str, tuple[int, ...
         kind.endswith("Cell"),
         BY_NAME[kind.removesuffix("Cell")],
     )
-    return named_shapes(sizes)

@@ -1,7 +1,7 @@
 """Which versions of PyTorch the layers take."""
 
-# 2.7 lacks a name that every call asks (`torch/context.py`). The extra `torch` of pyproject.toml asks for more: before 2.13
-# torch.compile(fullgraph=True) refuses a layer.
+# 2.7 lacks a name that every call asks (`torch/context.py`). The extra `torch` of pyproject.toml asks for more, what is
+# tested: in 2.8 to 2.10 torch.compile(fullgraph=True) refused a layer.
 OLDEST = "2.8"
 
 

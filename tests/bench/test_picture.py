@@ -1,8 +1,5 @@
 """The picture has a dot for every point and peer, where its ratio is."""
 
-import sys
-from pathlib import Path
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,9 +11,7 @@ from fastlstm.bench.measure import Measured
 from fastlstm.bench.peers import PEERS
 from fastlstm.bench.points import Point, Work
 from fastlstm.cli.bench import STREAM
-
-sys.path.append(str(Path(__file__).parent.parent / "plot"))
-from readable import assert_readable, drawn  # of another folder of tests
+from tests.readable import assert_readable, drawn
 
 
 def measured(purpose: str, T: int, **seconds: float) -> Measured:

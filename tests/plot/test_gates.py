@@ -9,12 +9,12 @@ import torch
 from conftest import run_python
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from readable import assert_readable, drawn
 from torch import Tensor
 from torch.nn.utils.rnn import pack_padded_sequence, unpack_sequence
 
 from fastlstm import GRU, LSTM, plot
 from fastlstm.traces import GRUSteps, GRUTrace, Steps, Trace
+from tests.readable import assert_readable, drawn
 
 WORDS = {
     "i": "input gate i",

@@ -5,11 +5,11 @@ import re
 
 import pytest
 import torch
-from readable import assert_readable, drawn
 from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 
 from fastlstm import GRU, LSTM, plot
+from tests.readable import assert_readable, drawn
 
 OPTIONS = [
     {"bidirectional": b, "proj_size": p, "batch_first": f, "bias": p == 0}

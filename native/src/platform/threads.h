@@ -1,5 +1,6 @@
 // Threads and the processors they are on.
 #pragma once
+#include <chrono>
 #include <cstdint>
 
 namespace fastlstm {
@@ -14,7 +15,11 @@ int processor();  // this thread's; -1: the system does not tell
 // the processor it is on moves it at once, in 150 microseconds; what it is allowed is then again what it was.
 void part_from(int processor);
 
-std::int64_t processor_time();  // this thread's, in nanoseconds; takes 300. Where the system does not tell it well: the clock's
+// In nanoseconds.
+inline std::int64_t wall_time() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+std::int64_t processor_time();  // this thread's; takes 300. Where the system does not tell it well: wall_time
 
 // Around every fork of the process: in the parent before and after it, and in the child. nullptr: nothing to do. Returns 0.
 int at_fork(void (*before)(), void (*in_parent)(), void (*in_child)());

@@ -1,5 +1,3 @@
-#include <chrono>
-
 #include "platform/threads.h"
 
 namespace fastlstm {
@@ -10,9 +8,7 @@ int processor() { return -1; }
 
 void part_from(int) {}
 
-std::int64_t processor_time() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+std::int64_t processor_time() { return wall_time(); }
 
 int at_fork(void (*)(), void (*)(), void (*)()) { return 0; }
 

@@ -1,8 +1,6 @@
 #define WIN32_LEAN_AND_MEAN
 #include <windows.h>
 
-#include <chrono>
-
 #include "platform/threads.h"
 
 namespace fastlstm {
@@ -11,11 +9,9 @@ const bool kHasThreads = true;
 
 int processor() { return static_cast<int>(GetCurrentProcessorNumber()); }
 
-void part_from(int) {}  // this scheduler was not seen to wake a thread on its waker's processor
+void part_from(int) {}  // whether this scheduler wakes a thread on its waker's processor is not known
 
-std::int64_t processor_time() {  // GetThreadTimes counts in steps of 15.6 ms
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+std::int64_t processor_time() { return wall_time(); }  // GetThreadTimes counts in steps of 15.6 ms
 
 int at_fork(void (*)(), void (*)(), void (*)()) { return 0; }  // there is no fork
 

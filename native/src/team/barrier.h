@@ -3,9 +3,13 @@
 #include <atomic>
 #include <cstdint>
 
-#include "team/clock.h"
-
 namespace fastlstm {
+
+// What a team is judged by, in nanoseconds: wall_time and processor_time of platform/threads.h.
+struct Times {
+  std::int64_t wall;
+  std::int64_t processor;
+};
 
 // All `size` threads arrive before any leaves. Waits by spinning for 300 microseconds, then sleeps: a core is never burnt for
 // longer while its peer has lost its processor. Not earlier: after a pause a peer is 50 to 350 late, and a sleeper that is woken

@@ -1,5 +1,7 @@
 #include "team/peer_watch.h"
 
+#include "platform/threads.h"
+
 namespace fastlstm {
 
 namespace {

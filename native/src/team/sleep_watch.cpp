@@ -1,6 +1,6 @@
 #include "team/sleep_watch.h"
 
-#include "team/clock.h"
+#include "platform/threads.h"
 
 namespace fastlstm {
 

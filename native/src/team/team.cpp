@@ -6,7 +6,6 @@
 
 #include "fastlstm/engine.h"
 #include "platform/threads.h"
-#include "team/clock.h"
 #include "team/delay_watch.h"
 #include "team/openmp.h"
 #include "team/pool.h"

@@ -44,16 +44,7 @@ def to_onnx(layer: Any, path: str | bytes | os.PathLike[Any], lengths: bool = Fa
         raise ValueError(f"expected parameters of float16, float32 or float64, got {', '.join(map(str, dtypes))}")
     if sum(array.nbytes for array in arrays.values()) > _LARGEST - 2**20:
         raise ValueError("an ONNX model is less than 2 GB, and this layer's weights are more")
-    sizes = Sizes(
-        arguments["input_size"],
-        arguments["hidden_size"],
-        arguments.get("proj_size", 0),
-        arguments["num_layers"],
-        1 + arguments["bidirectional"],
-        arguments["bias"],
-        cell=BY_NAME[kind],
-    )
-    model = _model(sizes, arrays, arguments["batch_first"], lengths)
+    model = _model(checkpoint.sizes_of(kind, arguments), arrays, arguments["batch_first"], lengths)
     helper.set_model_props(model, {KEY: json.dumps({"format": 1, "class": kind, "arguments": arguments})})
     onnx.checker.check_model(model)
     replace(str(Path(os.fsdecode(path))), model.SerializeToString())
