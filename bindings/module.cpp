@@ -10,6 +10,7 @@
 #include "arrays.h"
 #include "batch.h"
 #include "call.h"
+#include "chain.h"
 #include "fastlstm/engine.h"
 #include "layer.h"
 #include "packed_weights.h"
@@ -59,6 +60,7 @@ NB_MODULE(_engine, m) {
   define_layer(m);
   define_batch(m);
   define_call(m);
+  define_chain(m);
   define_packed_weights(m);
   define_stream(m);
   try {

@@ -69,6 +69,72 @@ struct Gru {
     d.z = fma(of_gates.z, z * (one - z), d.z);
     d.n_h = fma(dn, r, d.n_h);
   }
+
+  // Of h_t to each sum, and to h_{t-1} past the products.
+  static constexpr Index kSlopes = kSums + 1;
+  struct Slopes {
+    Gates sums;
+    V direct;
+  };
+  template <class Any, class Use>
+  static inline __attribute__((always_inline)) void each_slope(Any& slopes, const Use& use) {
+    each(slopes.sums, use);
+    use(kSums, slopes.direct);
+  }
+  static inline __attribute__((always_inline)) Slopes slopes(const Gates& gates, V h_prev, V /*h*/) {
+    const V one = broadcast(Real(1));
+    const auto& [n, r, z, n_h] = gates;
+    const V of_n = (one - z) * fnma(n, n, one);
+    return {{of_n, of_n * n_h * own(r), (h_prev - n) * own(z), of_n * r}, z};
+  }
+  static inline __attribute__((always_inline)) V own(V sigmoid) { return fnma(sigmoid, sigmoid, sigmoid); }
+  static inline __attribute__((always_inline)) Gates tangent_of_gates(const Gates& gates, const Gates& s) {
+    const auto& [n, r, z, n_h] = gates;
+    const V r_t = own(r) * s.r;
+    return {fnma(n, n, broadcast(Real(1))) * fma(r_t, n_h, fma(r, s.n_h, s.n)), r_t, own(z) * s.z, s.n_h};
+  }
+  static inline __attribute__((always_inline)) Gates gradient_of_sums(const Gates& gates, const Gates& d) {
+    const auto& [n, r, z, n_h] = gates;
+    const V of_n = d.n * fnma(n, n, broadcast(Real(1)));
+    return {of_n, fma(of_n, n_h, d.r) * own(r), d.z * own(z), fma(of_n, r, d.n_h)};
+  }
+  struct States {
+    V h;
+  };
+  static inline __attribute__((always_inline)) States tangent(const Slopes& slopes, const Gates& s, V h_prev, V e_h, V /*e_c*/) {
+    const auto& [n, r, z, n_h] = slopes.sums;
+    return {fma(slopes.direct, h_prev, fma(n, s.n, fma(r, s.r, fma(z, s.z, fma(n_h, s.n_h, e_h)))))};
+  }
+  struct Adjoint {
+    Gates sums;
+    States all;
+    V direct;
+  };
+  // direct: what reaches h_t past the products of step t + 1.
+  static inline __attribute__((always_inline)) Adjoint adjoint(const Slopes& slopes, V dh, V direct) {
+    const auto& [n, r, z, n_h] = slopes.sums;
+    const V all = dh + direct;
+    return {{n * all, r * all, z * all, n_h * all}, {all}, slopes.direct * all};
+  }
+  // Of d.h h_t'; the tangent of h_{t-1} is given.
+  struct Second {
+    Gates gates;
+    V c_prev, c;  // of the state: h
+  };
+  static inline __attribute__((always_inline)) Second second(const Gates& gates, V h_prev, V /*h*/, const States& d, const Gates& s,
+                                                             V h_prev_t, V /*h_t*/) {
+    const V one = broadcast(Real(1));
+    const V two = broadcast(Real(2));
+    const auto& [n, r, z, n_h] = gates;
+    const V slope = fnma(n, n, one);
+    const V of_n = (one - z) * slope;
+    const V all = fma(n_h * own(r), s.r, fma(r, s.n_h, s.n));  // the tangent of n's own sum
+    const V z_t = own(z) * s.z;
+    return {{broadcast(Real(0)) - d.h * fma(two * n * (one - z), all, z_t), d.h * of_n * fma(n_h * fnma(two, r, one), s.r, s.n_h),
+             d.h * fma((h_prev - n) * fnma(two, z, one), s.z, fnma(slope, all, h_prev_t)), d.h * of_n * own(r) * s.r},
+            d.h * z_t,
+            broadcast(Real(0))};
+  }
 };
 
 }  // namespace fastlstm::FASTLSTM_ISA

@@ -80,6 +80,73 @@ struct Lstm {
     d.g = fma(of_gates.g, fnma(g, g, one), d.g);
     d.o = fma(of_gates.o, o * (one - o), d.o);
   }
+
+  // The derivatives of a step, and what they make of those of its sums (fastlstm/chain.h): of c_t to each sum but o's, of h_t to
+  // o's; of c_t to c_{t-1}; of h_t to c_t.
+  static constexpr Index kSlopes = kSums + 2;
+  struct Slopes {
+    Gates sums;
+    V direct, shown;
+  };
+  template <class Any, class Use>
+  static inline __attribute__((always_inline)) void each_slope(Any& slopes, const Use& use) {
+    each(slopes.sums, use);
+    use(kSums, slopes.direct);
+    use(kSums + 1, slopes.shown);
+  }
+  static inline __attribute__((always_inline)) Slopes slopes(const Gates& gates, V c_prev, V c) {
+    const V one = broadcast(Real(1));
+    const auto& [i, f, g, o] = gates;
+    const V tanh_c = tanh(c);
+    return {{g * own(i), c_prev * own(f), i * fnma(g, g, one), tanh_c * own(o)}, f, o * fnma(tanh_c, tanh_c, one)};
+  }
+  // A sigmoid's slope, from its value.
+  static inline __attribute__((always_inline)) V own(V sigmoid) { return fnma(sigmoid, sigmoid, sigmoid); }
+  // The tangent of the gates from that of the sums, and, transposed, the gradient of the sums from that of the gates.
+  static inline __attribute__((always_inline)) Gates tangent_of_gates(const Gates& gates, const Gates& s) {
+    const auto& [i, f, g, o] = gates;
+    return {own(i) * s.i, own(f) * s.f, fnma(g, g, broadcast(Real(1))) * s.g, own(o) * s.o};
+  }
+  static inline __attribute__((always_inline)) Gates gradient_of_sums(const Gates& gates, const Gates& d) {
+    return tangent_of_gates(gates, d);
+  }
+  struct States {
+    V h, c;
+  };
+  static inline __attribute__((always_inline)) States tangent(const Slopes& slopes, const Gates& s, V c_prev, V e_h, V e_c) {
+    const auto& [i, f, g, o] = slopes.sums;
+    const V c = fma(slopes.direct, c_prev, fma(i, s.i, fma(f, s.f, fma(g, s.g, e_c))));
+    return {fma(slopes.shown, c, fma(o, s.o, e_h)), c};
+  }
+  // all: what reaches h_t and c_t in all; direct: c_{t-1}.
+  struct Adjoint {
+    Gates sums;
+    States all;
+    V direct;
+  };
+  static inline __attribute__((always_inline)) Adjoint adjoint(const Slopes& slopes, V dh, V dc) {
+    const auto& [i, f, g, o] = slopes.sums;
+    const V all = fma(slopes.shown, dh, dc);
+    return {{i * all, f * all, g * all, o * dh}, {dh, all}, slopes.direct * all};
+  }
+  // The gradients of gates, c_{t-1} and c_t of the scalar d.h h_t' + d.c c_t', whose tangents s, c_prev_t and c_t are given.
+  struct Second {
+    Gates gates;
+    V c_prev, c;
+  };
+  static inline __attribute__((always_inline)) Second second(const Gates& gates, V c_prev, V c, const States& d, const Gates& s,
+                                                             V c_prev_t, V c_t) {
+    const V one = broadcast(Real(1));
+    const V two = broadcast(Real(2));
+    const auto& [i, f, g, o] = gates;
+    const V tanh_c = tanh(c);
+    const V slope = fnma(tanh_c, tanh_c, one);
+    const Gates t = tangent_of_gates(gates, s);
+    return {{d.c * fma(g * fnma(two, i, one), s.i, t.g), d.c * fma(c_prev * fnma(two, f, one), s.f, c_prev_t),
+             d.c * fnma(two * g * i, s.g, t.i), d.h * fma(tanh_c * fnma(two, o, one), s.o, slope * c_t)},
+            d.c * t.f,
+            d.h * slope * fnma(two * o * tanh_c, c_t, t.o)};
+  }
 };
 
 }  // namespace fastlstm::FASTLSTM_ISA

@@ -3,6 +3,7 @@
 #include <cstddef>
 
 #include "batch/index.h"
+#include "fastlstm/chain.h"
 #include "fastlstm/engine.h"
 #include "plan/machine.h"
 #include "team/team.h"
@@ -68,6 +69,22 @@ struct StreamKernels {
   void (*reset)(const StreamCall<Real>&, Index row) = nullptr;
 };
 
+template <class Real>
+struct ChainCall {
+  const Chain<Real>& chain;
+  void* scratch;
+};
+
+// Of pairs there are none.
+template <class Real>
+struct ChainKernels {
+  std::size_t (*bytes)(const Problem&) = nullptr;  // of the scratch
+  void (*forward)(const ChainCall<Real>&, const ChainForward<Real>&, const Member&) = nullptr;
+  void (*tangent)(const ChainCall<Real>&, const ChainTangent<Real>&, const Member&) = nullptr;
+  void (*adjoint)(const ChainCall<Real>&, const ChainAdjoint<Real>&, const Member&) = nullptr;
+  void (*second)(const ChainCall<Real>&, const ChainSecond<Real>&, const Member&) = nullptr;
+};
+
 // Each function is what one member of the team does; together the members do the call.
 template <class Real>
 struct Kernels {
@@ -80,6 +97,7 @@ struct Kernels {
   Machine (*machine)();
   PackKernels<Real> pack;
   StreamKernels<Real> stream;
+  ChainKernels<Real> chain;
 };
 
 // Of every cell.

@@ -5,6 +5,7 @@
 #include "cell/lstm.h"
 #include "isa/kernels.h"
 #include "layer/backward_layers.h"
+#include "layer/chain.h"
 #include "layer/forward_layers.h"
 #include "layer/packed.h"
 #include "layer/stream.h"
@@ -29,16 +30,25 @@ constexpr StreamKernels<RealOf<Cell>> stream_kernels() {
 }
 
 template <class Cell>
+constexpr ChainKernels<RealOf<Cell>> chain_kernels() {
+  if constexpr (kNumbers<Cell> > 1)
+    return {};
+  else
+    return {chain_bytes<Cell>, chain_forward<Cell>, chain_tangent<Cell>, chain_adjoint<Cell>, chain_second<Cell>};
+}
+
+template <class Cell>
 constexpr Kernels<RealOf<Cell>> kernels() {
   constexpr CellCounts counts = counts_of(Cell::kKind);
   static_assert(counts.gates == Cell::Input::kGates && counts.gates == Cell::Hidden::kGates && counts.states == Cell::kStates &&
-                counts.steps == kStepArrays<Cell>);
+                counts.steps == kStepArrays<Cell> && sums_of(Cell::kKind) == Cell::kSums && slopes_of(Cell::kKind) == Cell::kSlopes);
   Kernels<RealOf<Cell>> all{saved_size<Cell>,   forward_scratch<Cell>, forward_layers<Cell>, nullptr, nullptr,
-                            trace_layers<Cell>, machine<Cell>,         pack_kernels<Cell>(), {}};
+                            trace_layers<Cell>, machine<Cell>,         pack_kernels<Cell>(), {}, {}};
 #ifndef FASTLSTM_FORWARD_ALONE  // a build that is to be small: neither gradients nor streams
   all.backward_scratch = backward_scratch<Cell>;
   all.backward = backward_layers<Cell>;
   all.stream = stream_kernels<Cell>();
+  all.chain = chain_kernels<Cell>();
 #endif
   return all;
 }

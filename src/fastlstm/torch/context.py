@@ -6,6 +6,7 @@ Each was seen in the torch versions from 2.8 to 2.15. What torch keeps for `enab
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import wraps
 from types import CodeType, SimpleNamespace
 from typing import Any, NamedTuple, TypeVar
 
@@ -37,14 +38,18 @@ _transform_depth = torch._C._functorch.get_dynamic_layer_stack_depth
 
 
 class Context(NamedTuple):
-    """What a runner is asked about beside the call. transformed: by torch.func, or forward-mode differentiation."""
+    """What a runner is asked about beside the call. transformed: by torch.func, or forward-mode differentiation; recorded: by
+    what keeps operations, and has no memory behind its tensors.
+    """
 
     transformed: bool
+    recorded: bool = False
 
 
 def here() -> Context:
     """That of this place and time."""
-    return Context(_transform_depth() > 0 or forward_ad._current_level >= 0)
+    recorded = torch.compiler.is_compiling() or tracing_state() is not None or _dispatch_modes() > 0
+    return Context(_transform_depth() > 0 or forward_ad._current_level >= 0, recorded)
 
 
 def is_plain() -> bool:
@@ -63,6 +68,21 @@ def outside_transforms() -> AbstractContextManager[Any]:
     """What comes to be inside a torch.func transform has no address."""
     inside = _transform_level() is not None
     return torch._C._DisableFuncTorch() if inside else nullcontext()
+
+
+def forward_mode_within(jvp: Function) -> Function:
+    """An autograd Function's `jvp`, itself differentiable forward: torch turns forward mode off around it, at all levels of
+    torch.func, whose outer ones would find derivatives of zero.
+    """
+
+    @wraps(jvp)
+    def differentiable(ctx: Any, *tangents: Any) -> Any:
+        saved = SimpleNamespace(**vars(ctx))
+        with forward_ad._set_fwd_grad_enabled(True):
+            saved.saved_tensors = [t if t is None else forward_ad.unpack_dual(t).primal for t in ctx.saved_tensors]
+            return jvp(saved, *tangents)
+
+    return differentiable  # type: ignore[return-value]
 
 
 def is_mapped(tensor: Tensor) -> bool:

@@ -1,4 +1,4 @@
-"""Derivatives of higher order, and batched ones: the layer once more, in plain tensor operations."""
+"""Derivatives of higher order, and batched ones: the layer once more, in operations that have them."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -10,8 +10,7 @@ from torch import Tensor
 from fastlstm.torch import batch as batches
 from fastlstm.torch.batch import States
 from fastlstm.torch.dtypes import HALF
-from fastlstm.torch.runners import composite
-from fastlstm.torch.runners.fallback import fall_back
+from fastlstm.torch.runners import chained, composite
 from fastlstm.weights import Sizes
 
 
@@ -28,7 +27,6 @@ def differentiate(
 
     rows: what `_engine.Kept.rows` says. compute: `composite.layer`, or what returns further results and has `gradients` of them.
     """
-    fall_back("gradients of gradients, and batched gradients, need plain tensor operations")
     create_graph, states = torch.is_grad_enabled(), len(sizes.of_states)
     with torch.enable_grad():
         # Each input by another name: where one was computed from another, its gradient must not flow through both.
@@ -36,6 +34,7 @@ def differentiate(
         wide = [t.float() if t is not None and t.dtype in HALF else t for t in inputs]
         x, hx, weights = wide[0], tuple(wide[1 : 1 + states]), wide[1 + states :]
         assert x is not None
+        compute = partial(compute, chain=chained.chain_for(sizes, x))
         results = _compute(
             sizes, rows, x, hx, [w for w in weights if w is not None], [m.to(x.dtype) for m in masks], compute
         )

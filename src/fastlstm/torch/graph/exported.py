@@ -12,7 +12,7 @@ from torch.nn.functional import linear
 from fastlstm.cells import LSTM, Cell
 from fastlstm.torch.batch import Results
 from fastlstm.torch.graph.operator import Call
-from fastlstm.torch.runners.composite import STEP
+from fastlstm.torch.runners.composite import CELLS
 from fastlstm.weights import Sizes
 
 
@@ -117,7 +117,7 @@ def _loop(
         b_hh, w_hr = rest[0] if sizes.bias else None, rest[-1] if sizes.P else None
         is_inside = own.pop(0) if inside is not None else None
         begins = before if fresh is None else tuple(torch.where(own[0], torch.zeros_like(t), t) for t in before)
-        after = STEP[sizes.cell.name](a, begins, w_hh, b_hh, w_hr)[:states]
+        after = CELLS[sizes.cell.name].step(a, begins, w_hh, b_hh, w_hr)[:states]
         if is_inside is None:
             return [*(t.clone() for t in after), after[0].clone()]
         ends = [torch.where(is_inside, new, old) for new, old in zip(after, before, strict=True)]

@@ -12,8 +12,7 @@ from fastlstm.torch.batch import Batch, Results, Rows, States, masks_of, results
 from fastlstm.torch.dtypes import HALF
 from fastlstm.torch.graph import function
 from fastlstm.torch.memory import in_order, refuse_any_freed
-from fastlstm.torch.runners import composite, native
-from fastlstm.torch.runners.fallback import fall_back
+from fastlstm.torch.runners import chained, composite, native
 from fastlstm.traces import STEPS
 from fastlstm.weights import Sizes
 
@@ -32,7 +31,6 @@ def trace(
     masks = masks_of(batch, sizes, x, dropout) if dropout else []
     if grad is None or (grad and context.saving_hooks(True) is not None):
         runners.check(sizes, x, hx, weights, runners.autocasts(x))
-        fall_back("a trace outside plain CPU tensors needs plain tensor operations")
         traced: Any = _composite(sizes, batch, x, hx, weights, masks)
     else:
         x = in_order(x)
@@ -62,12 +60,13 @@ def _composite(
     wide = torch.float32 if dtype in HALF else dtype  # 16 bits are rounded once, as by the engine
     hx = tuple(None if t is None else t.to(wide) for t in hx)
     weights, masks = ([t.to(wide) for t in tensors] for tensors in (weights, masks))
-    return [t.to(dtype) for t in composite.run(sizes, batch, x.to(wide), hx, weights, masks, _flat)]
+    chain = chained.chain_for(sizes, x.to(wide))
+    return [t.to(dtype) for t in composite.run(sizes, batch, x.to(wide), hx, weights, masks, _flat, chain)]
 
 
-def _flat(sizes: Sizes, *arguments: Any) -> list[Tensor]:
+def _flat(sizes: Sizes, *arguments: Any, chain: Any = composite.chain) -> list[Tensor]:
     """The results of `composite.traced`, in the order of the engine's."""
-    results, steps = composite.traced(sizes, *arguments)
+    results, steps = composite.traced(sizes, *arguments, chain)
     hidden = [torch.cat([s.h for s in steps[k : k + sizes.D]], -1) for k in range(0, sizes.chains - sizes.D, sizes.D)]
     return [*results, *(array for s in steps for array in s[1:]), *hidden]
 

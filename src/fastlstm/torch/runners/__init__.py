@@ -1,4 +1,4 @@
-"""Who runs a call: native, torch_kernel or composite, the first that has nothing against it; why, and what is said about it.
+"""Who runs a call: torch_kernel, native, chained or composite, the first that has nothing against it; why, and what is said about it.
 
 A runner has a name, `why_not(sizes, device, dtype, context)`, in words, or None, `why`, which says what speaks for it, and `run`.
 `fastlstm.engine`, strict mode and the call itself ask the same functions.
@@ -16,7 +16,7 @@ from fastlstm.torch.context import Context
 from fastlstm.torch.dtypes import HALF
 from fastlstm.torch.errors import refuse_layout
 from fastlstm.torch.memory import refuse_any_freed
-from fastlstm.torch.runners import composite, native, torch_kernel
+from fastlstm.torch.runners import chained, composite, native, torch_kernel
 from fastlstm.torch.runners.fallback import fall_back
 from fastlstm.weights import Sizes, named_shapes
 
@@ -34,7 +34,7 @@ class Engine(NamedTuple):
 def choose(sizes: Sizes, device: torch.device, dtype: torch.dtype, context: Context) -> tuple[ModuleType, Engine]:
     """The runner of a call on tensors of this device and dtype."""
     against = ""
-    for runner in (torch_kernel, native):
+    for runner in (torch_kernel, chained if context.transformed else native):
         why_not = runner.why_not(sizes, device, dtype, context)
         if why_not is None:
             return runner, Engine(runner.NAME, runner.why(device, dtype))

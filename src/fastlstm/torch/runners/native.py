@@ -19,8 +19,6 @@ _PLAIN = frozenset({Tensor, Parameter})
 
 
 def why_not(sizes: Sizes, device: torch.device, dtype: torch.dtype, context: Context) -> str | None:
-    if context.transformed:
-        return "torch.func transforms and forward-mode derivatives need plain tensor operations"
     if device.type not in ("cpu", "meta"):
         return f"there is no engine for the device {device.type!r}"
     if device.type == "cpu" and dtype not in NAMES:
