@@ -125,15 +125,19 @@ def full(batch: Batch, sizes: Sizes, x: Tensor, hx: States) -> tuple[Batch, Tens
     """The same call with a dimension for N everywhere: x (T, N, I), (N, T, I) or (rows, I), h_0 (layers * D, N, P or H), c_0
     (layers * D, N, H), zeros where they are None.
     """
-    states = states_of(sizes, batch.N, x, hx)
+    return *whole(batch, sizes, x), states_of(sizes, batch.N, x, hx)
+
+
+def whole(batch: Batch, sizes: Sizes, x: Tensor) -> tuple[Batch, Tensor]:
+    """The batch and x in the `full` form."""
     if batch.rows.batch_sizes is not None or batch.rows.offsets is not None or x.dim() == 3:
-        return batch, x, states
+        return batch, x
     x = x.reshape(batch.T, batch.N, sizes.I)
     if isinstance(batch, Ragged):
         lengths = None if batch.lengths is None else batch.lengths.reshape(1)
         reset = None if batch.reset is None else batch.reset.unsqueeze(1)
         batch = batch._replace(lengths=lengths, reset=reset)
-    return batch, x, states
+    return batch, x
 
 
 def states_of(sizes: Sizes, N: Any, x: Tensor, hx: States) -> Results:

@@ -4,8 +4,8 @@ Each was seen in the torch versions from 2.8 to 2.15. What torch keeps for `enab
 `adopt/internals.py`.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import wraps
 from types import CodeType, SimpleNamespace
 from typing import Any, NamedTuple, TypeVar
@@ -83,6 +83,37 @@ def forward_mode_within(jvp: Function) -> Function:
             return jvp(saved, *tangents)
 
     return differentiable  # type: ignore[return-value]
+
+
+def innermost_is_vmap() -> bool:
+    """Whether torch.func.vmap is the innermost transform here."""
+    from torch._C._functorch import TransformType, peek_interpreter_stack
+
+    innermost = peek_interpreter_stack()
+    return innermost is not None and innermost.key() == TransformType.Vmap
+
+
+@contextmanager
+def below_vmap() -> Iterator[tuple[int, Callable[[Any], tuple[Any, int | None]], Callable[[Tensor, int | None], Tensor]]]:
+    """Within, the innermost transform, which is a vmap, is not at work: how many members it has, what unwraps one of its tensors,
+    to it and the dimension of members (None: it is the same for all), and what wraps one.
+    """
+    from torch._C import _functorch
+    from torch._functorch.pyfunctorch import retrieve_current_functorch_interpreter
+
+    interpreter: Any = retrieve_current_functorch_interpreter()
+    level = interpreter.level()
+
+    def unwrap(tensor: Any) -> tuple[Any, int | None]:
+        if tensor is None or not _functorch.is_batchedtensor(tensor) or _functorch.maybe_get_level(tensor) != level:
+            return tensor, None
+        return _functorch.get_unwrapped(tensor), _functorch.maybe_get_bdim(tensor)
+
+    def wrap(tensor: Tensor, dim: int | None) -> Tensor:
+        return tensor if dim is None else _functorch._add_batch_dim(tensor, dim, level)
+
+    with interpreter.lower():
+        yield interpreter.batch_size(), unwrap, wrap
 
 
 def is_mapped(tensor: Tensor) -> bool:

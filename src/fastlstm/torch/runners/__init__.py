@@ -4,6 +4,7 @@ A runner has a name, `why_not(sizes, device, dtype, context)`, in words, or None
 `fastlstm.engine`, strict mode and the call itself ask the same functions.
 """
 
+from collections.abc import Sequence
 from types import ModuleType
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from fastlstm.torch.context import Context
 from fastlstm.torch.dtypes import HALF
 from fastlstm.torch.errors import refuse_layout
 from fastlstm.torch.memory import refuse_any_freed
-from fastlstm.torch.runners import chained, composite, native, torch_kernel
+from fastlstm.torch.runners import chained, composite, mapped, native, torch_kernel
 from fastlstm.torch.runners.fallback import fall_back
 from fastlstm.weights import Sizes, named_shapes
 
@@ -46,13 +47,23 @@ def run(sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor]
     """The arguments and errors of `wrap.run`."""
     refuse_any_freed(x, *hx, *weights)
     check(sizes, x, hx, weights, autocast=autocasts(x))
-    runner, engine = choose(sizes, x.device, x.dtype, context.here())
+    runner, _ = choose(sizes, x.device, x.dtype, context.here())
     if runner is torch_kernel:
         return torch_kernel.run(sizes, batch, x, hx, weights, dropout)
-    masks = masks_of(batch, sizes, x, dropout) if dropout else []
+    return _run_with(sizes, batch, x, hx, weights, masks_of(batch, sizes, x, dropout) if dropout else [])
+
+
+def _run_with(
+    sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor], masks: Sequence[Tensor]
+) -> Results:
+    """With masks drawn, on what is not torch's kernel."""
+    here = context.here()
+    runner, engine = choose(sizes, x.device, x.dtype, here)
+    if here.transformed and not here.recorded and mapped.takes(batch):
+        return mapped.run(_run_with, sizes, batch, x, hx, weights, masks)
     if runner is composite and sizes.I and sizes.H:  # else nothing is slow
         fall_back(engine.why)
-    results: Results = runner.run(sizes, batch, x, hx, weights, masks)
+    results: Results = runner.run(sizes, batch, x, hx, weights, list(masks))
     return results
 
 

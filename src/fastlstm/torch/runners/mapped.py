@@ -1,0 +1,116 @@
+"""A call under torch.func.vmap, as one call without it: members stand side by side, as more rows of the batch, and who runs that is
+asked anew; each member has a call of its own where the weights are batched.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastlstm.torch import batch as batches
+from fastlstm.torch import context
+from fastlstm.torch.batch import Batch, Dense, Packed, Ragged, Results, States
+from fastlstm.weights import Sizes
+
+NAME = "native"
+
+
+def takes(batch: Batch) -> bool:
+    """Whether a level of vmap is the innermost transform, and the rows of the batch can stand side by side."""
+    return context.innermost_is_vmap() and not (isinstance(batch, Ragged) and batch.rows.offsets is not None)
+
+
+def run(
+    run_below: Callable[..., Results],
+    sizes: Sizes,
+    batch: Batch,
+    x: Tensor,
+    hx: States,
+    weights: list[Tensor],
+    masks: Sequence[Tensor],
+) -> Results:
+    """The arguments and results of `runners.run`, with masks drawn. run_below: takes the same, without vmap's level."""
+    whole, x3 = batches.whole(batch, sizes, x)
+    states = hx if hx[0] is None else batches.states_of(sizes, batch.N, x, hx)
+    rows = whole.rows
+    tensors = [x3, *states, *masks, rows.lengths, rows.reset]
+    with context.below_vmap() as (members, unwrap, wrap):
+        given = [unwrap(t) for t in tensors]
+        own = [unwrap(w) for w in weights]
+        if any(dim is not None for _, dim in own):
+            results = _each(run_below, sizes, whole, given, own, len(masks), members)
+        elif all(dim is None for _, dim in given):
+            results = [(t, None) for t in _call(run_below, sizes, whole, [t for t, _ in given], [w for w, _ in own], len(masks))]
+        else:
+            results = _side_by_side(run_below, sizes, whole, given, [w for w, _ in own], len(masks), members)
+    return batches.like_the_caller(batch, x, [wrap(t, dim) for t, dim in results])
+
+
+def _call(
+    run_below: Callable[..., Results], sizes: Sizes, batch: Any, tensors: Sequence[Any], weights: list[Tensor], masks: int
+) -> Results:
+    """tensors: x, h_0, c_0, then so many masks, then lengths and reset."""
+    x, *rest, lengths, reset = tensors
+    states = len(sizes.of_states)
+    if isinstance(batch, Ragged):
+        batch = batch._replace(lengths=lengths, reset=reset)
+    return run_below(sizes, batch, x, tuple(rest[:states]), weights, rest[states : states + masks])
+
+
+def _each(
+    run_below: Callable[..., Results],
+    sizes: Sizes,
+    batch: Batch,
+    given: Sequence[tuple[Any, int | None]],
+    weights: Sequence[tuple[Tensor, int | None]],
+    masks: int,
+    members: int,
+) -> list[tuple[Tensor, int]]:
+    def of_member(k: int, tensors: Sequence[tuple[Any, int | None]]) -> list[Any]:
+        return [t if dim is None else t.select(dim, k) for t, dim in tensors]
+
+    all_of = [_call(run_below, sizes, batch, of_member(k, given), of_member(k, weights), masks) for k in range(members)]
+    return [(torch.stack(each), 0) for each in zip(*all_of, strict=True)]
+
+
+def _side_by_side(
+    run_below: Callable[..., Results],
+    sizes: Sizes,
+    batch: Any,
+    given: Sequence[tuple[Any, int | None]],
+    weights: list[Tensor],
+    masks: int,
+    members: int,
+) -> list[tuple[Tensor, int]]:
+    """Members next to each other in the place of each row of the batch."""
+    first = isinstance(batch, Ragged) and batch.batch_first  # x is (N, T, I): a row is the first dimension
+    packed = isinstance(batch, Packed)
+    own = 1 + len(sizes.of_states) + masks
+
+    def row_of(k: int) -> int:
+        """Which dimension of a tensor are the rows: x, h_0, c_0, masks, lengths, reset."""
+        return 0 if k == own or packed and not 1 <= k < own - masks else 0 if first and k in (0, own + 1) else 1
+
+    def put(k: int, tensor: Any, dim: int | None) -> Any:
+        if tensor is None:
+            return None
+        at = row_of(k) + 1
+        if dim is None:
+            tensor = tensor.unsqueeze(at)
+            tensor = tensor.expand(*tensor.shape[:at], members, *tensor.shape[at + 1 :])
+        elif dim != at:
+            tensor = tensor.movedim(dim, at)
+        return tensor.flatten(at - 1, at)
+
+    tensors = [put(k, t, dim) for k, (t, dim) in enumerate(given)]
+    N = batch.N * members
+    wide = batch._replace(N=N, state=(*batch.state[:1], N))
+    if isinstance(batch, Packed):
+        wide = wide._replace(batch_sizes=batch.batch_sizes * members, sorted_indices=None, unsorted_indices=None)
+    if isinstance(batch, Dense):
+        wide = wide._replace(swapped=False)
+    output, *states = _call(run_below, sizes, wide, tensors, weights, masks)
+    at = row_of(0)
+    apart = [(output, at), *((t, 1) for t in states)]
+    return [(t.view(*t.shape[:d], -1, members, *t.shape[d + 1 :]), d + 1) for t, d in apart]
