@@ -35,9 +35,10 @@ def run(
     states = hx if hx[0] is None else batches.states_of(sizes, batch.N, x, hx)
     rows = whole.rows
     tensors = [x3, *states, *masks, rows.lengths, rows.reset]
-    with context.below_vmap() as (members, unwrap, wrap):
-        given = [unwrap(t) for t in tensors]
-        own = [unwrap(w) for w in weights]
+    members, unwrap, wrap = context.vmap_level()
+    given = [unwrap(t) for t in tensors]
+    own = [unwrap(w) for w in weights]
+    with context.below_innermost():
         if any(dim is not None for _, dim in own):
             results = _each(run_below, sizes, whole, given, own, len(masks), members)
         elif all(dim is None for _, dim in given):
