@@ -87,6 +87,37 @@ def forward_mode_within(jvp: Function) -> Function:
     return differentiable  # type: ignore[return-value]
 
 
+def batched_within(backward: Function) -> Function:
+    """An autograd Function's `backward` for gradients that torch.autograd.grad(is_grads_batched=True) has batched: in a way of its
+    own, older than torch.func, that Functions within do not know. They get torch.func.vmap's.
+    """
+
+    @wraps(backward)
+    def of_batch(ctx: Any, *gradients: Any) -> Any:
+        level = torch._C._vmapmode_increment_nesting() - 1
+        torch._C._vmapmode_decrement_nesting()
+        if level == 0 or all(t is None or _functorch.maybe_get_level(t) > 0 or is_readable(t) for t in gradients):
+            return backward(ctx, *gradients)
+        there = [k for k, t in enumerate(gradients) if t is not None]
+        wanted: list[int] = []
+
+        def of_member(*own: Tensor) -> Any:
+            given = dict(zip(there, own, strict=True))
+            found = backward(ctx, *(given.get(k) for k in range(len(gradients))))
+            wanted[:] = [k for k, t in enumerate(found) if t is not None]
+            wanted.append(len(found))
+            return tuple(t for t in found if t is not None)
+
+        members = 1  # of no consequence: each is batched, or the same for all
+        rows = [torch._remove_batch_dim(gradients[k], level, members, 0) for k in there]
+        size = max(t.shape[0] for t in rows)
+        results = torch.func.vmap(of_member)(*(t.expand(size, *t.shape[1:]) for t in rows))
+        by_place = {k: torch._add_batch_dim(t, 0, level) for k, t in zip(wanted[:-1], results, strict=True)}
+        return tuple(by_place.get(k) for k in range(wanted[-1]))
+
+    return of_batch  # type: ignore[return-value]
+
+
 def innermost_is_vmap() -> bool:
     """Whether torch.func.vmap is the innermost transform here."""
     innermost = _innermost()
@@ -136,6 +167,9 @@ def unpack_dual(tensor: Tensor | None) -> tuple[Any, Any]:
 
 
 make_dual = forward_ad.make_dual
+
+without_dead_wrapper = _functorch.unwrap_if_dead
+"""A tensor without the wrappers of torch.func transforms that have ended, as what a Function saved may have."""
 
 
 def below_innermost() -> AbstractContextManager[Any]:

@@ -3,6 +3,7 @@ asked anew; each member has a call of its own where the weights are batched.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -32,6 +33,8 @@ def run(
 ) -> Results:
     """The arguments and results of `runners.run`, with masks drawn. run_below: takes the same, without vmap's level."""
     whole, x3 = batches.whole(batch, sizes, x)
+    whole = whole._replace(state=(sizes.chains, batch.N))
+    sizes = replace(sizes, is_cell=False)  # of one step
     states = hx if hx[0] is None else batches.states_of(sizes, batch.N, x, hx)
     rows = whole.rows
     tensors = [x3, *states, *masks, rows.lengths, rows.reset]
@@ -106,7 +109,7 @@ def _side_by_side(
 
     tensors = [put(k, t, dim) for k, (t, dim) in enumerate(given)]
     N = batch.N * members
-    wide = batch._replace(N=N, state=(*batch.state[:1], N))
+    wide = batch._replace(N=N, state=(sizes.chains, N))
     if isinstance(batch, Packed):
         wide = wide._replace(batch_sizes=batch.batch_sizes * members, sorted_indices=None, unsorted_indices=None)
     if isinstance(batch, Dense):
