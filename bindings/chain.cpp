@@ -209,6 +209,54 @@ nb::object second(const Steps& rows, nb::handle steps, nb::handle w_hh, nb::hand
   return operands->all();
 }
 
+// w_ih, w_hh, b_ih, b_hh, the last two or None.
+bool read_chain(const Operands& operands, const Steps& rows, Index in, nb::handle from, void* (&to)[4]) {
+  const Items items(from);
+  const Index G = rows.gates();
+  if (items.size() != 4) return false;
+  const Shape shapes[] = {{G, in}, {G, rows.problem.H}, {G}, {G}};
+  for (std::size_t k = 0; k < 4; ++k)
+    if ((k < 2 && items[k] == Py_None) || !read_array(items[k], *operands.dtype, shapes[k], to[k])) return false;
+  return true;
+}
+
+// x, h_0, c_0 and the weights, each followed by its tangent or None -> h, c_n, and their tangents.
+nb::object dual(const Steps& rows, nb::handle weights, nb::handle weights_t, nb::handle x, nb::handle x_t, nb::handle h_0,
+                nb::handle h_0_t, nb::handle c_0, nb::handle c_0_t) {
+  auto operands = Operands::of(x);
+  const Index count = rows.rows();
+  const Index H = rows.problem.H;
+  const Index N = rows.problem.N;
+  if (!operands) return nb::none();
+  const Index in = arrays::view(x.ptr())->features();
+  const bool has_c = rows.states() > 1;
+  void *w[4], *w_t[4], *rows_x, *rows_x_t, *h, *h_t, *c = nullptr, *c_t = nullptr;
+  if (!read_chain(*operands, rows, in, weights, w) ||
+      (!weights_t.is_none() && !read_chain(*operands, rows, in, weights_t, w_t)) || !operands->read(x, count, in, rows_x) ||
+      !operands->read(x_t, count, in, rows_x_t, true) || !operands->read(h_0, N, H, h) || !operands->read(h_0_t, N, H, h_t, true) ||
+      (has_c && (!operands->read(c_0, N, H, c) || !operands->read(c_0_t, N, H, c_t, true))))
+    return nb::none();
+  void* const out_h = operands->create(count, H);
+  void* const out_c = has_c ? operands->create(N, H) : nullptr;
+  void* const out_h_t = operands->create(count, H);
+  void* const out_c_t = has_c ? operands->create(N, H) : nullptr;
+  operands->compute([&](auto real) {
+    using Real = decltype(real);
+    const auto in_of = [](void* data) { return static_cast<const Real*>(data); };
+    const auto out = [](void* data) { return static_cast<Real*>(data); };
+    const auto of = [&](void* const (&data)[4]) {
+      return fastlstm::Weights<Real>{in_of(data[0]), in_of(data[1]), in_of(data[2]), in_of(data[3]), {}};
+    };
+    const fastlstm::Weights<Real> own = of(w);
+    const fastlstm::Weights<Real> own_t = weights_t.is_none() ? fastlstm::Weights<Real>{} : of(w_t);
+    fastlstm::dual<Real>({rows.problem, rows.reverse, nullptr},
+                         {in, own, weights_t.is_none() ? nullptr : &own_t, in_of(rows_x), in_of(rows_x_t), in_of(h), in_of(h_t),
+                          in_of(c), in_of(c_t), out(out_h), out(out_h_t), out(out_c), out(out_c_t)},
+                         rows.threads);
+  });
+  return operands->all();
+}
+
 }  // namespace
 
 void define_chain(nb::module_& m) {
@@ -218,5 +266,7 @@ void define_chain(nb::module_& m) {
       .def("forward", forward, "w_hh"_a, "a"_a, "h_0"_a, "c_0"_a.none())
       .def("tangent", tangent, "slopes"_a, "w_hh"_a, "a"_a, "h_0"_a, "c_0"_a.none(), "e_h"_a.none(), "e_c"_a.none())
       .def("adjoint", adjoint, "slopes"_a, "w_hh"_a, "dh"_a.none(), "dc"_a.none(), "ds"_a.none())
-      .def("second", second, "steps"_a, "w_hh"_a, "all_dh"_a, "all_dc"_a.none(), "da"_a, "dh_0"_a, "dc_0"_a.none());
+      .def("second", second, "steps"_a, "w_hh"_a, "all_dh"_a, "all_dc"_a.none(), "da"_a, "dh_0"_a, "dc_0"_a.none())
+      .def("dual", dual, "weights"_a, "weights_t"_a.none(), "x"_a, "x_t"_a.none(), "h_0"_a, "h_0_t"_a.none(), "c_0"_a.none(),
+           "c_0_t"_a.none());
 }

@@ -12,15 +12,14 @@ namespace fastlstm {
 
 namespace {
 
-// One of the three passes, by a team.
+// One of the passes, by a team.
 template <class Real, class Call>
-void run(const Chain<Real>& chain, const Call& call, int threads,
+void run(const Chain<Real>& chain, const Call& call, int threads, std::size_t bytes,
          void (*ChainKernels<Real>::*pass)(const ChainCall<Real>&, const Call&, const Member&)) {
   const Problem& problem = chain.problem;
-  if (problem.N == 0) return;
   const Kernels<Real>& all = kernels<Real>(problem.cell);
   const Machine machine = all.machine();
-  const Workspace scratch(all.chain.bytes(problem), Workspace::Use::scratch);
+  const Workspace scratch(bytes, Workspace::Use::scratch);
   struct Data {
     void (*pass)(const ChainCall<Real>&, const Call&, const Member&);
     ChainCall<Real> chain;
@@ -36,6 +35,11 @@ void run(const Chain<Real>& chain, const Call& call, int threads,
         d.pass(d.chain, d.call, member);
       },
       &data);
+}
+template <class Real, class Call>
+void run(const Chain<Real>& chain, const Call& call, int threads,
+         void (*ChainKernels<Real>::*pass)(const ChainCall<Real>&, const Call&, const Member&)) {
+  if (chain.problem.N > 0) run(chain, call, threads, kernels<Real>(chain.problem.cell).chain.bytes(chain.problem), pass);
 }
 
 }  // namespace
@@ -56,12 +60,20 @@ template <class Real>
 void second(const Chain<Real>& chain, const ChainSecond<Real>& call, int threads) {
   run(chain, call, threads, &ChainKernels<Real>::second);
 }
+template <class Real>
+void dual(const Chain<Real>& chain, const ChainDual<Real>& call, int threads) {
+  const Problem& problem = chain.problem;
+  if (problem.N == 0) return;
+  run(chain, call, threads, kernels<Real>(problem.cell).chain.dual_bytes(problem, call.in, call.weights_t != nullptr),
+      &ChainKernels<Real>::dual);
+}
 
 #define FASTLSTM_INSTANTIATE(Real)                                                  \
   template void forward<Real>(const Chain<Real>&, const ChainForward<Real>&, int); \
   template void tangent<Real>(const Chain<Real>&, const ChainTangent<Real>&, int); \
   template void adjoint<Real>(const Chain<Real>&, const ChainAdjoint<Real>&, int); \
-  template void second<Real>(const Chain<Real>&, const ChainSecond<Real>&, int)
+  template void second<Real>(const Chain<Real>&, const ChainSecond<Real>&, int);   \
+  template void dual<Real>(const Chain<Real>&, const ChainDual<Real>&, int)
 
 FASTLSTM_INSTANTIATE(float);
 FASTLSTM_INSTANTIATE(double);

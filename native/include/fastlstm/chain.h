@@ -90,6 +90,20 @@ struct ChainSecond {
   Real* state_0;       // (N, H)
 };
 
+// A chain from its input, and its tangent beside it, in one pass: what forward mode alone asks for. Nothing is kept.
+template <class Real>
+struct ChainDual {
+  std::int64_t in;
+  const Weights<Real>& weights;      // of arrays of Reals
+  const Weights<Real>* weights_t;    // their tangents, or nullptr
+  const Real* x;                     // (rows, in)
+  const Real* x_t;                   // (rows, in) or nullptr
+  const Real *h_0, *h_0_t;           // (N, H), h_0_t or nullptr
+  const Real *c_0, *c_0_t;           // (N, H), c_0_t or nullptr
+  Real *h, *h_t;                     // (rows, H)
+  Real *c_n, *c_n_t;                 // (N, H)
+};
+
 // The results are the same bits for any number of threads. Throw std::bad_alloc, nothing else.
 template <class Real>
 void forward(const Chain<Real>& chain, const ChainForward<Real>& call, int threads);
@@ -99,5 +113,7 @@ template <class Real>
 void adjoint(const Chain<Real>& chain, const ChainAdjoint<Real>& call, int threads);
 template <class Real>
 void second(const Chain<Real>& chain, const ChainSecond<Real>& call, int threads);
+template <class Real>
+void dual(const Chain<Real>& chain, const ChainDual<Real>& call, int threads);  // chain.w_hh is not read
 
 }  // namespace fastlstm

@@ -6,6 +6,7 @@
 #include "isa/kernels.h"
 #include "layer/backward_layers.h"
 #include "layer/chain.h"
+#include "layer/dual.h"
 #include "layer/forward_layers.h"
 #include "layer/packed.h"
 #include "layer/stream.h"
@@ -34,7 +35,8 @@ constexpr ChainKernels<RealOf<Cell>> chain_kernels() {
   if constexpr (kNumbers<Cell> > 1)
     return {};
   else
-    return {chain_bytes<Cell>, chain_forward<Cell>, chain_tangent<Cell>, chain_adjoint<Cell>, chain_second<Cell>};
+    return {chain_bytes<Cell>, chain_forward<Cell>, chain_tangent<Cell>, chain_adjoint<Cell>, chain_second<Cell>,
+            dual_bytes<Cell>,  dual_chain<Cell>};
 }
 
 template <class Cell>

@@ -24,7 +24,7 @@ struct Step {
     bool of_hidden;
 
     Index first_sum() const { return Input::kFirst == Hidden::kFirst || !of_hidden ? Input::kFirst : Hidden::kFirst; }
-  } segments[2];
+  } segments[4];
   int segment_count;
   bool from_buffer;  // add to the gate buffer, not to the bias
   bool to_buffer;    // leave the sums there: another cut of the sum follows

@@ -4,14 +4,15 @@ Each was seen in the torch versions from 2.8 to 2.15. What torch keeps for `enab
 `adopt/internals.py`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from types import CodeType, SimpleNamespace
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch._C import _functorch
 from torch._C._dynamo import eval_frame
 from torch._decomp import register_decomposition as register_decomposition  # torch.onnx.export looks into its table
 from torch.autograd import forward_ad
@@ -35,6 +36,7 @@ autocast_is_on = torch._C._is_any_autocast_enabled
 _dispatch_modes = torch._C._len_torch_dispatch_stack  # TorchDispatchMode: FlopCounterMode, make_fx, FakeTensorMode
 _transform_level = torch._C._functorch.maybe_current_level  # torch.func: grad, vmap, jvp
 _transform_depth = torch._C._functorch.get_dynamic_layer_stack_depth
+_innermost = torch._C._functorch.peek_interpreter_stack
 
 
 class Context(NamedTuple):
@@ -85,24 +87,50 @@ def forward_mode_within(jvp: Function) -> Function:
     return differentiable  # type: ignore[return-value]
 
 
+def batched_within(backward: Function) -> Function:
+    """An autograd Function's `backward` for gradients that torch.autograd.grad(is_grads_batched=True) has batched: in a way of its
+    own, older than torch.func, that Functions within do not know. They get torch.func.vmap's.
+    """
+
+    @wraps(backward)
+    def of_batch(ctx: Any, *gradients: Any) -> Any:
+        level = torch._C._vmapmode_increment_nesting() - 1
+        torch._C._vmapmode_decrement_nesting()
+        if level == 0 or all(t is None or _functorch.maybe_get_level(t) > 0 or is_readable(t) for t in gradients):
+            return backward(ctx, *gradients)
+        there = [k for k, t in enumerate(gradients) if t is not None]
+        wanted: list[int] = []
+
+        def of_member(*own: Tensor) -> Any:
+            given = dict(zip(there, own, strict=True))
+            found = backward(ctx, *(given.get(k) for k in range(len(gradients))))
+            wanted[:] = [k for k, t in enumerate(found) if t is not None]
+            wanted.append(len(found))
+            return tuple(t for t in found if t is not None)
+
+        members = 1  # of no consequence: each is batched, or the same for all
+        rows = [torch._remove_batch_dim(gradients[k], level, members, 0) for k in there]
+        size = max(t.shape[0] for t in rows)
+        results = torch.func.vmap(of_member)(*(t.expand(size, *t.shape[1:]) for t in rows))
+        by_place = {k: torch._add_batch_dim(t, 0, level) for k, t in zip(wanted[:-1], results, strict=True)}
+        return tuple(by_place.get(k) for k in range(wanted[-1]))
+
+    return of_batch  # type: ignore[return-value]
+
+
 def innermost_is_vmap() -> bool:
     """Whether torch.func.vmap is the innermost transform here."""
-    from torch._C._functorch import TransformType, peek_interpreter_stack
-
-    innermost = peek_interpreter_stack()
-    return innermost is not None and innermost.key() == TransformType.Vmap
+    innermost = _innermost()
+    return innermost is not None and innermost.key() == _functorch.TransformType.Vmap
 
 
-@contextmanager
-def below_vmap() -> Iterator[tuple[int, Callable[[Any], tuple[Any, int | None]], Callable[[Tensor, int | None], Tensor]]]:
-    """Within, the innermost transform, which is a vmap, is not at work: how many members it has, what unwraps one of its tensors,
-    to it and the dimension of members (None: it is the same for all), and what wraps one.
+def vmap_level() -> tuple[int, Callable[[Any], tuple[Any, int | None]], Callable[[Tensor, int | None], Tensor]]:
+    """Of the innermost transform, which is a vmap: how many members it has; what makes of one of its tensors what it is below it,
+    and the dimension of members (None: it is the same for all); and the other way.
     """
-    from torch._C import _functorch
-    from torch._functorch.pyfunctorch import retrieve_current_functorch_interpreter
-
-    interpreter: Any = retrieve_current_functorch_interpreter()
-    level = interpreter.level()
+    innermost = _innermost()  # whose memory the pointer reads
+    interpreter = _functorch.CVmapInterpreterPtr(innermost)
+    level, members = interpreter.level(), interpreter.batchSize()
 
     def unwrap(tensor: Any) -> tuple[Any, int | None]:
         if tensor is None or not _functorch.is_batchedtensor(tensor) or _functorch.maybe_get_level(tensor) != level:
@@ -112,8 +140,45 @@ def below_vmap() -> Iterator[tuple[int, Callable[[Any], tuple[Any, int | None]],
     def wrap(tensor: Tensor, dim: int | None) -> Tensor:
         return tensor if dim is None else _functorch._add_batch_dim(tensor, dim, level)
 
-    with interpreter.lower():
-        yield interpreter.batch_size(), unwrap, wrap
+    return members, unwrap, wrap
+
+
+def innermost_is_forward_mode() -> bool:
+    """Whether torch.func.jvp, or torch.autograd.forward_ad where there is no transform, is the innermost one here."""
+    innermost = _innermost()
+    return forward_ad._current_level >= 0 if innermost is None else innermost.key() == _functorch.TransformType.Jvp
+
+
+def unpack_dual(tensor: Tensor | None) -> tuple[Any, Any]:
+    """A tensor of the innermost transform, which is forward mode, and its tangent (None: zeros), as they are below it."""
+    if tensor is None:
+        return None, None
+    primal, tangent = forward_ad.unpack_dual(tensor)
+    interpreter = _innermost()
+    if interpreter is None:
+        return primal, tangent
+    level = interpreter.level()
+
+    def below(t: Any) -> Any:
+        wrapped = t is not None and _functorch.is_gradtrackingtensor(t) and _functorch.maybe_get_level(t) == level
+        return _functorch.get_unwrapped(t) if wrapped else t
+
+    return below(primal), below(tangent)
+
+
+make_dual = forward_ad.make_dual
+
+without_dead_wrapper = _functorch.unwrap_if_dead
+"""A tensor without the wrappers of torch.func transforms that have ended, as what a Function saved may have."""
+
+
+def below_innermost() -> AbstractContextManager[Any]:
+    """Within, the innermost transform, or forward mode where there is none, is not at work."""
+    if _innermost() is None:
+        return forward_ad._set_fwd_grad_enabled(False)
+    from torch._functorch.pyfunctorch import retrieve_current_functorch_interpreter
+
+    return retrieve_current_functorch_interpreter().lower()
 
 
 def is_mapped(tensor: Tensor) -> bool:

@@ -17,7 +17,7 @@ from fastlstm.torch.context import Context
 from fastlstm.torch.dtypes import HALF
 from fastlstm.torch.errors import refuse_layout
 from fastlstm.torch.memory import refuse_any_freed
-from fastlstm.torch.runners import chained, composite, mapped, native, torch_kernel
+from fastlstm.torch.runners import chained, composite, forward_mode, mapped, native, torch_kernel
 from fastlstm.torch.runners.fallback import fall_back
 from fastlstm.weights import Sizes, named_shapes
 
@@ -61,6 +61,10 @@ def _run_with(
     runner, engine = choose(sizes, x.device, x.dtype, here)
     if here.transformed and not here.recorded and mapped.takes(batch):
         return mapped.run(_run_with, sizes, batch, x, hx, weights, masks)
+    if runner is chained and context.innermost_is_forward_mode():
+        found = forward_mode.run(sizes, batch, x, hx, weights, masks)
+        if found is not None:
+            return found
     if runner is composite and sizes.I and sizes.H:  # else nothing is slow
         fall_back(engine.why)
     results: Results = runner.run(sizes, batch, x, hx, weights, list(masks))

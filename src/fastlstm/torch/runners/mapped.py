@@ -3,6 +3,7 @@ asked anew; each member has a call of its own where the weights are batched.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -32,12 +33,15 @@ def run(
 ) -> Results:
     """The arguments and results of `runners.run`, with masks drawn. run_below: takes the same, without vmap's level."""
     whole, x3 = batches.whole(batch, sizes, x)
+    whole = whole._replace(state=(sizes.chains, batch.N))
+    sizes = replace(sizes, is_cell=False)  # of one step
     states = hx if hx[0] is None else batches.states_of(sizes, batch.N, x, hx)
     rows = whole.rows
     tensors = [x3, *states, *masks, rows.lengths, rows.reset]
-    with context.below_vmap() as (members, unwrap, wrap):
-        given = [unwrap(t) for t in tensors]
-        own = [unwrap(w) for w in weights]
+    members, unwrap, wrap = context.vmap_level()
+    given = [unwrap(t) for t in tensors]
+    own = [unwrap(w) for w in weights]
+    with context.below_innermost():
         if any(dim is not None for _, dim in own):
             results = _each(run_below, sizes, whole, given, own, len(masks), members)
         elif all(dim is None for _, dim in given):
@@ -105,7 +109,7 @@ def _side_by_side(
 
     tensors = [put(k, t, dim) for k, (t, dim) in enumerate(given)]
     N = batch.N * members
-    wide = batch._replace(N=N, state=(*batch.state[:1], N))
+    wide = batch._replace(N=N, state=(sizes.chains, N))
     if isinstance(batch, Packed):
         wide = wide._replace(batch_sizes=batch.batch_sizes * members, sorted_indices=None, unsorted_indices=None)
     if isinstance(batch, Dense):

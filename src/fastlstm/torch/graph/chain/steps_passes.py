@@ -46,9 +46,13 @@ def _of_tensors(function: Callable[..., Any], steps: Steps, tensors: Sequence[An
     return of_those, there
 
 
+def _given(ctx: Any) -> list[Tensor | None]:
+    return [t if t is None else context.without_dead_wrapper(t) for t in ctx.saved_tensors[: ctx.given]]
+
+
 def _pull(function: Callable[..., Any], ctx: Any, gradients: Sequence[Any]) -> tuple[Any, ...]:
     """The gradients of what the Function of ctx was given, themselves differentiable."""
-    tensors = ctx.saved_tensors[: ctx.given]
+    tensors = _given(ctx)
     of_those, there = _of_tensors(function, ctx.steps, tensors)
     results, pull = torch.func.vjp(of_those, *(tensors[k] for k in there))
     found = pull(tuple(torch.zeros_like(y) if d is None else d for y, d in zip(results, gradients, strict=True)))
@@ -57,7 +61,7 @@ def _pull(function: Callable[..., Any], ctx: Any, gradients: Sequence[Any]) -> t
 
 
 def _push(function: Callable[..., Any], ctx: Any, tangents: Sequence[Any]) -> Any:
-    tensors = ctx.saved_tensors[: ctx.given]
+    tensors = _given(ctx)
     of_those, there = _of_tensors(function, ctx.steps, tensors)
     own = tuple(tensors[k] for k in there)
     with_zeros = (torch.zeros_like(t) if tangents[k] is None else tangents[k] for k, t in zip(there, own, strict=True))
@@ -84,6 +88,7 @@ class TangentOfSteps(torch.autograd.Function):
         _keep(ctx, inputs, output)
 
     @staticmethod
+    @context.batched_within
     def backward(ctx: Any, *gradients: Any) -> Any:
         return _pull(_tangent, ctx, gradients)
 
@@ -111,6 +116,7 @@ class AdjointOfSteps(torch.autograd.Function):
         _keep(ctx, inputs, output)
 
     @staticmethod
+    @context.batched_within
     def backward(ctx: Any, *gradients: Any) -> Any:
         saved, states = ctx.saved_tensors, len(gradients) // 2
         of_reaching, dgates = gradients[1 + states :], saved[ctx.given - 1]
