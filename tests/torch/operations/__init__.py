@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import torch
 from conftest import assert_close
-from equations import Equations
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
@@ -54,10 +53,6 @@ def build(kind: Kind, **options: Any) -> nn.Module:
 def draw(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Always the same numbers."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(len(shape)), dtype=torch.float64).to(dtype)
-
-
-def equations(layer: nn.Module) -> Equations:
-    return Equations(layer)
 
 
 def near(found: Any, expected: Any, dtype: torch.dtype | None = None) -> None:

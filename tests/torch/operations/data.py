@@ -5,11 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from equations import Equations
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 from torch.testing._internal.two_tensor import TwoTensor
 
-from operations import Kind, build, draw, equations, near, operation
+from operations import Kind, build, draw, near, operation
 
 X = draw(5, 3, 3)
 
@@ -18,7 +19,7 @@ def each_alone(layer: nn.Module, x: Tensor, lengths: list[int]) -> Tensor:
     """The output of every row by itself, padded with zeros."""
     found = torch.zeros(*x.shape[:2], 4)
     for n, length in enumerate(lengths):
-        found[:length, n] = equations(layer)(x[:length, n : n + 1])[0][:, 0]
+        found[:length, n] = Equations(layer)(x[:length, n : n + 1])[0][:, 0]
     return found
 
 
@@ -47,14 +48,14 @@ def _(kind: Kind) -> None:
 @operation("unbatched")
 def _(kind: Kind) -> None:
     layer = build(kind)
-    near(layer(X[:, 0])[0], equations(layer)(X[:, :1])[0][:, 0])
+    near(layer(X[:, 0])[0], Equations(layer)(X[:, :1])[0][:, 0])
 
 
 @operation("`batch_first`, and tensors of any strides")
 def _(kind: Kind) -> None:
     layer = build(kind, batch_first=True)
     x = X.repeat_interleave(2, -1)[..., ::2].transpose(0, 1)
-    near(layer(x)[0], equations(layer)(X)[0].transpose(0, 1))
+    near(layer(x)[0], Equations(layer)(X)[0].transpose(0, 1))
 
 
 @operation("N = 0")
@@ -70,7 +71,7 @@ def in_dtype(kind: Kind, dtype: torch.dtype) -> None:
     (dx,) = torch.autograd.grad(output.float().sum() if not dtype.is_complex else output.abs().sum(), x)
     assert output.dtype is dx.dtype is dtype
     wide = {torch.complex64: torch.complex128}.get(dtype, torch.float64)
-    reference = equations(layer).to(wide)
+    reference = Equations(layer).to(wide)
     torch.testing.assert_close(output.to(wide), reference(x.to(wide))[0], atol=2**-6, rtol=0)
 
 
@@ -102,7 +103,7 @@ def _(kind: Kind) -> None:
     assert output.dtype is torch.bfloat16
     output.float().sum().backward()
     assert all(p.grad.dtype is torch.float32 for p in layer.parameters())
-    torch.testing.assert_close(output.float(), equations(layer)(X)[0], atol=2**-6, rtol=0)
+    torch.testing.assert_close(output.float(), Equations(layer)(X)[0], atol=2**-6, rtol=0)
 
 
 @operation("`torch.no_grad`, `torch.inference_mode`")
@@ -110,7 +111,7 @@ def _(kind: Kind) -> None:
     layer = build(kind)
     for mode in (torch.no_grad, torch.inference_mode):
         with mode():
-            near(layer(X.clone())[0], equations(layer)(X)[0])
+            near(layer(X.clone())[0], Equations(layer)(X)[0])
 
 
 @operation("device `meta`")
@@ -125,14 +126,14 @@ def _(kind: Kind) -> None:
 def _(kind: Kind) -> None:
     source, layer = build(kind), build(kind, device="meta").to_empty(device="cpu")
     layer.load_state_dict(source.state_dict())
-    near(layer(X)[0], equations(source)(X)[0])
+    near(layer(X)[0], Equations(source)(X)[0])
 
 
 @operation("`torch.nn.utils.skip_init`", torchs="'device' arg")
 def _(kind: Kind) -> None:
     source, layer = build(kind), nn.utils.skip_init(kind, 3, 4, 2)
     layer.load_state_dict(source.state_dict())
-    near(layer(X)[0], equations(source)(X)[0])
+    near(layer(X)[0], Equations(source)(X)[0])
 
 
 @operation("`.double()`, `.half()`, `.to(torch.bfloat16)`")
@@ -148,7 +149,7 @@ def _(kind: Kind) -> None:
         pass
 
     layer = build(kind)
-    near(torch.Tensor(layer(X.as_subclass(Named))[0]), equations(layer)(X)[0])
+    near(torch.Tensor(layer(X.as_subclass(Named))[0]), Equations(layer)(X)[0])
 
 
 @operation("CUDA")
@@ -156,7 +157,7 @@ def _(kind: Kind) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no GPU")
     layer = build(kind)
-    expected = equations(layer)(X)[0]
+    expected = Equations(layer)(X)[0]
     torch.testing.assert_close(layer.cuda()(X.cuda())[0].cpu(), expected, atol=1e-3, rtol=0)
 
 
@@ -164,13 +165,13 @@ def _(kind: Kind) -> None:
 def _(kind: Kind) -> None:
     layer = build(kind)
     output = layer(TwoTensor(X, 2 * X))[0]
-    near((output.a, output.b), (equations(layer)(X)[0], equations(layer)(2 * X)[0]))
+    near((output.a, output.b), (Equations(layer)(X)[0], Equations(layer)(2 * X)[0]))
 
 
 @operation("calls in several threads at once")
 def _(kind: Kind) -> None:
     layer = build(kind)
-    expected = equations(layer)(X)[0]
+    expected = Equations(layer)(X)[0]
     with ThreadPoolExecutor(4) as pool:
         for output in pool.map(lambda _: layer(X)[0], range(16)):
             near(output, expected)
@@ -182,7 +183,7 @@ def _(kind: Kind) -> None:
     output = layer(X)[0].detach()
     torch.save(output, file)
     file.seek(0)
-    expected = equations(layer)(X)[0]
+    expected = Equations(layer)(X)[0]
     near([torch.from_numpy(output.numpy()), torch.load(file), torch.from_dlpack(output)], [expected] * 3)
     near(output.share_memory_(), expected)
 

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 import torch
 from conftest import run_python
+from equations import Equations
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, export
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import fastlstm
-from operations import Kind, build, draw, equations, near, operation, output_of, weights_of
+from operations import Kind, build, draw, near, operation, output_of, weights_of
 
 OPEN = ({0: Dim("L", min=2), 1: Dim("N", min=2)},)
 X, OTHER = draw(5, 2, 3), draw(7, 4, 3)  # what is recorded, and what runs
@@ -40,7 +41,7 @@ def output(kind: Kind) -> Output:
 
 
 def expected(model: Output, x: Tensor) -> Tensor:
-    return equations(model.layer)(x)[0]
+    return Equations(model.layer)(x)[0]
 
 
 def exported(model: Output, left_open: bool) -> ExportedProgram:
@@ -58,7 +59,7 @@ def compiled(model: nn.Module, **options: Any) -> Any:
 @operation("`torch.compile`, training")
 def _(kind: Kind) -> None:
     layer = build(kind)
-    run, plain = compiled(layer), equations(layer)
+    run, plain = compiled(layer), Equations(layer)
     for x in (X, OTHER):
         found = torch.autograd.grad(run(x)[0].sin().sum(), list(layer.parameters()))
         near(found, torch.autograd.grad(plain(x)[0].sin().sum(), list(plain.parameters())))
@@ -67,7 +68,7 @@ def _(kind: Kind) -> None:
 @operation("`torch.compile(fullgraph=True)`, training", torchs="RNN, GRU, or LSTM")
 def _(kind: Kind) -> None:
     layer = build(kind)
-    run, plain = compiled(layer, fullgraph=True), equations(layer)
+    run, plain = compiled(layer, fullgraph=True), Equations(layer)
     for x in (X, OTHER):
         found = torch.autograd.grad(run(x)[0].sin().sum(), list(layer.parameters()))
         near(found, torch.autograd.grad(plain(x)[0].sin().sum(), list(plain.parameters())))
@@ -199,7 +200,7 @@ def _(kind: Kind) -> None:
 def recorded(kind: Kind, mode: str, x: Tensor) -> None:
     layer = build(kind)
     weights = weights_of(layer)
-    near(make_fx(output_of(layer), tracing_mode=mode)(weights, X)(weights, x), equations(layer)(x)[0])
+    near(make_fx(output_of(layer), tracing_mode=mode)(weights, X)(weights, x), Equations(layer)(x)[0])
 
 
 @operation("`make_fx`, real and fake")
@@ -284,7 +285,7 @@ def _(kind: Kind) -> None:
     with Watch():
         found = layer(X)[0]
     assert seen
-    near(found, equations(layer)(X)[0])
+    near(found, Equations(layer)(X)[0])
 
 
 @operation("`TorchFunctionMode`: sees the call, and its numbers stay", ours="sees no function")
@@ -301,7 +302,7 @@ def _(kind: Kind) -> None:
     layer = build(kind)
     with Watch():
         found = layer(X)[0]
-    near(found, equations(layer)(X)[0])
+    near(found, Equations(layer)(X)[0])
     assert any("lstm" in name for name in seen), "it sees no function"
 
 
@@ -310,4 +311,4 @@ def _(kind: Kind) -> None:
     layer = build(kind)
     torch.compiler.reset()
     layer.compile(backend="aot_eager")
-    near(layer(X)[0], equations(layer)(X)[0])
+    near(layer(X)[0], Equations(layer)(X)[0])

@@ -8,17 +8,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from equations import Equations
 from torch import nn
 
 import fastlstm
-from operations import Kind, build, draw, equations, near, operation
+from operations import Kind, build, draw, near, operation
 
 X = draw(5, 2, 3)
 
 
 def same(again: nn.Module, layer: nn.Module) -> None:
     assert type(again) is type(layer)
-    near(again(X), equations(layer)(X))
+    near(again(X), Equations(layer)(X))
 
 
 @operation("`copy.deepcopy`, `copy.copy`")
@@ -71,7 +72,7 @@ def _(kind: Kind) -> None:
 def _(kind: Kind) -> None:
     layer, other = build(kind), kind(3, 4, 2)
     other.load_state_dict({name: 2 * w for name, w in layer.state_dict().items()}, assign=True)
-    near(other(X)[0], equations(other)(X)[0])
+    near(other(X)[0], Equations(other)(X)[0])
     assert torch.equal(other.weight_ih_l0, 2 * layer.weight_ih_l0)
 
 
@@ -83,7 +84,7 @@ def _(kind: Kind) -> None:
         layer.double()
     finally:
         torch.__future__.set_swap_module_params_on_conversion(False)
-    near(layer(X.double())[0], equations(layer)(X.double())[0])
+    near(layer(X.double())[0], Equations(layer)(X.double())[0])
 
 
 def train_shared(layer: nn.Module) -> None:
@@ -103,7 +104,7 @@ def _(kind: Kind) -> None:
     process.join(60)
     assert process.exitcode == 0
     assert torch.equal(layer.weight_ih_l0, 2 * before)
-    near(layer(X)[0], equations(layer)(X)[0])
+    near(layer(X)[0], Equations(layer)(X)[0])
 
 
 @operation("a forked process, after calls in this one")
@@ -127,7 +128,7 @@ def _(kind: Kind) -> None:
 
     torch.manual_seed(0)
     layer = Twice(3, 4, 2)
-    plain = equations(layer)
+    plain = Equations(layer)
     near(layer(X), plain(torch.cat([X, X]))[0][5:] + plain(X)[0])
 
 

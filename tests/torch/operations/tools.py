@@ -10,10 +10,11 @@ from unittest.mock import patch
 
 import torch
 import torch.distributed
+from equations import Equations
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
-from operations import Kind, build, draw, equations, near, operation
+from operations import Kind, build, draw, near, operation
 
 X = draw(5, 2, 3)
 
@@ -39,7 +40,7 @@ class Doubled(nn.Module):
 
 def computed(kind: Kind, change: Callable[[nn.Module], object]) -> None:
     """A layer one of whose weights is computed has the numbers, and the gradients, of the equations with the same."""
-    layer, plain = build(kind), equations(build(kind))
+    layer, plain = build(kind), Equations(build(kind))
     steppers = []
     for model in (layer, plain):
         torch.manual_seed(0)
@@ -97,7 +98,7 @@ def _(kind: Kind) -> None:
 
 @operation("gradients clipped, `parameters_to_vector`, a fused optimizer")
 def _(kind: Kind) -> None:
-    layer, plain = build(kind), equations(build(kind))
+    layer, plain = build(kind), Equations(build(kind))
     for model in (layer, plain):
         stepper = torch.optim.AdamW(model.parameters(), fused=True)
         model(X)[0].square().sum().backward()
@@ -114,7 +115,7 @@ def _(kind: Kind) -> None:
         for p in layer.parameters():
             p.mul_(2)
     averaged.update_parameters(layer)
-    near(averaged(X)[0], equations(averaged.module)(X)[0])
+    near(averaged(X)[0], Equations(averaged.module)(X)[0])
 
 
 @operation("`DataParallel`'s replicas")
@@ -128,7 +129,7 @@ def _(kind: Kind) -> None:
     with patch.object(replicating, "_broadcast_coalesced_reshape", copies):
         first, second = replicating.replicate(layer, [0, 1])
     output = torch.cat([first(X[:, :1])[0], second(X[:, 1:])[0]], 1)
-    plain = equations(layer)
+    plain = Equations(layer)
     found = torch.autograd.grad(output.square().sum(), list(layer.parameters()))
     near(found, torch.autograd.grad(plain(X)[0].square().sum(), list(plain.parameters())))
 
@@ -160,7 +161,7 @@ def trained(layer: nn.Module, plain: nn.Module) -> None:
 def _(kind: Kind) -> None:
     with one_process():
         layer = build(kind)
-        plain = equations(layer)
+        plain = Equations(layer)
         trained(nn.parallel.DistributedDataParallel(layer), plain)
 
 
@@ -170,7 +171,7 @@ def _(kind: Kind) -> None:
 
     with one_process():
         layer = build(kind)
-        plain = equations(layer)
+        plain = Equations(layer)
         trained(FullyShardedDataParallel(layer, device_id=torch.device("cpu"), use_orig_params=True), plain)
 
 
@@ -181,7 +182,7 @@ def _(kind: Kind) -> None:
 
     with one_process():
         layer = build(kind)
-        plain = equations(layer)
+        plain = Equations(layer)
         fully_shard(layer, mesh=init_device_mesh("cpu", (1,)))
         trained(layer, plain)
 
