@@ -229,7 +229,9 @@ def reset_of(reset: Any, T: int, N: int, batched: bool, batch_first: bool) -> Te
 def _as_tensor(name: str, kind: str, value: Any) -> Tensor:
     if isinstance(value, Tensor):
         if context.is_mapped(value) and not context.innermost_is_vmap():
-            raise RuntimeError(f"torch.func.vmap can't map over {name} around another transform: expected the same for all")
+            raise RuntimeError(
+                f"torch.func.vmap can't map over {name} around another transform: expected the same for all"
+            )
         return value
     try:
         # `tensor` where it will do: the compiler takes numbers in it for variables, in `as_tensor` for constants.
