@@ -26,7 +26,7 @@ struct Steps {
   int threads;
 
   Steps(const std::string& cell, Index T, Index N, Index H, const std::optional<std::vector<Index>>& batch_sizes, bool reverse,
-       int threads)
+        int threads)
       : problem(T, N, 1, H, 0, 1, 1, batch_sizes.value_or(std::vector<Index>{}),
                 cell == "GRU" ? fastlstm::CellKind::gru : fastlstm::CellKind::lstm),
         reverse(reverse),
@@ -82,8 +82,7 @@ nb::object forward(const Steps& rows, nb::handle w_hh, nb::handle a, nb::handle 
   const bool has_c = rows.states() > 1;
   void *w, *sums, *first_h, *first_c = nullptr;
   if (!operands || !operands->read(w_hh, rows.gates(), problem.H, w) || !operands->read(a, rows.rows(), rows.sums(), sums) ||
-      !operands->read(h_0, problem.N, problem.H, first_h) ||
-      (has_c && !operands->read(c_0, problem.N, problem.H, first_c)))
+      !operands->read(h_0, problem.N, problem.H, first_h) || (has_c && !operands->read(c_0, problem.N, problem.H, first_c)))
     return nb::none();
   void* const h = operands->create(rows.rows(), problem.H);
   void* const c = has_c ? operands->create(rows.rows(), problem.H) : nullptr;
@@ -158,9 +157,8 @@ nb::object adjoint(const Steps& rows, nb::handle slopes, nb::handle w_hh, nb::ha
   std::optional<Operands> operands;
   Slopes s;
   void *w, *of_h, *of_c = nullptr, *of_sums;
-  if (!s.read(rows, slopes, operands) || !operands->read(w_hh, rows.gates(), H, w) ||
-      !operands->read(dh, count, H, of_h, true) || !operands->read(ds, count, rows.sums(), of_sums, true) ||
-      (has_c && !operands->read(dc, count, H, of_c, true)))
+  if (!s.read(rows, slopes, operands) || !operands->read(w_hh, rows.gates(), H, w) || !operands->read(dh, count, H, of_h, true) ||
+      !operands->read(ds, count, rows.sums(), of_sums, true) || (has_c && !operands->read(dc, count, H, of_c, true)))
     return nb::none();
   void* const da = operands->create(count, rows.sums());
   void* const dh_0 = operands->create(N, H);
@@ -233,7 +231,8 @@ nb::object dual(const Steps& rows, nb::handle weights, nb::handle weights_t, nb:
   void *w[4], *w_t[4], *rows_x, *rows_x_t, *h, *h_t, *c = nullptr, *c_t = nullptr;
   if (!read_chain(*operands, rows, in, weights, w) ||
       (!weights_t.is_none() && !read_chain(*operands, rows, in, weights_t, w_t)) || !operands->read(x, count, in, rows_x) ||
-      !operands->read(x_t, count, in, rows_x_t, true) || !operands->read(h_0, N, H, h) || !operands->read(h_0_t, N, H, h_t, true) ||
+      !operands->read(x_t, count, in, rows_x_t, true) || !operands->read(h_0, N, H, h) ||
+      !operands->read(h_0_t, N, H, h_t, true) ||
       (has_c && (!operands->read(c_0, N, H, c) || !operands->read(c_0_t, N, H, c_t, true))))
     return nb::none();
   void* const out_h = operands->create(count, H);
@@ -244,7 +243,7 @@ nb::object dual(const Steps& rows, nb::handle weights, nb::handle weights_t, nb:
     using Real = decltype(real);
     const auto in_of = [](void* data) { return static_cast<const Real*>(data); };
     const auto out = [](void* data) { return static_cast<Real*>(data); };
-    const auto of = [&](void* const (&data)[4]) {
+    const auto of = [&](void* const(&data)[4]) {
       return fastlstm::Weights<Real>{in_of(data[0]), in_of(data[1]), in_of(data[2]), in_of(data[3]), {}};
     };
     const fastlstm::Weights<Real> own = of(w);

@@ -68,7 +68,7 @@ void dual(const Chain<Real>& chain, const ChainDual<Real>& call, int threads) {
       &ChainKernels<Real>::dual);
 }
 
-#define FASTLSTM_INSTANTIATE(Real)                                                  \
+#define FASTLSTM_INSTANTIATE(Real)                                                 \
   template void forward<Real>(const Chain<Real>&, const ChainForward<Real>&, int); \
   template void tangent<Real>(const Chain<Real>&, const ChainTangent<Real>&, int); \
   template void adjoint<Real>(const Chain<Real>&, const ChainAdjoint<Real>&, int); \

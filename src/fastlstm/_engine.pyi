@@ -153,6 +153,48 @@ class Stream:
     def copy(self) -> Stream:
         """Another one, in the same state."""
 
+class Chain:
+    """One layer in one direction, whose sums are given, and the linear passes that its derivatives are made of: see
+    `native/include/fastlstm/chain.h`. Arrays of float32 or float64, dense, (rows, features), a row a step of a sequence: T of N,
+    or as batch_sizes say. H: hidden; S: sums of a unit, 4; G: gates of the weights. States of an LSTM are h and c, of a GRU h: it
+    has no c, and where c would be among the results there is none. slopes: (rows, (S + 2 or, of a GRU, 1) * H), or a tuple
+    (gates (rows, S * H), c or h (rows, H), c_0 or h_0 (N, H)) of steps that `forward` computed.
+
+    None comes back, and nothing was done, where an array is another. ValueError, RuntimeError: no such sizes.
+    """
+
+    def __init__(
+        self, cell: str, T: int, N: int, H: int, batch_sizes: list[int] | None, reverse: bool, threads: int
+    ) -> None: ...
+    def forward(self, w_hh: Any, a: Any, h_0: Any, c_0: Any) -> list[Any] | None:
+        """a (rows, S * H) -> h, c (rows, H), gates (rows, S * H)."""
+
+    def tangent(self, slopes: Any, w_hh: Any, a: Any, h_0: Any, c_0: Any, e_h: Any, e_c: Any) -> list[Any] | None:
+        """Tangents of h, c (rows, H) and the sums, or, with slopes of steps, the gates."""
+
+    def adjoint(self, slopes: Any, w_hh: Any, dh: Any, dc: Any, ds: Any) -> list[Any] | None:
+        """Gradients of a (rows, S * H), h_0, c_0 (N, H); then what reaches h and c (rows, H) in all. ds: of the sums, or, with
+        slopes of steps, of the gates; dh, dc, ds: or None.
+        """
+
+    def second(
+        self, steps: Any, w_hh: Any, all_dh: Any, all_dc: Any, da: Any, dh_0: Any, dc_0: Any
+    ) -> list[Any] | None:
+        """From gradients of an adjoint's da, dh_0 and dc_0: those of dh, dc (rows, H), and of the tuple `steps`."""
+
+    def dual(
+        self,
+        weights: Sequence[Any],  # w_ih, w_hh, b_ih, b_hh, the last two or None
+        weights_t: Sequence[Any] | None,
+        x: Any,  # (rows, I)
+        x_t: Any,
+        h_0: Any,
+        h_0_t: Any,
+        c_0: Any,
+        c_0_t: Any,
+    ) -> list[Any] | None:
+        """h (rows, H), c_n (N, H), then their tangents. What ends in _t is a tangent, or None."""
+
 def isa() -> str:
     """The instruction set in use ('generic', 'avx2', 'avx512', 'avx512_bf16', 'amx', 'neon')."""
 

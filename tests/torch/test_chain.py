@@ -154,16 +154,17 @@ def test_batched_calls_and_gradients(case, batched):
         return [t if d is None else t.select(d, k) for t, d in zip(given, dims, strict=True)]
 
     for of in (case.run, lambda by, *t: grad(partial(case.loss, by), everything)(*t)):
-        expected = [torch.stack(each) for each in zip(*(of(composite.chain, *of_member(k)) for k in range(members)), strict=True)]
+        expected = [
+            torch.stack(each)
+            for each in zip(*(of(composite.chain, *of_member(k)) for k in range(members)), strict=True)
+        ]
         found = vmap(partial(of, chain.run), in_dims=dims)(*given)
         torch.testing.assert_close(list(found), expected, **CLOSE)
 
 
 def test_a_hessian():
     for case in (draw(), draw("GRU")):
-        case.assert_same(
-            lambda by, case=case: hessian(lambda x: case.loss(by, x, *case.tensors[1:]))(case.tensors[0])
-        )
+        case.assert_same(lambda by, case=case: hessian(lambda x: case.loss(by, x, *case.tensors[1:]))(case.tensors[0]))
 
 
 @settings(max_examples=40, deadline=None)
@@ -233,6 +234,6 @@ def test_wrong_sizes_are_refused_and_nothing_is_read():
             assert passes.forward(**{**right, name: wrong}) is None, (name, wrong)
     with pytest.raises((ValueError, RuntimeError)):
         _engine.Chain("LSTM", 4, 3, 5, [3, 3, 4, 1], False, 1)
+    case = draw()
     with pytest.raises(RuntimeError, match="a tensor is not of the size"):
-        case = draw()
         case.run(chain.run, case.tensors[0], case.tensors[1][:2], *case.tensors[2:])

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import fastlstm
 from fastlstm import LSTM, LSTMCell, _engine
-from fastlstm.torch.runners import composite
+from fastlstm.torch.runners import composite, forward_mode
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`torch.jit"),  # deprecated, and used by torch's own forward-mode rules
@@ -61,7 +61,7 @@ AROUND: dict[str, Callable[[], AbstractContextManager[Any]]] = {
 def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of what has run."""
     names: list[str] = []
-    forward, equations = _engine.forward, composite.traced
+    forward, equations, dual = _engine.forward, composite.traced, forward_mode._layer
 
     def native(*arguments: Any) -> Any:
         done = forward(*arguments)
@@ -69,12 +69,17 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             names.append("native")
         return done
 
-    def plain(*arguments: Any) -> Any:
-        names.append("composite")
-        return equations(*arguments)
+    def by_chains(*arguments: Any, chain: Any) -> Any:
+        names.append("composite" if chain is composite.chain else "native")
+        return equations(*arguments, chain=chain)
+
+    def with_tangents(*arguments: Any) -> Any:
+        names.append("native")
+        return dual(*arguments)
 
     monkeypatch.setattr(_engine, "forward", native)
-    monkeypatch.setattr(composite, "traced", plain)
+    monkeypatch.setattr(composite, "traced", by_chains)
+    monkeypatch.setattr(forward_mode, "_layer", with_tangents)
     return names
 
 

@@ -263,11 +263,15 @@ def test_a_wrong_length_or_reset_is_refused_before_anything_runs(wrong, monkeypa
 
 
 @pytest.mark.parametrize("name", ["lengths", "reset"])
-def test_vmap_over_them_is_refused_by_name(name):
+def test_vmap_over_them_around_another_transform_is_refused_by_name(name):
     lstm, batched = LSTM(I, H), {"lengths": torch.ones(2, N).long(), "reset": NEVER.expand(2, T, N)}[name]
-    kind, message = outcome(lambda: torch.func.vmap(lambda g: lstm(X, **{name: g})[0])(batched))
+
+    def loss(x, given):
+        return lstm(x, **{name: given})[0].sum()
+
+    kind, message = outcome(lambda: torch.func.vmap(torch.func.grad(loss), (None, 0))(X, batched))
     assert kind is RuntimeError
-    assert message == f"torch.func.vmap can't map over {name}: expected the same for all"
+    assert message == f"torch.func.vmap can't map over {name} around another transform: expected the same for all"
 
 
 def test_batch_first_resets_are_batch_first():

@@ -69,19 +69,20 @@ def test_cuda_has_no_kernel_for_complex_numbers():
     assert found.name == "composite"
 
 
-def test_transforms_and_forward_mode_are_composite():
+def test_transforms_and_forward_mode_are_native_chain_by_chain():
     lstm = LSTM(3, 4)
-    names = []
+    said = []
 
     def ask(x):
-        names.append(fastlstm.engine(lstm, x).name)
+        said.append(fastlstm.engine(lstm, x))
         return x.sum()
 
     torch.func.grad(ask)(torch.zeros(5, 2, 3))
     with torch.autograd.forward_ad.dual_level():
         ask(torch.zeros(5, 2, 3))
     ask(torch.zeros(5, 2, 3))
-    assert names == ["composite", "composite", "native"]
+    assert {engine.name for engine in said} == {"native"}
+    assert ["chain by chain" in engine.why for engine in said] == [True, True, False]
 
 
 def test_engine_knows_only_our_layers():
@@ -96,17 +97,20 @@ def test_a_fallback_says_so_once():
     ):
         lstm(x)
     lstm(x)  # warnings are errors here
-    with pytest.warns(fallback.FallbackWarning, match=r"torch\.func transforms"):
-        torch.func.grad(lambda x: LSTM(3, 4)(x)[0].sum())(torch.zeros(5, 2, 3))
+    half = LSTM(3, 4, dtype=torch.bfloat16)
+    with pytest.warns(fallback.FallbackWarning, match="derivatives of any order .* in bfloat16"):
+        torch.func.grad(lambda x: half(x)[0].sum())(torch.zeros(5, 2, 3, dtype=torch.bfloat16))
 
 
-def test_gradients_of_gradients_say_so():
-    x = torch.randn(5, 2, 3, requires_grad=True)
-    output, _ = LSTM(3, 4)(x)
-    (dx,) = torch.autograd.grad(output.sum(), x, retain_graph=True)  # silent
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradients_of_gradients_do_not_fall_back(dtype):
+    x = torch.randn(5, 2, 3, requires_grad=True, dtype=dtype)
+    output, _ = LSTM(3, 4, dtype=dtype)(x)
+    (dx,) = torch.autograd.grad(output.sum(), x, retain_graph=True)
     assert not dx.requires_grad
-    with pytest.warns(fallback.FallbackWarning, match="gradients of gradients"):
-        torch.autograd.grad(output.sum(), x, create_graph=True)
+    fastlstm.strict(True)
+    (dx,) = torch.autograd.grad(output.sum(), x, create_graph=True)
+    assert dx.requires_grad
 
 
 def test_strict_raises_for_what_was_said_before():

@@ -1,4 +1,4 @@
-"""torch.func's transforms and forward mode through modules: on the engine, without a word of falling back, and the numbers of plain
+"""torch.func's transforms and forward mode through modules: on the engine, without falling back, and with the numbers of plain
 calls in a loop, or of plain tensor operations.
 """
 
@@ -80,7 +80,13 @@ def test_vmap_is_a_loop(kind, options, of):
         "lengths": torch.randint(1, T + 1, (members, N), generator=random),
         "reset": torch.rand(members, *shape, generator=random) < 0.3,
     }
-    whole: dict[str, Any] = {"parameters": parameters, "x": draw(layer), "hx": states(layer), "lengths": None, "reset": None}
+    whole: dict[str, Any] = {
+        "parameters": parameters,
+        "x": draw(layer),
+        "hx": states(layer),
+        "lengths": None,
+        "reset": None,
+    }
     batched = {
         "x and hx": {"x", "hx"},
         "lengths": {"x", "lengths"},
@@ -99,7 +105,8 @@ def test_vmap_is_a_loop(kind, options, of):
         return tuple(t[k] for t in value) if isinstance(value, tuple) else value[k]
 
     expected = [
-        flat(call(*(a if d is None else member(k, a) for a, d in zip(arguments, dims, strict=True)))) for k in range(members)
+        flat(call(*(a if d is None else member(k, a) for a, d in zip(arguments, dims, strict=True))))
+        for k in range(members)
     ]
     found = flat(vmap(call, in_dims=dims)(*arguments))
     torch.testing.assert_close(found, [torch.stack(each) for each in zip(*expected, strict=True)], **CLOSE)
@@ -118,7 +125,10 @@ def test_forward_mode_of_every_form(kind, options, form, monkeypatch):
     elif form == "packed":
         x = torch.randn(13, I, dtype=torch.float64)  # torch's pack_padded_sequence has no forward mode
     elif form == "unbatched":
-        x, hx = x.select(0 if layer.batch_first else 1, 0), (hx[:, 0] if isinstance(hx, Tensor) else tuple(t[:, 0] for t in hx))
+        x, hx = (
+            x.select(0 if layer.batch_first else 1, 0),
+            (hx[:, 0] if isinstance(hx, Tensor) else tuple(t[:, 0] for t in hx)),
+        )
     parameters = {name: p.detach() for name, p in layer.named_parameters()}
 
     def call(x: Any, hx: Any, parameters: Any) -> Any:
@@ -138,7 +148,11 @@ def test_forward_mode_of_every_form(kind, options, form, monkeypatch):
     expected = by_equations(lambda: jvp(call, primals, tangents), monkeypatch)
     torch.testing.assert_close(flat(found), flat(expected), **CLOSE)
     of_x = jvp(lambda x: call(x, hx, parameters), (x,), (tangents[0],))
-    torch.testing.assert_close(flat(of_x), flat(by_equations(lambda: jvp(lambda x: call(x, hx, parameters), (x,), (tangents[0],)), monkeypatch)), **CLOSE)
+    torch.testing.assert_close(
+        flat(of_x),
+        flat(by_equations(lambda: jvp(lambda x: call(x, hx, parameters), (x,), (tangents[0],)), monkeypatch)),
+        **CLOSE,
+    )
     with forward_ad.dual_level(), torch.no_grad():
         output = flat(call(forward_ad.make_dual(x, tangents[0]), hx, parameters))[0]
         torch.testing.assert_close(forward_ad.unpack_dual(output).tangent, flat(of_x[1])[0], **CLOSE)
@@ -170,7 +184,9 @@ def test_jacobians_hessians_and_products_with_them(kind, options):
     torch.testing.assert_close(vjp(grad(loss), x)[1](v)[0], product, **CLOSE)
 
 
-@pytest.mark.filterwarnings("ignore:fastlstm runs in plain tensor operations", "ignore:Attempted to insert a get_attr Node")
+@pytest.mark.filterwarnings(
+    "ignore:fastlstm runs in plain tensor operations", "ignore:Attempted to insert a get_attr Node"
+)
 def test_linearize_where_it_traces_plain_operations():
     """torch.func.linearize records the tangent's operations, which then are plain ones."""
     fastlstm.strict(False)

@@ -27,8 +27,8 @@ struct Chain {
   const Real* w_hh;  // (G * H, H)
 };
 
-// The slopes of every step: as an array (rows, slopes * H), or, nullptr, those of the steps that `forward` computed. `state`: c, of
-// a GRU h. Then what a pass says of sums it says of gates.
+// The slopes of every step: as an array (rows, slopes * H), or, nullptr, those of the steps that `forward` computed. `state`: c,
+// of a GRU h. Then what a pass says of sums it says of gates.
 template <class Real>
 struct ChainSlopes {
   const Real* slopes;
@@ -80,28 +80,28 @@ struct ChainSecond {
   ChainSlopes<Real> slopes;  // of steps
   const Real* all_dh;        // as `adjoint` found them
   const Real* all_dc;
-  const Real* da;      // (rows, S * H)
-  const Real* dh_0;    // (N, H)
-  const Real* dc_0;    // (N, H)
-  Real* dh;            // (rows, H)
-  Real* dc;            // (rows, H)
-  Real* gates;         // (rows, S * H)
-  Real* state;         // (rows, H)
-  Real* state_0;       // (N, H)
+  const Real* da;    // (rows, S * H)
+  const Real* dh_0;  // (N, H)
+  const Real* dc_0;  // (N, H)
+  Real* dh;          // (rows, H)
+  Real* dc;          // (rows, H)
+  Real* gates;       // (rows, S * H)
+  Real* state;       // (rows, H)
+  Real* state_0;     // (N, H)
 };
 
 // A chain from its input, and its tangent beside it, in one pass: what forward mode alone asks for. Nothing is kept.
 template <class Real>
 struct ChainDual {
   std::int64_t in;
-  const Weights<Real>& weights;      // of arrays of Reals
-  const Weights<Real>* weights_t;    // their tangents, or nullptr
-  const Real* x;                     // (rows, in)
-  const Real* x_t;                   // (rows, in) or nullptr
-  const Real *h_0, *h_0_t;           // (N, H), h_0_t or nullptr
-  const Real *c_0, *c_0_t;           // (N, H), c_0_t or nullptr
-  Real *h, *h_t;                     // (rows, H)
-  Real *c_n, *c_n_t;                 // (N, H)
+  const Weights<Real>& weights;    // of arrays of Reals
+  const Weights<Real>* weights_t;  // their tangents, or nullptr
+  const Real* x;                   // (rows, in)
+  const Real* x_t;                 // (rows, in) or nullptr
+  const Real *h_0, *h_0_t;         // (N, H), h_0_t or nullptr
+  const Real *c_0, *c_0_t;         // (N, H), c_0_t or nullptr
+  Real *h, *h_t;                   // (rows, H)
+  Real *c_n, *c_n_t;               // (N, H)
 };
 
 // The results are the same bits for any number of threads. Throw std::bad_alloc, nothing else.

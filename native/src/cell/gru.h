@@ -121,8 +121,8 @@ struct Gru {
     Gates gates;
     V c_prev, c;  // of the state: h
   };
-  static inline __attribute__((always_inline)) Second second(const Gates& gates, V h_prev, V /*h*/, const States& d, const Gates& s,
-                                                             V h_prev_t, V /*h_t*/) {
+  static inline __attribute__((always_inline)) Second second(const Gates& gates, V h_prev, V /*h*/, const States& d,
+                                                             const Gates& s, V h_prev_t, V /*h_t*/) {
     const V one = broadcast(Real(1));
     const V two = broadcast(Real(2));
     const auto& [n, r, z, n_h] = gates;

@@ -35,17 +35,18 @@ constexpr ChainKernels<RealOf<Cell>> chain_kernels() {
   if constexpr (kNumbers<Cell> > 1)
     return {};
   else
-    return {chain_bytes<Cell>, chain_forward<Cell>, chain_tangent<Cell>, chain_adjoint<Cell>, chain_second<Cell>,
-            dual_bytes<Cell>,  dual_chain<Cell>};
+    return {chain_bytes<Cell>,  chain_forward<Cell>, chain_tangent<Cell>, chain_adjoint<Cell>,
+            chain_second<Cell>, dual_bytes<Cell>,    dual_chain<Cell>};
 }
 
 template <class Cell>
 constexpr Kernels<RealOf<Cell>> kernels() {
   constexpr CellCounts counts = counts_of(Cell::kKind);
   static_assert(counts.gates == Cell::Input::kGates && counts.gates == Cell::Hidden::kGates && counts.states == Cell::kStates &&
-                counts.steps == kStepArrays<Cell> && sums_of(Cell::kKind) == Cell::kSums && slopes_of(Cell::kKind) == Cell::kSlopes);
+                counts.steps == kStepArrays<Cell> && sums_of(Cell::kKind) == Cell::kSums &&
+                slopes_of(Cell::kKind) == Cell::kSlopes);
   Kernels<RealOf<Cell>> all{saved_size<Cell>,   forward_scratch<Cell>, forward_layers<Cell>, nullptr, nullptr,
-                            trace_layers<Cell>, machine<Cell>,         pack_kernels<Cell>(), {}, {}};
+                            trace_layers<Cell>, machine<Cell>,         pack_kernels<Cell>(), {},      {}};
 #ifndef FASTLSTM_FORWARD_ALONE  // a build that is to be small: neither gradients nor streams
   all.backward_scratch = backward_scratch<Cell>;
   all.backward = backward_layers<Cell>;

@@ -14,9 +14,7 @@ struct Columns {
   Index H;
 
   Vec<Real> at(const Real* row, Index array) const { return load_columns(row + array * H + unit, H - unit); }
-  Vec<Real> at_or_zeros(const Real* row, Index array = 0) const {
-    return row == nullptr ? broadcast(Real(0)) : at(row, array);
-  }
+  Vec<Real> at_or_zeros(const Real* row, Index array = 0) const { return row == nullptr ? broadcast(Real(0)) : at(row, array); }
   void put(Real* row, Index array, Vec<Real> a) const { store_columns(row + array * H + unit, a, H - unit); }
 };
 
@@ -106,8 +104,8 @@ struct ChainPass {
   }
   // dh_{t-1} = R^T ds_t
   void back(const Run& run, const Real* ds, Real* dh) const {
-    const Product<Real> product{{ds + kFirst * H(), Cell::kSums * H(), kPart, kPart, kGates * H()},
-                                scratch.panels, dh, H(), H(), false};
+    const Product<Real> product{
+        {ds + kFirst * H(), Cell::kSums * H(), kPart, kPart, kGates * H()}, scratch.panels, dh, H(), H(), false};
     product.run(run.last - run.first, 0, rounded_up(H(), kPanel<Real>) / kPanel<Real>);
   }
   // A step's sums of kLanes units: a_t + R h_{t-1}.

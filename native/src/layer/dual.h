@@ -22,7 +22,13 @@ struct DualScratch {
   std::size_t bytes;
 
   DualScratch(const Problem& problem, Index in, bool weights, void* memory)
-      : Hp(rounded_up(problem.H, kLanes<Real>)), K((in + problem.H) * (weights ? 2 : 1)), panels{}, bias{}, state{}, zeros{}, bytes{} {
+      : Hp(rounded_up(problem.H, kLanes<Real>)),
+        K((in + problem.H) * (weights ? 2 : 1)),
+        panels{},
+        bias{},
+        state{},
+        zeros{},
+        bytes{} {
     Arena arena(memory);
     panels = arena.take<Real>(Cell::Input::kSpan * Hp * K);
     for (Real*& each : bias) each = arena.take<Real>(Cell::kSums * Hp);
@@ -102,7 +108,8 @@ struct DualStep {
 
 // The panels and biases of a member's share of the units.
 template <class Cell>
-void pack_dual(const ChainDual<RealOf<Cell>>& of, const DualScratch<Cell>& scratch, const Problem& problem, const Member& member) {
+void pack_dual(const ChainDual<RealOf<Cell>>& of, const DualScratch<Cell>& scratch, const Problem& problem,
+               const Member& member) {
   using Real = RealOf<Cell>;
   using Input = typename Cell::Input;
   using Hidden = typename Cell::Hidden;

@@ -36,7 +36,8 @@ autocast_is_on = torch._C._is_any_autocast_enabled
 _dispatch_modes = torch._C._len_torch_dispatch_stack  # TorchDispatchMode: FlopCounterMode, make_fx, FakeTensorMode
 _transform_level = torch._C._functorch.maybe_current_level  # torch.func: grad, vmap, jvp
 _transform_depth = torch._C._functorch.get_dynamic_layer_stack_depth
-_innermost = torch._C._functorch.peek_interpreter_stack
+_innermost: Callable[[], Any] = torch._C._functorch.peek_interpreter_stack
+_unpack_dual: Callable[[Tensor], tuple[Tensor, Tensor | None]] = forward_ad.unpack_dual
 
 
 class Context(NamedTuple):
@@ -81,15 +82,15 @@ def forward_mode_within(jvp: Function) -> Function:
     def differentiable(ctx: Any, *tangents: Any) -> Any:
         saved = SimpleNamespace(**vars(ctx))
         with forward_ad._set_fwd_grad_enabled(True):
-            saved.saved_tensors = [t if t is None else forward_ad.unpack_dual(t).primal for t in ctx.saved_tensors]
+            saved.saved_tensors = [t if t is None else _unpack_dual(t)[0] for t in ctx.saved_tensors]
             return jvp(saved, *tangents)
 
     return differentiable  # type: ignore[return-value]
 
 
 def batched_within(backward: Function) -> Function:
-    """An autograd Function's `backward` for gradients that torch.autograd.grad(is_grads_batched=True) has batched: in a way of its
-    own, older than torch.func, that Functions within do not know. They get torch.func.vmap's.
+    """An autograd Function's `backward` for gradients that torch.autograd.grad(is_grads_batched=True) has batched: in a way
+    older than torch.func, that Functions within do not know. They get torch.func.vmap's.
     """
 
     @wraps(backward)
@@ -153,7 +154,7 @@ def unpack_dual(tensor: Tensor | None) -> tuple[Any, Any]:
     """A tensor of the innermost transform, which is forward mode, and its tangent (None: zeros), as they are below it."""
     if tensor is None:
         return None, None
-    primal, tangent = forward_ad.unpack_dual(tensor)
+    primal, tangent = _unpack_dual(tensor)
     interpreter = _innermost()
     if interpreter is None:
         return primal, tangent
@@ -166,7 +167,7 @@ def unpack_dual(tensor: Tensor | None) -> tuple[Any, Any]:
     return below(primal), below(tangent)
 
 
-make_dual = forward_ad.make_dual
+make_dual: Callable[[Tensor, Tensor], Tensor] = forward_ad.make_dual
 
 without_dead_wrapper = _functorch.unwrap_if_dead
 """A tensor without the wrappers of torch.func transforms that have ended, as what a Function saved may have."""
@@ -182,9 +183,12 @@ def below_innermost() -> AbstractContextManager[Any]:
 
 
 def is_mapped(tensor: Tensor) -> bool:
-    """Whether torch.func.vmap maps over it."""
-    mapped: bool = torch._C._functorch.is_batchedtensor(tensor)
-    return mapped
+    """Whether torch.func.vmap maps over it, or over what another transform has wrapped."""
+    while _functorch.is_functorch_wrapped_tensor(tensor):
+        if _functorch.is_batchedtensor(tensor):
+            return True
+        tensor = _functorch.get_unwrapped(tensor)
+    return False
 
 
 def is_wrapper(tensor: Tensor) -> bool:

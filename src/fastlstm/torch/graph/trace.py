@@ -64,9 +64,11 @@ def _composite(
     return [t.to(dtype) for t in composite.run(sizes, batch, x.to(wide), hx, weights, masks, _flat, chain)]
 
 
-def _flat(sizes: Sizes, *arguments: Any, chain: Any = composite.chain) -> list[Tensor]:
+def _flat(
+    sizes: Sizes, x: Tensor, hx: Results, weights: Any, masks: Any, batch_sizes: Any, chain: Any = composite.chain
+) -> list[Tensor]:
     """The results of `composite.traced`, in the order of the engine's."""
-    results, steps = composite.traced(sizes, *arguments, chain)
+    results, steps = composite.traced(sizes, x, hx, weights, masks, batch_sizes, chain=chain)
     hidden = [torch.cat([s.h for s in steps[k : k + sizes.D]], -1) for k in range(0, sizes.chains - sizes.D, sizes.D)]
     return [*results, *(array for s in steps for array in s[1:]), *hidden]
 

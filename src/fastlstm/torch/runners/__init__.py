@@ -1,4 +1,4 @@
-"""Who runs a call: torch_kernel, native, chained or composite, the first that has nothing against it; why, and what is said about it.
+"""Who runs a call: torch_kernel, native, chained or composite, the first that has nothing against it; why; what is said about it.
 
 A runner has a name, `why_not(sizes, device, dtype, context)`, in words, or None, `why`, which says what speaks for it, and `run`.
 `fastlstm.engine`, strict mode and the call itself ask the same functions.

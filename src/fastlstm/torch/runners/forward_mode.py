@@ -14,13 +14,14 @@ from fastlstm import _engine
 from fastlstm.torch import batch as batches
 from fastlstm.torch import context
 from fastlstm.torch.batch import Batch, Ragged, Results, States
+from fastlstm.torch.graph.chain.steps import Steps
 from fastlstm.torch.memory import as_read
 from fastlstm.torch.runners import chained
 from fastlstm.weights import Sizes
 
 NAME = "native"
 
-Dual = tuple[Tensor, Tensor | None]
+Dual = tuple[Any, Any]  # a tensor, and its tangent or None
 
 
 def run(
@@ -47,18 +48,22 @@ def _are_plain(tensors: Sequence[Tensor]) -> bool:
 
 def _whole(
     sizes: Sizes, batch: Batch, given: Sequence[Dual], weights: Sequence[Dual], masks: list[Tensor]
-) -> list[tuple[Tensor, Tensor]]:
+) -> list[Dual]:
     """x, h_0, c_0 -> output, h_n, c_n, each with its tangent."""
     x, x_t = given[0]
     whole, x3, states = batches.full(batch, sizes, x, tuple(t for t, _ in given[1:]))
     x3_t = None if x_t is None else x_t.reshape(x3.shape)
     states_t = [None if t is None else t.reshape(s.shape) for s, (_, t) in zip(states, given[1:], strict=True)]
+    of_weights: Any = weights
     packing = batches.packing_of(whole, sizes, x3) if isinstance(whole, Ragged) else None
     if packing is not None:
         # A row's tangent stands behind it while rows move.
-        both = [torch.cat([t, torch.zeros_like(t) if d is None else d], -1) for t, d in zip((x3, *states), (x3_t, *states_t), strict=True)]
-        results = packing.through(partial(_side_by_side, sizes), both[0], tuple(both[1:]), list(weights), masks)
-        pairs = [tuple(t.chunk(2, -1)) for t in results]
+        both = [
+            torch.cat([t, torch.zeros_like(t) if d is None else d], -1)
+            for t, d in zip((x3, *states), (x3_t, *states_t), strict=True)
+        ]
+        results = packing.through(partial(_side_by_side, sizes), both[0], tuple(both[1:]), of_weights, masks)
+        pairs: list[Any] = [t.chunk(2, -1) for t in results]
     else:
         batches.refuse_rows(whole, x3)
         steps = batches.rows_of(whole, sizes, x3)
@@ -69,7 +74,9 @@ def _whole(
     return list(zip(values, tangents, strict=True))
 
 
-def _side_by_side(sizes: Sizes, x: Tensor, hx: Results, weights: Any, masks: Any, steps: list[int] | None) -> list[Tensor]:
+def _side_by_side(
+    sizes: Sizes, x: Tensor, hx: Results, weights: Any, masks: Any, steps: list[int] | None
+) -> list[Tensor]:
     def halves(t: Tensor) -> Any:
         return tuple(half.contiguous() for half in t.chunk(2, -1))
 
@@ -83,7 +90,7 @@ def _layer(
     weights: Sequence[Dual],
     masks: Sequence[Tensor],
     batch_sizes: list[int] | None,
-) -> list[tuple[Tensor, Tensor]]:
+) -> list[Dual]:
     """As `composite.layer`, of pairs."""
     last: list[Any] = []
     for layer in range(sizes.layers):
@@ -94,18 +101,19 @@ def _layer(
             output, final = _chain(sizes, x, states, own, k % sizes.D == 1, batch_sizes)
             sides.append(output)
             last.append(final)
-        x = sides[0] if sizes.D == 1 else tuple(torch.cat(each, -1) for each in zip(*sides, strict=True))
+        value, tangent = (torch.cat(each, -1) for each in zip(*sides, strict=True))
+        x = (value, tangent)
         if masks and layer + 1 < sizes.layers:
-            x = tuple(t * masks[layer] for t in x if t is not None)  # type: ignore[assignment]
+            x = (x[0] * masks[layer], x[1] * masks[layer])
     final_states = [tuple(map(torch.stack, zip(*of_state, strict=True))) for of_state in zip(*last, strict=True)]
-    return [x, *final_states]  # type: ignore[list-item]
+    return [x, *final_states]
 
 
 def _chain(
     sizes: Sizes, x: Dual, hx: Sequence[Dual], weights: Sequence[Dual], reverse: bool, batch_sizes: list[int] | None
-) -> tuple[tuple[Tensor, Tensor], list[tuple[Tensor, Tensor]]]:
+) -> tuple[Dual, list[Dual]]:
     rows, rows_t = (None if t is None else as_read(t.reshape(-1, t.shape[-1])) for t in x)
-    assert rows is not None and x[0] is not None
+    assert rows is not None
     lead = x[0].shape[:-1]
     T = x[0].shape[0] if batch_sizes is None else len(batch_sizes)
     N = hx[0][0].shape[0]
@@ -117,8 +125,9 @@ def _chain(
     states += [None] * (4 - len(states))
     chain = _engine.Chain(sizes.cell.name, T, N, sizes.H, batch_sizes, reverse, torch.get_num_threads())
     found = chain.dual(_four(own), None if own_t is None else _four(own_t), rows, rows_t, *states)
+    assert found is not None
     h, *c, h_t = found[:-1] if len(hx) > 1 else found
-    steps = chained.chain.Steps(sizes.cell.name, T, N, None if batch_sizes is None else tuple(batch_sizes), reverse)
+    steps = Steps(sizes.cell.name, T, N, None if batch_sizes is None else tuple(batch_sizes), reverse)
     final = [(steps.last(h), steps.last(h_t)), *((c_n, found[-1]) for c_n in c)]
     return (h.reshape(*lead, sizes.H), h_t.reshape(*lead, sizes.H)), final
 

@@ -1,5 +1,5 @@
-"""A call under torch.func.vmap, as one call without it: members stand side by side, as more rows of the batch, and who runs that is
-asked anew; each member has a call of its own where the weights are batched.
+"""A call under torch.func.vmap, as one call without it: members stand side by side, as more rows of the batch, and who runs that
+is asked anew; each member has a call of its own where the weights are batched.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,15 +44,21 @@ def run(
     with context.below_innermost():
         if any(dim is not None for _, dim in own):
             results = _each(run_below, sizes, whole, given, own, len(masks), members)
-        elif all(dim is None for _, dim in given):
-            results = [(t, None) for t in _call(run_below, sizes, whole, [t for t, _ in given], [w for w, _ in own], len(masks))]
+        elif any(dim is not None for _, dim in given):
+            results = _side_by_side(run_below, sizes, whole, given, weights, len(masks), members)
         else:
-            results = _side_by_side(run_below, sizes, whole, given, [w for w, _ in own], len(masks), members)
+            same = _call(run_below, sizes, whole, [t for t, _ in given], weights, len(masks))
+            results = [(t, None) for t in same]
     return batches.like_the_caller(batch, x, [wrap(t, dim) for t, dim in results])
 
 
 def _call(
-    run_below: Callable[..., Results], sizes: Sizes, batch: Any, tensors: Sequence[Any], weights: list[Tensor], masks: int
+    run_below: Callable[..., Results],
+    sizes: Sizes,
+    batch: Any,
+    tensors: Sequence[Any],
+    weights: list[Tensor],
+    masks: int,
 ) -> Results:
     """tensors: x, h_0, c_0, then so many masks, then lengths and reset."""
     x, *rest, lengths, reset = tensors
@@ -70,7 +76,7 @@ def _each(
     weights: Sequence[tuple[Tensor, int | None]],
     masks: int,
     members: int,
-) -> list[tuple[Tensor, int]]:
+) -> list[tuple[Tensor, int | None]]:
     def of_member(k: int, tensors: Sequence[tuple[Any, int | None]]) -> list[Any]:
         return [t if dim is None else t.select(dim, k) for t, dim in tensors]
 
@@ -86,7 +92,7 @@ def _side_by_side(
     weights: list[Tensor],
     masks: int,
     members: int,
-) -> list[tuple[Tensor, int]]:
+) -> list[tuple[Tensor, int | None]]:
     """Members next to each other in the place of each row of the batch."""
     first = isinstance(batch, Ragged) and batch.batch_first  # x is (N, T, I): a row is the first dimension
     packed = isinstance(batch, Packed)
@@ -94,7 +100,8 @@ def _side_by_side(
 
     def row_of(k: int) -> int:
         """Which dimension of a tensor are the rows: x, h_0, c_0, masks, lengths, reset."""
-        return 0 if k == own or packed and not 1 <= k < own - masks else 0 if first and k in (0, own + 1) else 1
+        packed_row = packed and not 1 <= k < own - masks
+        return 0 if k == own or packed_row or (first and k in (0, own + 1)) else 1
 
     def put(k: int, tensor: Any, dim: int | None) -> Any:
         if tensor is None:
@@ -117,4 +124,4 @@ def _side_by_side(
     output, *states = _call(run_below, sizes, wide, tensors, weights, masks)
     at = row_of(0)
     apart = [(output, at), *((t, 1) for t in states)]
-    return [(t.view(*t.shape[:d], -1, members, *t.shape[d + 1 :]), d + 1) for t, d in apart]
+    return [(t.reshape(*t.shape[:d], -1, members, *t.shape[d + 1 :]), d + 1) for t, d in apart]

@@ -1,11 +1,11 @@
-"""A chain, one layer in one direction, as an operation that has derivatives of any order, forward and backward, and batched ones.
+"""A chain, one layer in one direction, as an operation that has derivatives of any order, forward and backward, and batched.
 
-It and its derivatives are three passes of the engine (`native/include/fastlstm/chain.h`). With the slopes of a step fixed, its
-tangent is linear, s'_t = a'_t + R h'_{t-1} and c'_t, h'_t from s'_t and c'_{t-1}; the adjoint is that map transposed. Each is the
-other's derivative, with respect to what it is linear in; with respect to a slope or to R, a derivative is a product of what one
-pass found and what the other did. Slopes are tensor operations on gates and states (`runners/composite/`), so torch differentiates those.
+It and its derivatives are passes of the engine (`native/include/fastlstm/chain.h`). With the slopes of a step fixed, its tangent
+is linear: s'_t = a'_t + R h'_{t-1}, and c'_t, h'_t from s'_t and c'_{t-1}; the adjoint is that map transposed. Each is the other's
+derivative with respect to what it is linear in; with respect to a slope or to R, a derivative is a product of what one pass found
+and what the other did. Slopes are tensor operations on gates and states (`runners/composite/`): those torch differentiates.
 
-Tensors are (rows, features), row after row as `Steps` has them; of the states before the first step (N, H). S: the sums of a unit.
+Tensors are (rows, features), row after row as `Steps` has them; of the states before the first step (N, H). S: sums of a unit.
 """
 
 from collections.abc import Sequence
@@ -67,7 +67,12 @@ class Chain(torch.autograd.Function):
 
 
 def run(
-    sizes: Sizes, x: Tensor, hx: Sequence[Tensor], weights: Sequence[Tensor], reverse: bool, batch_sizes: list[int] | None
+    sizes: Sizes,
+    x: Tensor,
+    hx: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    reverse: bool,
+    batch_sizes: list[int] | None,
 ) -> tuple[Any, tuple[Tensor, ...]]:
     """As `composite.chain`, with x of at least one row."""
     cell, arrays = CELLS[sizes.cell.name], sizes.arrays

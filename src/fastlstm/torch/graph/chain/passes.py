@@ -1,5 +1,5 @@
-"""The two linear passes of a chain, the tangent and the adjoint, with respect to slopes: each is the other transposed, so that all
-their derivatives are made of the two, and of products.
+"""The two linear passes of a chain, the tangent and the adjoint, given slopes: each is the other transposed, so that all their
+derivatives are made of the two, and of products.
 
 Those with respect to a slope, or to R: a product of what one pass found and what the other did, at the same step.
 """
@@ -37,7 +37,10 @@ def batched(function: Any, info: Any, in_dims: Sequence[Any], steps: Steps, weig
     members = info.batch_size
     if in_dims[1 + weight] is not None:
         of_members = [
-            [None if t is None else t if d is None else t.select(d, k) for t, d in zip(tensors, in_dims[1:], strict=True)]
+            [
+                None if t is None else t if d is None else t.select(d, k)
+                for t, d in zip(tensors, in_dims[1:], strict=True)
+            ]
             for k in range(members)
         ]
         found = zip(*(function.apply(steps, *own) for own in of_members), strict=True)
@@ -78,7 +81,7 @@ def some(ds: Tensor | None, more: Tensor | None) -> Tensor | None:
 
 
 def zeros_where_none(ctx: Any, h_0_t: Any, c_0_t: Any) -> Any:
-    w, h_0, c_0, *_ = ctx.saved_tensors
+    _, h_0, c_0, *_ = ctx.saved_tensors
     h_0_t = torch.zeros_like(h_0) if h_0_t is None else h_0_t
     return h_0_t, c_0 if c_0 is None else torch.zeros_like(c_0) if c_0_t is None else c_0_t
 
@@ -92,9 +95,14 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def of_coefficients(
-        ctx: Any, slope: Tensor, w: Tensor, adjoint: Sequence[Tensor], tangent: Sequence[Tensor], before: Sequence[Tensor]
+        ctx: Any,
+        slope: Tensor,
+        w: Tensor,
+        adjoint: Sequence[Tensor],
+        tangent: Sequence[Tensor],
+        before: Sequence[Tensor],
     ) -> tuple[Tensor | None, Tensor | None]:
-        """The gradients of R and the slopes. adjoint: all_dh, all_dc, da; tangent: h, c, sums; before: h and c of the step before."""
+        """The gradients of R and the slopes. adjoint: all_dh, all_dc, da; tangent: h, c, sums; before: h, c a step before."""
         wants_w, wants_slopes = ctx.needs_input_grad[1:3]
         cell = CELLS[ctx.steps.cell]
         dw = hidden(ctx.steps, adjoint[-1], w).t() @ before[0] if wants_w else None
@@ -153,7 +161,7 @@ class Tangent(_Linear):
 
 
 class Adjoint(_Linear):
-    """slopes, dh, dc (rows, H), ds (rows, S * H), each or None -> da (rows, S * H), dh_0, dc_0 (N, H), all_dh, all_dc (rows, H)."""
+    """slopes, dh, dc (rows, H), ds (rows, S * H) or None -> da (rows, S * H), dh_0, dc_0 (N, H), all_dh, all_dc (rows, H)."""
 
     @staticmethod
     def forward(steps: Steps, w: Tensor, slope: Tensor, *given: Tensor | None) -> tuple[Tensor, ...]:
@@ -177,10 +185,10 @@ class Adjoint(_Linear):
     def backward(ctx: Any, da_v: Any, *gradients: Any) -> Any:
         w, slope, adjoint = Adjoint._read(ctx)
         states = len(gradients) // 2
-        first, e = gradients[:states], gradients[states:]
+        e = gradients[states:]
         da_v = torch.zeros_like(adjoint[-1]) if da_v is None else da_v
         zeros = w.new_zeros(ctx.steps.N, w.shape[-1])
-        first = [zeros if t is None else t for t in first]
+        first = [zeros if t is None else t for t in gradients[:states]]
         pad = (None,) * (2 - states)
         tangent = Tangent.apply(ctx.steps, w, slope, da_v, *first, *pad, *e, *pad)  # type: ignore[no-untyped-call]
         before = [ctx.steps.before(t, each) for t, each in zip(first, tangent, strict=False)]
@@ -209,7 +217,10 @@ class Adjoint(_Linear):
                 first[0] = some(first[0], start)
                 dh_t = some(dh_t, more)
         found_da, *rest = Adjoint.apply(steps, w, slope, dh_t, dc_t, ds_t)  # type: ignore[no-untyped-call]
-        rest = [t if more is None else t + more for t, more in zip(rest, [*first[: len(rest) // 2], *[None] * 2], strict=False)]
+        rest = [
+            t if more is None else t + more
+            for t, more in zip(rest, [*first[: len(rest) // 2], *[None] * 2], strict=False)
+        ]
         return found_da, *rest
 
     @staticmethod

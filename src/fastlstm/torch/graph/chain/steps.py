@@ -27,7 +27,9 @@ class Steps(NamedTuple):
         """What each row's step before it has in x, or at the first one in `initial`."""
         if self.batch_sizes is None:
             rows = (len(x) // self.T) * (self.T - 1)
-            return torch.cat([x.narrow(0, len(x) - rows, rows), initial] if self.reverse else [initial, x.narrow(0, 0, rows)])
+            return torch.cat(
+                [x.narrow(0, len(x) - rows, rows), initial] if self.reverse else [initial, x.narrow(0, 0, rows)]
+            )
         return torch.cat([initial, x]).index_select(0, _before(self))
 
     def before_transposed(self, d: Tensor) -> tuple[Tensor, Tensor]:

@@ -35,7 +35,9 @@ def _adjoint(
     return found
 
 
-def _of_tensors(function: Callable[..., Any], steps: Steps, tensors: Sequence[Any]) -> tuple[Callable[..., Any], list[int]]:
+def _of_tensors(
+    function: Callable[..., Any], steps: Steps, tensors: Sequence[Any]
+) -> tuple[Callable[..., Any], list[int]]:
     """`function` of those of its arguments that are there, and which they are."""
     there = [k for k, t in enumerate(tensors) if t is not None]
 
@@ -46,7 +48,7 @@ def _of_tensors(function: Callable[..., Any], steps: Steps, tensors: Sequence[An
     return of_those, there
 
 
-def _given(ctx: Any) -> list[Tensor | None]:
+def _given(ctx: Any) -> list[Any]:
     return [t if t is None else context.without_dead_wrapper(t) for t in ctx.saved_tensors[: ctx.given]]
 
 
@@ -54,7 +56,8 @@ def _pull(function: Callable[..., Any], ctx: Any, gradients: Sequence[Any]) -> t
     """The gradients of what the Function of ctx was given, themselves differentiable."""
     tensors = _given(ctx)
     of_those, there = _of_tensors(function, ctx.steps, tensors)
-    results, pull = torch.func.vjp(of_those, *(tensors[k] for k in there))
+    pulled: Any = torch.func.vjp(of_those, *(tensors[k] for k in there))
+    results, pull = pulled
     found = pull(tuple(torch.zeros_like(y) if d is None else d for y, d in zip(results, gradients, strict=True)))
     by_place = dict(zip(there, found, strict=True))
     return only_needed(ctx, None, *(by_place.get(k) for k in range(len(tensors))))
@@ -80,7 +83,9 @@ class TangentOfSteps(torch.autograd.Function):
     """R, gates, state, state_0, then the tangents of a (rows, S * H), h_0 and c_0 -> those of h, c (rows, H) and the gates."""
 
     @staticmethod
-    def forward(steps: Steps, w: Tensor, gates: Tensor, state: Tensor, state_0: Tensor, *given: Any) -> tuple[Tensor, ...]:
+    def forward(
+        steps: Steps, w: Tensor, gates: Tensor, state: Tensor, state_0: Tensor, *given: Any
+    ) -> tuple[Tensor, ...]:
         return call(steps, w, "tangent", (gates, state, state_0), w, *given, None, None)
 
     @staticmethod
@@ -108,7 +113,9 @@ class AdjointOfSteps(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(steps: Steps, w: Tensor, gates: Tensor, state: Tensor, state_0: Tensor, *given: Any) -> tuple[Tensor, ...]:
+    def forward(
+        steps: Steps, w: Tensor, gates: Tensor, state: Tensor, state_0: Tensor, *given: Any
+    ) -> tuple[Tensor, ...]:
         return call(steps, w, "adjoint", (gates, state, state_0), w, *given)
 
     @staticmethod
@@ -133,7 +140,9 @@ class AdjointOfSteps(torch.autograd.Function):
         pad = (None,) * (2 - len(reaching))
         sizes = ((*of_steps[0].shape,), *[(ctx.steps.N, w.shape[-1])] * len(reaching))
         da_v, *first = (w.new_zeros(s) if d is None else d for d, s in zip(gradients, sizes, strict=True))
-        *dhx, gates, state, state_0 = call(ctx.steps, w, "second", tuple(of_steps), w, *reaching, *pad, da_v, *first, *pad)
+        *dhx, gates, state, state_0 = call(
+            ctx.steps, w, "second", tuple(of_steps), w, *reaching, *pad, da_v, *first, *pad
+        )
         dw = hidden(ctx.steps, da, w).t() @ ctx.steps.before(first[0], dhx[0]) if ctx.needs_input_grad[1] else None
         return only_needed(ctx, None, dw, gates, state, state_0, *dhx, *pad, None)
 

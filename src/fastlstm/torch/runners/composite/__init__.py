@@ -21,7 +21,12 @@ CELLS: dict[str, Any] = {"LSTM": lstm, "GRU": gru}
 
 
 def chain(
-    sizes: Sizes, x: Tensor, hx: Sequence[Tensor], weights: Sequence[Tensor], reverse: bool, batch_sizes: list[int] | None
+    sizes: Sizes,
+    x: Tensor,
+    hx: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    reverse: bool,
+    batch_sizes: list[int] | None,
 ) -> tuple[Any, tuple[Tensor, ...]]:
     """One layer in one direction -> its steps, (.., features) like x, and the last states. hx and weights: its own.
 
@@ -84,7 +89,7 @@ def layer(
     order of `parameters()`; masks: none, or layers - 1 factors on a layer's output. Returns output (.., D * (P or H)),
     and hx after the last steps.
     """
-    return traced(sizes, x, hx, weights, masks, batch_sizes, chain)[0]
+    return traced(sizes, x, hx, weights, masks, batch_sizes, chain=chain)[0]
 
 
 def run(

@@ -1,5 +1,5 @@
-"""A step of the LSTM in plain tensor operations; beside `fastlstm.reference.lstm`, its rung below. And its slopes, the derivatives
-of a step, as `graph/chain.py` asks a cell for them: arrays side by side, (rows, arrays * H).
+"""A step of the LSTM in plain tensor operations; beside `fastlstm.reference.lstm`, its rung below. And its slopes, its
+derivatives, as `graph/chain/` asks a cell for them: arrays side by side, (rows, arrays * H).
 """
 
 import torch
