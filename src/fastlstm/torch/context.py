@@ -52,7 +52,14 @@ class Context(NamedTuple):
 def here() -> Context:
     """That of this place and time."""
     recorded = torch.compiler.is_compiling() or tracing_state() is not None or _dispatch_modes() > 0
-    return Context(_transform_depth() > 0 or forward_ad._current_level >= 0, recorded)
+    depth = _transform_depth()
+    return Context(depth > 0 or forward_ad._current_level >= 0, recorded or (depth > 0 and _is_functionalized()))
+
+
+def _is_functionalized() -> bool:
+    """Whether torch.func.functionalize is among the transforms: it has no rule for an autograd Function."""
+    transforms = _functorch.get_interpreter_stack() or ()
+    return any(transform.key() == _functorch.TransformType.Functionalize for transform in transforms)
 
 
 def is_plain() -> bool:
