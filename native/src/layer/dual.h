@@ -60,8 +60,9 @@ struct DualStep {
       constexpr Index ld = U * Cell::kSums * lanes;
       alignas(64) Real sums[R][ld];
       alignas(64) Real sums_t[R][ld];
-      typename Step<Cell>::Tile{step.chain, block}.template add_up<R, U>(row, nullptr, &sums[0][0]);
-      typename Step<Cell>::Tile{step.tangent, block}.template add_up<R, U>(row, nullptr, &sums_t[0][0]);
+      // From the bias: what stands for a gate buffer is not read.
+      typename Step<Cell>::Tile{step.chain, block}.template add_up<R, U>(row, &sums[0][0], &sums[0][0]);
+      typename Step<Cell>::Tile{step.tangent, block}.template add_up<R, U>(row, &sums[0][0], &sums_t[0][0]);
       for (int r = 0; r < R; ++r)
         for (int u = 0; u < U; ++u)
           step.cell(&sums[r][u * Cell::kSums * lanes], &sums_t[r][u * Cell::kSums * lanes], row + r, (block + u) * lanes);

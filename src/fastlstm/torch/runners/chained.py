@@ -1,4 +1,4 @@
-"""The engine, chain by chain: in operations that have derivatives of any order and batched ones (`graph/chain.py`), for what
+"""The engine, chain by chain: in operations that have derivatives of any order and batched ones (`graph/chain/`), for what
 torch.func transforms, forward mode, and gradients of gradients.
 """
 

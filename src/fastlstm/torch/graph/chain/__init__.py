@@ -1,6 +1,6 @@
 """A chain, one layer in one direction, as an operation that has derivatives of any order, forward and backward, and batched.
 
-It and its derivatives are passes of the engine (`native/include/fastlstm/chain.h`). With the slopes of a step fixed, its tangent
+It and its derivatives are passes of the engine (native/include/fastlstm/chain.h). With a step's slopes fixed, its tangent
 is linear: s'_t = a'_t + R h'_{t-1}, and c'_t, h'_t from s'_t and c'_{t-1}; the adjoint is that map transposed. Each is the other's
 derivative with respect to what it is linear in; with respect to a slope or to R, a derivative is a product of what one pass found
 and what the other did. Slopes are tensor operations on gates and states (`runners/composite/`): those torch differentiates.
