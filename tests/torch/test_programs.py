@@ -50,31 +50,32 @@ def program(model: Model) -> Any:
     return torch.export.export(model, arguments(5, 3), dynamic_shapes=({0: L, 1: N}, {0: N}, {0: L, 1: N}))
 
 
-def run_elsewhere(model: Model, folder: Path, load: str) -> None:
-    """load: an expression of `at`, the folder, whose value takes the model's arguments."""
+def run_elsewhere(model: Model, folder: Path, *loads: str) -> None:
+    """loads: expressions of `at`, the folder, whose values take the model's arguments."""
     calls = [(given, model(*given)) for given in (arguments(9, 2), arguments(4, 6))]
     torch.save(calls, folder / "calls.pt")
     run_python(
         "import fastlstm, torch\n"
         f"at = {str(folder)!r}\n"
-        f"load = lambda: {load}\n"
-        "run = load()\n"
-        "for given, expected in torch.load(at + '/calls.pt'):\n"
-        "    for found, value in zip(run(*given), expected, strict=True):\n"
-        "        assert torch.equal(found, value), (found - value).abs().max()\n"
+        f"for load in [{', '.join(f'lambda: {load}' for load in loads)}]:\n"
+        "    run = load()\n"
+        "    for given, expected in torch.load(at + '/calls.pt'):\n"
+        "        for found, value in zip(run(*given), expected, strict=True):\n"
+        "            assert torch.equal(found, value), (found - value).abs().max()\n"
     )
 
 
 @quiet
-@pytest.mark.parametrize("table", [None, {}, "core"], ids=["whole", "no table", "core operators"])
-def test_an_exported_program(model: Model, table: Any, tmp_path: Path) -> None:
-    exported = program(model)
-    if table is not None:
-        exported = exported.run_decompositions(*([] if table == "core" else [table]))
-    called = [str(node.target) for node in exported.graph.nodes if "fastlstm" in str(node.target)]
-    assert called == [f"fastlstm.{name}.default" for name in ("lstm", "gru", "lstm", "lstm", "lstm", "gru")]
-    torch.export.save(exported, tmp_path / "program.pt2")
-    run_elsewhere(model, tmp_path, "torch.export.load(at + '/program.pt2').module()")
+def test_exported_programs_and_a_trace(model: Model, tmp_path: Path) -> None:
+    whole = program(model)
+    decomposed = {"whole": whole, "by_no_table": whole.run_decompositions({}), "to_core": whole.run_decompositions()}
+    for name, exported in decomposed.items():
+        called = [str(node.target) for node in exported.graph.nodes if "fastlstm" in str(node.target)]
+        assert called == [f"fastlstm.{cell}.default" for cell in ("lstm", "gru", "lstm", "lstm", "lstm", "gru")]
+        torch.export.save(exported, tmp_path / f"{name}.pt2")
+    torch.jit.save(torch.jit.trace(model, arguments(5, 3)), tmp_path / "trace.pt")
+    programs = [f"torch.export.load(at + '/{name}.pt2').module()" for name in decomposed]
+    run_elsewhere(model, tmp_path, *programs, "torch.jit.load(at + '/trace.pt')")
 
 
 @pytest.mark.slow
@@ -83,9 +84,3 @@ def test_an_inductor_package(model: Model, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("CI", "1")  # where Inductor asserts more
     torch._inductor.aoti_compile_and_package(program(model), package_path=str(tmp_path / "model.pt2"))
     run_elsewhere(model, tmp_path, "torch._inductor.aoti_load_package(at + '/model.pt2')")
-
-
-@quiet
-def test_a_trace(model: Model, tmp_path: Path) -> None:
-    torch.jit.save(torch.jit.trace(model, arguments(5, 3)), tmp_path / "trace.pt")
-    run_elsewhere(model, tmp_path, "torch.jit.load(at + '/trace.pt')")
