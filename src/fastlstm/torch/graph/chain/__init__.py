@@ -1,9 +1,9 @@
 """A chain, one layer in one direction, as an operation that has derivatives of any order, forward and backward, and batched.
 
-It and its derivatives are passes of the engine (native/include/fastlstm/chain.h). With a step's slopes fixed, its tangent
-is linear: s'_t = a'_t + R h'_{t-1}, and c'_t, h'_t from s'_t and c'_{t-1}; the adjoint is that map transposed. Each is the other's
-derivative with respect to what it is linear in; with respect to a slope or to R, a derivative is a product of what one pass found
-and what the other did. Slopes are tensor operations on gates and states (`runners/composite/`): those torch differentiates.
+It and its derivatives are passes of the engine (native/include/fastlstm/chain.h). With a step's slopes fixed, its tangent is
+linear: s'_t = a'_t + R h'_{t-1}, and c'_t, h'_t from s'_t and c'_{t-1}; the adjoint is that map transposed. Each is the other's
+derivative with respect to what it is linear in; with respect to a slope or to R, a derivative is a product of what one pass
+found and what the other did. Slopes are tensor operations on gates and states (`runners/composite/`): those torch differentiates.
 
 Tensors are (rows, features), row after row as `Steps` has them; of the states before the first step (N, H). S: sums of a unit.
 """
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fastlstm.torch import context
 from fastlstm.torch.graph.chain.passes import add_product, batched, call, hidden, zeros_where_none
+from fastlstm.torch.graph.chain.projection import project
 from fastlstm.torch.graph.chain.steps import Steps
 from fastlstm.torch.graph.chain.steps_passes import AdjointOfSteps, TangentOfSteps
 from fastlstm.torch.runners.composite import CELLS
@@ -82,7 +83,7 @@ def run(
     N = hx[0].shape[0]
     T = x.shape[0] if batch_sizes is None else len(batch_sizes)
     steps = Steps(sizes.cell.name, T, N, None if batch_sizes is None else tuple(batch_sizes), reverse)
-    a = cell.sums(x.reshape(-1, x.shape[-1]), w_ih, b_ih, b_hh)
+    a = cell.sums(x.reshape(-1, x.shape[-1]), w_ih, b_ih, b_hh, project)
     h_0, *c_0 = hx
     if w_hr is not None:
         # R W_hr in the place of R, and of h_t what is not projected: but for what the first step adds up of h_0.

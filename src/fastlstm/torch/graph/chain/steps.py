@@ -1,7 +1,7 @@
 """Whose steps the rows of a chain's tensors are, and which row stands before which."""
 
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,7 +9,8 @@ from torch import Tensor
 from fastlstm.torch import context
 
 
-class Steps(NamedTuple):
+@dataclass(frozen=True)  # no tuple: torch.func would look at each of its members for tensors, at every level
+class Steps:
     """Whose steps they are: of a cell by its name, N sequences; batch_sizes: of a packed batch, None: T steps each."""
 
     cell: str
@@ -21,7 +22,7 @@ class Steps(NamedTuple):
     def times(self, members: int) -> "Steps":
         """With so many members side by side in the place of every row."""
         sizes = None if self.batch_sizes is None else tuple(n * members for n in self.batch_sizes)
-        return self._replace(N=self.N * members, batch_sizes=sizes)
+        return replace(self, N=self.N * members, batch_sizes=sizes)
 
     def before(self, initial: Tensor, x: Tensor) -> Tensor:
         """What each row's step before it has in x, or at the first one in `initial`."""

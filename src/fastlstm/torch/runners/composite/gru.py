@@ -1,5 +1,7 @@
 """A step of the GRU in plain tensor operations; beside `fastlstm.reference.gru`, its rung below. And its slopes, as an LSTM's."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
@@ -22,7 +24,7 @@ def step(a: Tensor, hx: tuple[Tensor, ...], w_hh: Tensor, b_hh: Tensor | None, w
     return GRUSteps((1 - z) * n + z * h, r, z, n)
 
 
-def sums(x: Tensor, w_ih: Tensor, b_ih: Tensor | None, b_hh: Tensor | None) -> Tensor:
+def sums(x: Tensor, w_ih: Tensor, b_ih: Tensor | None, b_hh: Tensor | None, linear: Any = linear) -> Tensor:
     r, z, n = linear(x, w_ih, b_ih).chunk(GATES, -1)
     if b_hh is None:
         return torch.cat([n, r, z, torch.zeros_like(n)], -1)

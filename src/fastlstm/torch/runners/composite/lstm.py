@@ -2,6 +2,8 @@
 derivatives, as `graph/chain/` asks a cell for them: arrays side by side, (rows, arrays * H).
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
@@ -23,9 +25,10 @@ def step(a: Tensor, hx: tuple[Tensor, ...], w_hh: Tensor, b_hh: Tensor | None, w
     return Steps(h if w_hr is None else linear(h, w_hr), c, i, f, g, o)
 
 
-def sums(x: Tensor, w_ih: Tensor, b_ih: Tensor | None, b_hh: Tensor | None) -> Tensor:
-    """What a step's sums are without R h_{t-1}."""
-    return linear(x, w_ih, None if b_ih is None or b_hh is None else b_ih + b_hh)
+def sums(x: Tensor, w_ih: Tensor, b_ih: Tensor | None, b_hh: Tensor | None, linear: Any = linear) -> Tensor:
+    """What a step's sums are without R h_{t-1}: by `linear`, or what has its arguments."""
+    found: Tensor = linear(x, w_ih, None if b_ih is None or b_hh is None else b_ih + b_hh)
+    return found
 
 
 def steps(h: Tensor, c: Tensor, gates: Tensor) -> Steps:
