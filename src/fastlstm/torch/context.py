@@ -184,6 +184,8 @@ def below_innermost() -> AbstractContextManager[Any]:
 
 def is_mapped(tensor: Tensor) -> bool:
     """Whether torch.func.vmap maps over it, or over what another transform has wrapped."""
+    if torch.compiler.is_compiling():
+        return bool(_functorch.is_batchedtensor(tensor))
     while _functorch.is_functorch_wrapped_tensor(tensor):
         if _functorch.is_batchedtensor(tensor):
             return True

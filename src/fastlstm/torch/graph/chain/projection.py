@@ -1,5 +1,5 @@
-"""What a chain's input gives to its sums, W x_t + b of all rows at once: torch's linear, but for its batch rule. Members stand side
-by side as a chain's do, so that nothing as wide as the sums is moved between the two.
+"""What a chain's input gives to its sums, W x_t + b of all rows at once: torch's linear, but for its batch rule. Members stand
+side by side as a chain's do, so that nothing as wide as the sums is moved between the two.
 """
 
 from typing import Any
