@@ -45,7 +45,7 @@ class Chain(torch.autograd.Function):
         return w, ctx.steps.before(h_0, h), (gates, c[0], c_0) if c else (gates, h, h_0)
 
     @staticmethod
-    @context.batched_within
+    @context.derivable_within
     def backward(ctx: Any, *gradients: Any) -> Any:
         w, h_before, of_steps = Chain._read(ctx)
         dh, *dc, dgates = gradients

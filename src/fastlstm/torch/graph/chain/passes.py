@@ -131,7 +131,7 @@ class Tangent(_Linear):
         return w, slope, (h, *c, sums), before
 
     @staticmethod
-    @context.batched_within
+    @context.derivable_within
     def backward(ctx: Any, *gradients: Any) -> Any:
         w, slope, tangent, before = Tangent._before(ctx)
         dh, *dc, ds = gradients
@@ -181,7 +181,7 @@ class Adjoint(_Linear):
         return w, slope, (*rest[len(rest) // 2 :], da)
 
     @staticmethod
-    @context.batched_within
+    @context.derivable_within
     def backward(ctx: Any, da_v: Any, *gradients: Any) -> Any:
         w, slope, adjoint = Adjoint._read(ctx)
         states = len(gradients) // 2

@@ -26,6 +26,7 @@ class Projection(torch.autograd.Function):
         ctx.save_for_forward(x, w)
 
     @staticmethod
+    @context.derivable_within
     def backward(ctx: Any, d: Any) -> Any:
         (x, w), (of_x, of_w, of_b) = ctx.saved_tensors, ctx.needs_input_grad
         return d @ w if of_x else None, d.t() @ x if of_w else None, d.sum(0) if ctx.has_bias and of_b else None

@@ -68,7 +68,7 @@ def _push(function: Callable[..., Any], ctx: Any, tangents: Sequence[Any]) -> An
     of_those, there = _of_tensors(function, ctx.steps, tensors)
     own = tuple(tensors[k] for k in there)
     with_zeros = (torch.zeros_like(t) if tangents[k] is None else tangents[k] for k, t in zip(there, own, strict=True))
-    return torch.func.jvp(of_those, own, tuple(with_zeros))[1]
+    return context.jvp(of_those, own, tuple(with_zeros))[1]
 
 
 def _keep(ctx: Any, inputs: Any, output: Any) -> None:
@@ -93,7 +93,7 @@ class TangentOfSteps(torch.autograd.Function):
         _keep(ctx, inputs, output)
 
     @staticmethod
-    @context.batched_within
+    @context.derivable_within
     def backward(ctx: Any, *gradients: Any) -> Any:
         return _pull(_tangent, ctx, gradients)
 
@@ -123,7 +123,7 @@ class AdjointOfSteps(torch.autograd.Function):
         _keep(ctx, inputs, output)
 
     @staticmethod
-    @context.batched_within
+    @context.derivable_within
     def backward(ctx: Any, *gradients: Any) -> Any:
         saved, states = ctx.saved_tensors, len(gradients) // 2
         of_reaching, dgates = gradients[1 + states :], saved[ctx.given - 1]
