@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import PackedSequence
 import fastlstm
 from fastlstm import GRU, LSTM, GRUCell, LSTMCell
 from fastlstm.torch.runners import chained, composite
+from tests.tolerances import AUTOCAST_LOSS
 
 # torch's own decompositions for forward mode use what it deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
@@ -299,7 +300,7 @@ def test_all_that_gradcheck_can_ask(kind, options):
 
 @pytest.mark.parametrize("kind", [LSTM, GRU])
 def test_gradients_of_gradients_under_autocast(kind):
-    """They are computed in the dtype of what they read, as first ones are."""
+    """The first ones are computed in the dtype of what they read. Products of theirs torch differentiates under autocast, as any."""
     layer, x = kind(I, H), torch.randn(T, N, I)
 
     def twice(within: torch.autocast) -> list[Tensor]:
@@ -311,7 +312,8 @@ def test_gradients_of_gradients_under_autocast(kind):
             return [d, *torch.autograd.grad(d.pow(2).sum(), list(layer.parameters()))]
 
     off, on = (twice(torch.autocast("cpu", torch.bfloat16, enabled=enabled)) for enabled in (False, True))
-    assert all(torch.equal(a, b) for a, b in zip(off, on, strict=True))
+    assert torch.equal(off[0], on[0])
+    assert all((a - b).norm() <= AUTOCAST_LOSS * a.norm() for a, b in zip(off, on, strict=True))
 
 
 @pytest.mark.parametrize("kind", [LSTM, GRU])
