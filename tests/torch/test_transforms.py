@@ -300,7 +300,7 @@ def test_all_that_gradcheck_can_ask(kind, options):
 
 @pytest.mark.parametrize("kind", [LSTM, GRU])
 def test_gradients_of_gradients_under_autocast(kind):
-    """The first ones are computed in the dtype of what they read. Products of theirs torch differentiates under autocast, as any."""
+    """The first are computed in the dtype of what they read. Products in them torch differentiates under autocast, as any."""
     layer, x = kind(I, H), torch.randn(T, N, I)
 
     def twice(within: torch.autocast) -> list[Tensor]:

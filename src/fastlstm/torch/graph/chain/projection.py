@@ -4,14 +4,13 @@ side by side as a chain's do, so that nothing as wide as the sums is moved betwe
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
 from fastlstm.torch import context
 
 
-class Projection(torch.autograd.Function):
+class Projection(context.Derivable):
     """x (rows, I), W (width, I), b (width) or None -> (rows, width)."""
 
     @staticmethod
@@ -45,7 +44,7 @@ class Projection(torch.autograd.Function):
         members, (of_x, of_w, of_b) = info.batch_size, in_dims
         if of_w is None and of_b is None:
             rows = x.movedim(of_x, 1)
-            found: Any = Projection.apply(rows.reshape(-1, x.shape[-1]), w, b)  # type: ignore[no-untyped-call]
+            found: Any = Projection.apply(rows.reshape(-1, x.shape[-1]), w, b)
             return found.reshape(-1, members, found.shape[-1]), 1
         x = x.expand(members, *x.shape) if of_x is None else x.movedim(of_x, 0)
         w = w.expand(members, *w.shape) if of_w is None else w.movedim(of_w, 0)
@@ -55,5 +54,5 @@ class Projection(torch.autograd.Function):
 
 def project(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
     """`linear`, of (rows, I)."""
-    found: Tensor = Projection.apply(x, w, b)  # type: ignore[no-untyped-call]
+    found: Tensor = Projection.apply(x, w, b)
     return found
