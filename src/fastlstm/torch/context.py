@@ -140,8 +140,9 @@ def _of_batch(derivative: Callable[..., Any], ctx: Any, given: Sequence[Any], le
 
 
 class Derivable(torch.autograd.Function):
-    """An autograd Function of tensors and plain values, whose results are tensors none of which it was given. Within torch.func as any
-    other, in a third of the time (0.6 ms a level): torch makes a class at each level of a call, and looks everywhere for tensors.
+    """An autograd Function of tensors and plain values, whose results are tensors none of which it was given. Within torch.func
+    as any other, in a third of the time (0.6 ms a level): torch makes a class at each level of a call, and looks everywhere for
+    tensors.
     """
 
     @classmethod
@@ -174,8 +175,8 @@ _here = (
 
 def _at_one_level(function: type[Derivable], given: Sequence[Any]) -> Any:
     """The Function's node of the innermost transform's graph, which is a gradient's; beneath it, the call once more."""
-    from torch._functorch.autograd_function import enable_single_level_autograd_function
     from torch._functorch.pyfunctorch import retrieve_current_functorch_interpreter
+    from torch._functorch.utils import enable_single_level_autograd_function
 
     _here.levels = [*getattr(_here, "levels", ()), retrieve_current_functorch_interpreter()]
     with enable_single_level_autograd_function():
