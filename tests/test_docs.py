@@ -56,7 +56,10 @@ def test_there_is_no_other_kind_of_block():
     assert kinds == {"python", "console", "c"}
 
 
-@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # torch's exporter says it of itself
+# torch says it of its own exporter and forward mode.
+@pytest.mark.filterwarnings(
+    "ignore:.*LeafSpec:FutureWarning", "ignore:`torch.jit.script` is deprecated:DeprecationWarning"
+)
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

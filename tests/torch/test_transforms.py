@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import PackedSequence
 import fastlstm
 from fastlstm import GRU, LSTM, GRUCell, LSTMCell
 from fastlstm.torch.runners import chained, composite
+from tests.tolerances import AUTOCAST_LOSS
 
 # torch's own decompositions for forward mode use what it deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
@@ -281,3 +282,45 @@ def test_what_the_engine_says():
     vmap(lambda x: said.append(str(fastlstm.engine(layer, x))) or layer(x)[0])(draw(layer, 2))
     jvp(lambda x: said.append(str(fastlstm.engine(layer, x))) or layer(x)[0], (draw(layer),), (draw(layer),))
     assert all(each.startswith("native: ") for each in said)
+
+
+@each_layer
+def test_all_that_gradcheck_can_ask(kind, options):
+    """Forward mode, batched gradients and batched tangents, in the older way of torch.autograd, and forward over reverse."""
+    layer = build(kind, options)
+    x = torch.randn(3, 2, I, dtype=torch.float64, requires_grad=True)
+
+    def output(x: Tensor) -> Tensor:
+        return layer(x)[0]
+
+    batches = {"check_batched_grad": True, "check_batched_forward_grad": True}
+    assert torch.autograd.gradcheck(output, x, check_forward_ad=True, **batches)
+    assert torch.autograd.gradgradcheck(output, x, check_fwd_over_rev=True, check_batched_grad=True)
+
+
+@pytest.mark.parametrize("kind", [LSTM, GRU])
+def test_gradients_of_gradients_under_autocast(kind):
+    """The first are computed in the dtype of what they read. Products in them torch differentiates under autocast, as any."""
+    layer, x = kind(I, H), torch.randn(T, N, I)
+
+    def twice(within: torch.autocast) -> list[Tensor]:
+        leaf = x.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            output = layer(leaf)[0].float()
+        with within:
+            (d,) = torch.autograd.grad(output.sum(), leaf, create_graph=True)
+            return [d, *torch.autograd.grad(d.pow(2).sum(), list(layer.parameters()))]
+
+    off, on = (twice(torch.autocast("cpu", torch.bfloat16, enabled=enabled)) for enabled in (False, True))
+    assert torch.equal(off[0], on[0])
+    assert all((a - b).norm() <= AUTOCAST_LOSS * a.norm() for a, b in zip(off, on, strict=True))
+
+
+@pytest.mark.parametrize("kind", [LSTM, GRU])
+def test_a_batch_without_rows(kind):
+    layer, x = build(kind, {}), torch.randn(T, 0, I, dtype=torch.float64, requires_grad=True)
+    (d,) = torch.autograd.grad(layer(x)[0].sum(), x, create_graph=True)
+    assert all(
+        not g.any() for g in torch.autograd.grad(d.sum(), list(layer.parameters()), allow_unused=True) if g is not None
+    )
+    assert jvp(lambda x: layer(x)[0], (x.detach(),), (x.detach(),))[1].shape == (T, 0, H)

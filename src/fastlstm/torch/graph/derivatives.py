@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fastlstm.torch import batch as batches
+from fastlstm.torch import context
 from fastlstm.torch.batch import States
 from fastlstm.torch.dtypes import HALF
 from fastlstm.torch.runners import chained, composite
@@ -28,7 +29,8 @@ def differentiate(
     rows: what `_engine.Kept.rows` says. compute: `composite.layer`, or what returns further results and has `gradients` of them.
     """
     create_graph, states = torch.is_grad_enabled(), len(sizes.of_states)
-    with torch.enable_grad():
+    # Under autocast, too, forward computed in the dtype of its tensors.
+    with torch.enable_grad(), context.without_autocast():
         # Each input by another name: where one was computed from another, its gradient must not flow through both.
         inputs = [None if t is None else t.view_as(t) for t in inputs]
         wide = [t.float() if t is not None and t.dtype in HALF else t for t in inputs]

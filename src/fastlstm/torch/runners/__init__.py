@@ -58,9 +58,9 @@ def _run_with(
 ) -> Results:
     """With masks drawn, on what is not torch's kernel."""
     here = context.here()
-    runner, engine = choose(sizes, x.device, x.dtype, here)
     if here.transformed and not here.recorded and mapped.takes(batch):
         return mapped.run(_run_with, sizes, batch, x, hx, weights, masks)
+    runner, engine = choose(sizes, x.device, x.dtype, here)
     if runner is chained and context.innermost_is_forward_mode():
         found = forward_mode.run(sizes, batch, x, hx, weights, masks)
         if found is not None:

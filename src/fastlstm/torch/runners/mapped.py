@@ -34,7 +34,8 @@ def run(
     """The arguments and results of `runners.run`, with masks drawn. run_below: takes the same, without vmap's level."""
     whole, x3 = batches.whole(batch, sizes, x)
     whole = whole._replace(state=(sizes.chains, batch.N))
-    sizes = replace(sizes, is_cell=False)  # of one step
+    if sizes.is_cell:
+        sizes = replace(sizes, is_cell=False)  # of one step
     states = hx if hx[0] is None else batches.states_of(sizes, batch.N, x, hx)
     rows = whole.rows
     tensors = [x3, *states, *masks, rows.lengths, rows.reset]

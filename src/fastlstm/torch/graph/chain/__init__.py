@@ -23,7 +23,7 @@ from fastlstm.torch.runners.composite import CELLS
 from fastlstm.weights import Sizes
 
 
-class Chain(torch.autograd.Function):
+class Chain(context.Derivable):
     """a (rows, S * H), h_0, c_0 (N, H), w_hh -> h, c (rows, H), gates (rows, S * H). Of a cell with one state: no c_0, no c."""
 
     @staticmethod
@@ -45,11 +45,11 @@ class Chain(torch.autograd.Function):
         return w, ctx.steps.before(h_0, h), (gates, c[0], c_0) if c else (gates, h, h_0)
 
     @staticmethod
-    @context.batched_within
+    @context.derivable_within
     def backward(ctx: Any, *gradients: Any) -> Any:
         w, h_before, of_steps = Chain._read(ctx)
         dh, *dc, dgates = gradients
-        da, dh_0, *rest = AdjointOfSteps.apply(ctx.steps, w, *of_steps, dh, dc[0] if dc else None, dgates)  # type: ignore[no-untyped-call]
+        da, dh_0, *rest = AdjointOfSteps.apply(ctx.steps, w, *of_steps, dh, dc[0] if dc else None, dgates)
         dw = hidden(ctx.steps, da, w).t() @ h_before if ctx.needs_input_grad[1] else None
         return None, dw, da, dh_0, rest[0] if dc else None
 
@@ -60,7 +60,7 @@ class Chain(torch.autograd.Function):
         a_t = torch.zeros_like(of_steps[0]) if a_t is None else a_t
         if w_t is not None:
             a_t = add_product(ctx.steps, a_t, w_t, h_before)
-        return TangentOfSteps.apply(ctx.steps, w, *of_steps, a_t, *zeros_where_none(ctx, h_0_t, c_0_t))  # type: ignore[no-untyped-call]
+        return TangentOfSteps.apply(ctx.steps, w, *of_steps, a_t, *zeros_where_none(ctx, h_0_t, c_0_t))
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, steps: Steps, *tensors: Any) -> Any:
@@ -89,7 +89,7 @@ def run(
         # R W_hr in the place of R, and of h_t what is not projected: but for what the first step adds up of h_0.
         a = a + steps.before(h_0 @ w_hh.t(), torch.zeros_like(a))
         w_hh, h_0 = w_hh @ w_hr, torch.zeros_like(c_0[0])
-    h, *c, gates = Chain.apply(steps, w_hh, a, h_0, c_0[0] if c_0 else None)  # type: ignore[no-untyped-call]
+    h, *c, gates = Chain.apply(steps, w_hh, a, h_0, c_0[0] if c_0 else None)
     if w_hr is not None:
         h = h @ w_hr.t()
     found = cell.steps(h, *c, gates)

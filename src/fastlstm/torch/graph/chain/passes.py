@@ -86,7 +86,7 @@ def zeros_where_none(ctx: Any, h_0_t: Any, c_0_t: Any) -> Any:
     return h_0_t, c_0 if c_0 is None else torch.zeros_like(c_0) if c_0_t is None else c_0_t
 
 
-class _Linear(torch.autograd.Function):
+class _Linear(context.Derivable):
     """What the two linear passes share: derivatives with respect to the slopes and to R, of which both are bilinear.
 
     Of the pair, the tangent's h, c and sums stand beside the adjoint's all_dh, all_dc and da: what one finds is what the other is
@@ -131,11 +131,11 @@ class Tangent(_Linear):
         return w, slope, (h, *c, sums), before
 
     @staticmethod
-    @context.batched_within
+    @context.derivable_within
     def backward(ctx: Any, *gradients: Any) -> Any:
         w, slope, tangent, before = Tangent._before(ctx)
         dh, *dc, ds = gradients
-        found = Adjoint.apply(ctx.steps, w, slope, dh, dc[0] if dc else None, ds)  # type: ignore[no-untyped-call]
+        found = Adjoint.apply(ctx.steps, w, slope, dh, dc[0] if dc else None, ds)
         da, first, reaching = found[0], found[1 : 2 + len(dc)], found[2 + len(dc) :]
         dw, dslope = Tangent.of_coefficients(ctx, slope, w, (*reaching, da), tangent, before)
         pad = () if dc else (None,)
@@ -153,7 +153,7 @@ class Tangent(_Linear):
             e_h, e_c = cell.injected(slope_t, tangent[:-1], tangent[-1], before[-1])
             e_h_t, e_c_t = some(e_h_t, e_h), some(e_c_t, e_c)
         h_0_t, c_0_t = zeros_where_none(ctx, h_0_t, c_0_t)
-        return Tangent.apply(ctx.steps, w, slope, a_t, h_0_t, c_0_t, e_h_t, e_c_t)  # type: ignore[no-untyped-call]
+        return Tangent.apply(ctx.steps, w, slope, a_t, h_0_t, c_0_t, e_h_t, e_c_t)
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, steps: Steps, *tensors: Any) -> Any:
@@ -181,7 +181,7 @@ class Adjoint(_Linear):
         return w, slope, (*rest[len(rest) // 2 :], da)
 
     @staticmethod
-    @context.batched_within
+    @context.derivable_within
     def backward(ctx: Any, da_v: Any, *gradients: Any) -> Any:
         w, slope, adjoint = Adjoint._read(ctx)
         states = len(gradients) // 2
@@ -190,7 +190,7 @@ class Adjoint(_Linear):
         zeros = w.new_zeros(ctx.steps.N, w.shape[-1])
         first = [zeros if t is None else t for t in gradients[:states]]
         pad = (None,) * (2 - states)
-        tangent = Tangent.apply(ctx.steps, w, slope, da_v, *first, *pad, *e, *pad)  # type: ignore[no-untyped-call]
+        tangent = Tangent.apply(ctx.steps, w, slope, da_v, *first, *pad, *e, *pad)
         before = [ctx.steps.before(t, each) for t, each in zip(first, tangent, strict=False)]
         dw, dslope = Adjoint.of_coefficients(ctx, slope, w, adjoint, tangent, before)
         return only_needed(ctx, None, dw, dslope, *tangent[:-1], *pad, tangent[-1])
@@ -216,7 +216,7 @@ class Adjoint(_Linear):
             else:
                 first[0] = some(first[0], start)
                 dh_t = some(dh_t, more)
-        found_da, *rest = Adjoint.apply(steps, w, slope, dh_t, dc_t, ds_t)  # type: ignore[no-untyped-call]
+        found_da, *rest = Adjoint.apply(steps, w, slope, dh_t, dc_t, ds_t)
         rest = [
             t if more is None else t + more
             for t, more in zip(rest, [*first[: len(rest) // 2], *[None] * 2], strict=False)

@@ -1,17 +1,16 @@
-"""What a chain's input gives to its sums, W x_t + b of all rows at once: torch's linear, but for its batch rule. Members stand side
-by side as a chain's do, so that nothing as wide as the sums is moved between the two.
+"""What a chain's input gives to its sums, W x_t + b of all rows at once: torch's linear, but for its batch rule. Members stand
+side by side as a chain's do, so that nothing as wide as the sums is moved between the two.
 """
 
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
 from fastlstm.torch import context
 
 
-class Projection(torch.autograd.Function):
+class Projection(context.Derivable):
     """x (rows, I), W (width, I), b (width) or None -> (rows, width)."""
 
     @staticmethod
@@ -26,6 +25,7 @@ class Projection(torch.autograd.Function):
         ctx.save_for_forward(x, w)
 
     @staticmethod
+    @context.derivable_within
     def backward(ctx: Any, d: Any) -> Any:
         (x, w), (of_x, of_w, of_b) = ctx.saved_tensors, ctx.needs_input_grad
         return d @ w if of_x else None, d.t() @ x if of_w else None, d.sum(0) if ctx.has_bias and of_b else None
@@ -44,7 +44,7 @@ class Projection(torch.autograd.Function):
         members, (of_x, of_w, of_b) = info.batch_size, in_dims
         if of_w is None and of_b is None:
             rows = x.movedim(of_x, 1)
-            found: Any = Projection.apply(rows.reshape(-1, x.shape[-1]), w, b)  # type: ignore[no-untyped-call]
+            found: Any = Projection.apply(rows.reshape(-1, x.shape[-1]), w, b)
             return found.reshape(-1, members, found.shape[-1]), 1
         x = x.expand(members, *x.shape) if of_x is None else x.movedim(of_x, 0)
         w = w.expand(members, *w.shape) if of_w is None else w.movedim(of_w, 0)
@@ -54,5 +54,5 @@ class Projection(torch.autograd.Function):
 
 def project(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
     """`linear`, of (rows, I)."""
-    found: Tensor = Projection.apply(x, w, b)  # type: ignore[no-untyped-call]
+    found: Tensor = Projection.apply(x, w, b)
     return found

@@ -23,7 +23,7 @@ def _slopes(steps: Steps, gates: Tensor, state: Tensor, state_0: Tensor) -> Tens
 def _tangent(
     steps: Steps, w: Tensor, gates: Tensor, state: Tensor, state_0: Tensor, a: Tensor, h_0: Tensor, c_0: Tensor | None
 ) -> tuple[Tensor, ...]:
-    found: Any = Tangent.apply(steps, w, _slopes(steps, gates, state, state_0), a, h_0, c_0, None, None)  # type: ignore[no-untyped-call]
+    found: Any = Tangent.apply(steps, w, _slopes(steps, gates, state, state_0), a, h_0, c_0, None, None)
     return *found[:-1], CELLS[steps.cell].gates_from_sums(gates, found[-1])
 
 
@@ -31,7 +31,7 @@ def _adjoint(
     steps: Steps, w: Tensor, gates: Tensor, state: Tensor, state_0: Tensor, dh: Any, dc: Any, dgates: Any
 ) -> tuple[Tensor, ...]:
     ds = None if dgates is None else CELLS[steps.cell].sums_from_gates(gates, dgates)
-    found: tuple[Tensor, ...] = Adjoint.apply(steps, w, _slopes(steps, gates, state, state_0), dh, dc, ds)  # type: ignore[no-untyped-call]
+    found: tuple[Tensor, ...] = Adjoint.apply(steps, w, _slopes(steps, gates, state, state_0), dh, dc, ds)
     return found
 
 
@@ -68,7 +68,7 @@ def _push(function: Callable[..., Any], ctx: Any, tangents: Sequence[Any]) -> An
     of_those, there = _of_tensors(function, ctx.steps, tensors)
     own = tuple(tensors[k] for k in there)
     with_zeros = (torch.zeros_like(t) if tangents[k] is None else tangents[k] for k, t in zip(there, own, strict=True))
-    return torch.func.jvp(of_those, own, tuple(with_zeros))[1]
+    return context.jvp(of_those, own, tuple(with_zeros))[1]
 
 
 def _keep(ctx: Any, inputs: Any, output: Any) -> None:
@@ -79,7 +79,7 @@ def _keep(ctx: Any, inputs: Any, output: Any) -> None:
     ctx.save_for_forward(*tensors, *output)
 
 
-class TangentOfSteps(torch.autograd.Function):
+class TangentOfSteps(context.Derivable):
     """R, gates, state, state_0, then the tangents of a (rows, S * H), h_0 and c_0 -> those of h, c (rows, H) and the gates."""
 
     @staticmethod
@@ -93,7 +93,7 @@ class TangentOfSteps(torch.autograd.Function):
         _keep(ctx, inputs, output)
 
     @staticmethod
-    @context.batched_within
+    @context.derivable_within
     def backward(ctx: Any, *gradients: Any) -> Any:
         return _pull(_tangent, ctx, gradients)
 
@@ -107,7 +107,7 @@ class TangentOfSteps(torch.autograd.Function):
         return batched(TangentOfSteps, info, in_dims, steps, 0, tensors)
 
 
-class AdjointOfSteps(torch.autograd.Function):
+class AdjointOfSteps(context.Derivable):
     """R, gates, state, state_0, then the gradients of h, c (rows, H) and the gates, or None -> those of a (rows, S * H), h_0 and
     c_0 (N, H), and what reaches h and c (rows, H) in all.
     """
@@ -123,7 +123,7 @@ class AdjointOfSteps(torch.autograd.Function):
         _keep(ctx, inputs, output)
 
     @staticmethod
-    @context.batched_within
+    @context.derivable_within
     def backward(ctx: Any, *gradients: Any) -> Any:
         saved, states = ctx.saved_tensors, len(gradients) // 2
         of_reaching, dgates = gradients[1 + states :], saved[ctx.given - 1]
