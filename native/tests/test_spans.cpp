@@ -26,10 +26,10 @@ std::vector<std::int64_t> spans_of(Problem problem, std::int64_t steps) {
 // Several blocks each: few rows and many, halves, projections, dropout, lengths, both directions; wide enough for a team; and one
 // that goes to matrix tiles, where there are some.
 const Sizes kCases[] = {{300, 2, 5, 9, 0, 1, 1, true, true, false, {}},     {600, 1, 3, 20, 0, 2, 2, true, false, true, {}},
-                        {90, 7, 17, 33, 0, 2, 2, true, true, false, {}},    {70, 30, 9, 65, 0, 2, 1, true, true, true, {}},
+                        {90, 7, 17, 33, 0, 2, 2, true, true, false, {}},    {40, 30, 9, 65, 0, 2, 1, true, true, true, {}},
                         {33, 40, 9, 65, 0, 1, 2, true, true, false, {}},    {5, 300, 7, 16, 0, 1, 1, true, true, false, {}},
                         {80, 9, 30, 97, 5, 2, 2, true, true, true, {}},     {9, 90, 30, 97, 40, 1, 1, false, false, false, {}},
-                        {20, 40, 260, 256, 0, 1, 1, true, true, false, {}}, {70, 9, 200, 140, 0, 1, 1, true, true, false, {}}};
+                        {20, 40, 260, 256, 0, 1, 1, true, true, false, {}}, {60, 9, 200, 140, 0, 1, 1, true, true, false, {}}};
 
 Sizes of(const Sizes& sizes, fastlstm::CellKind cell, bool packed) {
   Sizes s = sizes;
@@ -55,8 +55,8 @@ TEST_CASE("a span is as many whole blocks as have so many steps, the last one wh
 }
 
 template <class Real>
-void hold_bits(std::initializer_list<int> threads_of_teams) {
-  for (const std::string& isa : tested_isas()) {
+void hold_bits(const std::vector<std::string>& isas, std::initializer_list<int> threads_of_teams) {
+  for (const std::string& isa : isas) {
     fastlstm::use_isa(isa);
     CAPTURE(isa);
     for (std::size_t k = 0; k < std::size(kCases); ++k)
@@ -84,10 +84,10 @@ void hold_bits(std::initializer_list<int> threads_of_teams) {
 }
 
 TEST_CASE_TEMPLATE("a call that computes again what it did not keep has the bits of one that kept it", Real, float, double) {
-  hold_bits<Real>({1});
+  hold_bits<Real>(tested_isas(), {1});
 }
 
-TEST_CASE_TEMPLATE("any number of threads gives these bits", Real, float, double) { hold_bits<Real>({2, 3, 4, 7}); }
+TEST_CASE("any number of threads gives these bits") { hold_bits<float>({tested_isas().back()}, {2, 3}); }
 
 TEST_CASE("backward reads what forward kept, and does not change it: a second time gives the same") {
   Call<float> call(Sizes{90, 7, 17, 33, 0, 2, 2, true, true, false, {}}, 5);
