@@ -26,9 +26,9 @@ std::vector<std::int64_t> spans_of(Problem problem, std::int64_t steps) {
 // Several blocks each: few rows and many, halves, projections, dropout, lengths, both directions; wide enough for a team; and one
 // that goes to matrix tiles, where there are some.
 const Sizes kCases[] = {{300, 2, 5, 9, 0, 1, 1, true, true, false, {}},     {600, 1, 3, 20, 0, 2, 2, true, false, true, {}},
-                        {90, 7, 17, 33, 0, 2, 2, true, true, false, {}},    {40, 30, 9, 65, 0, 2, 1, true, true, true, {}},
-                        {33, 40, 9, 65, 0, 1, 2, true, true, false, {}},    {5, 300, 7, 16, 0, 1, 1, true, true, false, {}},
-                        {80, 9, 30, 97, 5, 2, 2, true, true, true, {}},     {9, 90, 30, 97, 40, 1, 1, false, false, false, {}},
+                        {90, 7, 17, 33, 0, 2, 2, true, true, false, {}},    {40, 30, 9, 33, 0, 2, 1, true, true, true, {}},
+                        {33, 40, 9, 33, 0, 1, 2, true, true, false, {}},    {5, 300, 7, 16, 0, 1, 1, true, true, false, {}},
+                        {60, 9, 9, 37, 5, 2, 2, true, true, true, {}},      {9, 90, 9, 41, 30, 1, 1, false, false, false, {}},
                         {20, 40, 260, 256, 0, 1, 1, true, true, false, {}}, {60, 9, 200, 140, 0, 1, 1, true, true, false, {}}};
 
 Sizes of(const Sizes& sizes, fastlstm::CellKind cell, bool packed) {
@@ -62,7 +62,8 @@ void hold_bits(const std::vector<std::string>& isas, std::initializer_list<int> 
     for (std::size_t k = 0; k < std::size(kCases); ++k)
       for (const fastlstm::CellKind cell : kCells)
         for (const bool packed : {false, true}) {
-          if (kCases[k].H == 256 && isa != "amx") continue;  // for matrix tiles
+          if (kCases[k].H == 256 && isa != "amx") continue;        // for matrix tiles
+          if (kCases[k].H == 140 && isa != isas.back()) continue;  // long sums: a second each
           CAPTURE(k);
           CAPTURE(packed);
           CAPTURE(fastlstm::counts_of(cell).gates);
@@ -83,8 +84,9 @@ void hold_bits(const std::vector<std::string>& isas, std::initializer_list<int> 
   }
 }
 
-TEST_CASE_TEMPLATE("a call that computes again what it did not keep has the bits of one that kept it", Real, float, double) {
-  hold_bits<Real>(tested_isas(), {1});
+TEST_CASE("a call that computes again what it did not keep has the bits of one that kept it") {
+  hold_bits<float>(tested_isas(), {1});
+  hold_bits<double>({tested_isas().back()}, {1});
 }
 
 TEST_CASE("any number of threads gives these bits") { hold_bits<float>({tested_isas().back()}, {2, 3}); }
