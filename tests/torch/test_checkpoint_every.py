@@ -130,15 +130,15 @@ def test_no_bit_changes_with_nested_tensors(kind):
 
 @each_kind
 @pytest.mark.parametrize("N", [1, 8, 32])
-def test_a_tenth_of_the_memory(kind, N):
-    """What lives from forward to backward, output included: 16.2 H numbers a row are what nn.LSTM takes (measured)."""
+def test_little_more_lives_from_forward_to_backward_than_the_output(kind, N):
+    """nn.LSTM takes 16.1 H numbers a row (`python benchmarks/checkpoints.py`)."""
     T, H = 4096, 128
     layer = kind(16, H, checkpoint_every=64)
     output, _ = layer(torch.randn(T, N, 16))
-    assert kept(output) + output.numel() <= 16.2 * H * T * N / 10
+    assert kept(output) + output.numel() <= 1.04 * H * T * N
     stacked = kind(16, H, num_layers=3, checkpoint_every=64)  # the outputs in between are kept
     output, _ = stacked(torch.randn(T, N, 16))
-    assert kept(output) + output.numel() <= 3 * 16.2 * H * T * N / 10
+    assert kept(output) + output.numel() <= 3 * 1.04 * H * T * N
 
 
 @each_kind
