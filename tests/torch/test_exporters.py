@@ -189,25 +189,15 @@ def test_lengths_outside_of_onnx_are_refused(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.slow
 @quiet
-@pytest.mark.parametrize(("dtype", "continuous_integration"), [(torch.float32, "1"), (torch.bfloat16, "")])
-def test_an_inductor_package_builds_loads_and_runs_elsewhere(
-    dtype: torch.dtype, continuous_integration: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CI", continuous_integration)  # where Inductor asserts more
-    lstm, x = LSTM(3, 4, 2, dtype=dtype).eval(), torch.randn(5, 2, 3, dtype=dtype)
+def test_an_inductor_package_in_bfloat16(tmp_path: Path) -> None:
+    lstm, x = LSTM(3, 4, 2, dtype=torch.bfloat16).eval(), torch.randn(5, 2, 3, dtype=torch.bfloat16)
     with torch.no_grad():
         sizes = ({0: Dim("L", min=2), 1: Dim("N", min=2)},)
         program = torch.export.export(lstm, (x,), dynamic_shapes=sizes)
         path = torch._inductor.aoti_compile_and_package(program, package_path=str(tmp_path / "lstm.pt2"))
-    x = torch.randn(7, 4, 3, dtype=dtype)
+    x = torch.randn(7, 4, 3, dtype=torch.bfloat16)
     output = torch._inductor.aoti_load_package(path)(x)[0]
-    torch.testing.assert_close(output, lstm(x)[0], rtol=0, atol=TOLERANCE[dtype, "value"])
-    torch.save((x, output.detach()), tmp_path / "call.pt")
-    run_python(
-        "import fastlstm, torch\n"
-        f"x, output = torch.load({str(tmp_path / 'call.pt')!r})\n"
-        f"assert torch.equal(torch._inductor.aoti_load_package({path!r})(x)[0], output)\n"
-    )
+    torch.testing.assert_close(output, lstm(x)[0], rtol=0, atol=TOLERANCE[torch.bfloat16, "value"])
 
 
 @pytest.mark.slow

@@ -287,21 +287,6 @@ def test_what_has_lengths_of_its_own_takes_no_others():
     assert "got a PackedSequence" in message
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit")
-def test_a_trace_would_forget_the_lengths():
-    class Ragged(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.lstm = LSTM(I, H)
-
-        def forward(self, x):
-            return self.lstm(x, lengths=LENGTHS)[0]
-
-    kind, message = outcome(lambda: torch.jit.trace(Ragged(), X))
-    assert kind is RuntimeError
-    assert "torch.jit.trace would keep the lengths" in message
-
-
 @falls_back
 def test_gradients_are_right_and_have_gradients():
     lstm = LSTM(2, 3, 2, bidirectional=True, dtype=torch.float64)

@@ -37,8 +37,8 @@ def read(
         if not isinstance(input, Tensor) or input.is_nested:
             kind = "nested tensor" if isinstance(input, Tensor) else type(input).__name__
             raise TypeError(f"lengths and reset are for a padded tensor, got a {kind}")
-        if context.tracing_state() is not None:
-            raise RuntimeError("torch.jit.trace would keep the lengths and resets it saw: trace a call without them")
+        if context.tracing_state() is not None and any(not isinstance(t, Tensor | None) for t in (lengths, reset)):
+            raise RuntimeError("torch.jit.trace would keep the lengths and resets it saw: expected tensors")
     if isinstance(input, PackedSequence):
         return _packed(sizes, dtype, plain, input, hx)
     if getattr(input, "is_nested", False):
@@ -206,7 +206,7 @@ def lengths_of_mask(mask: Any, lengths: Any, input: Any, batch_first: bool) -> T
     time = -1 if batch_first else 0
     found = found.detach().cpu()  # by one copy; the lengths are needed there
     own, falling = found.sum(time), found.to(torch.int8).diff(dim=time).le(0).all(time)
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or context.tracing_state() is not None:
         return torch.where(falling, own, -1)  # refused where it runs: it is no length
     if not falling.all():
         raise ValueError("mask: expected True for the first steps of a row and False for the rest")

@@ -53,7 +53,14 @@ class Context(NamedTuple):
 def here() -> Context:
     """That of this place and time."""
     recorded = torch.compiler.is_compiling() or tracing_state() is not None or _dispatch_modes() > 0
-    return Context(_transform_depth() > 0 or forward_ad._current_level >= 0, recorded)
+    depth = _transform_depth()
+    return Context(depth > 0 or forward_ad._current_level >= 0, recorded or (depth > 0 and _is_functionalized()))
+
+
+def _is_functionalized() -> bool:
+    """Whether torch.func.functionalize is among the transforms: it has no rule for an autograd Function."""
+    transforms = _functorch.get_interpreter_stack() or ()
+    return any(transform.key() == _functorch.TransformType.Functionalize for transform in transforms)
 
 
 def is_plain() -> bool:
@@ -282,7 +289,7 @@ def below_innermost() -> AbstractContextManager[Any]:
 
 def is_mapped(tensor: Tensor) -> bool:
     """Whether torch.func.vmap maps over it, or over what another transform has wrapped."""
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():  # Dynamo knows this function, and breaks the graph at the others
         return bool(_functorch.is_batchedtensor(tensor))
     while _functorch.is_functorch_wrapped_tensor(tensor):
         if _functorch.is_batchedtensor(tensor):

@@ -144,7 +144,7 @@ class Layer(Recurrent):
     def forward(self, input: Any, hx: Any = None, lengths: Any = None, reset: Any = None, mask: Any = None) -> Any:
         """input, hx -> output, and the last states in hx's form; shapes and errors as the class says."""
         if mask is not None and not isinstance(input, torch.fx.Proxy):
-            lengths = arguments.lengths_of_mask(mask, lengths, input, bool(self.batch_first))
+            lengths = tracing.quietly(arguments.lengths_of_mask, mask, lengths, input, bool(self.batch_first))
         sizes, parameters, grad = self._sizes, self._parameters, torch.is_grad_enabled()
         plain = is_plain() and (not grad or saving_hooks(True) is None)
         if plain and type(input) is Tensor and not (self.training and self.dropout != 0):
@@ -161,8 +161,7 @@ class Layer(Recurrent):
         if isinstance(input, torch.fx.Proxy):
             return fx.leaf(self, input, hx=hx, lengths=lengths, reset=reset, mask=mask)
         if not plain:
-            traced = tracing_state() is not None and lengths is None and reset is None
-            return tracing.quietly(self._run, input, hx) if traced else self._run(input, hx, lengths, reset)
+            return tracing.quietly(self._run, input, hx, lengths, reset)
         if sizes is UNKNOWN:
             sizes = self._known()
         try:

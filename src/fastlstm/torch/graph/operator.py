@@ -153,6 +153,11 @@ def _check(call: Call) -> None:
         raise RuntimeError(
             f"expected tensors of one dtype, float32, float64, bfloat16 or float16, got {x.dtype} and others"
         )
+    check_rows(batch, x)
+
+
+def check_rows(batch: Batch, x: Tensor) -> None:
+    """Raises RuntimeError unless lengths, resets and offsets, where there are some, have shapes and dtypes that fit x."""
     if not isinstance(batch, Ragged):
         return
     of_rows: list[tuple[Tensor | None, tuple[int, ...], torch.dtype]] = [(batch.lengths, (batch.N,), torch.int64)]

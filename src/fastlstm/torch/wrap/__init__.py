@@ -30,14 +30,15 @@ def run(sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor]
 def _register(cell: Cell) -> None:
     @torch.library.impl(f"fastlstm::{tracing.layer_operator(cell)}", "CompositeImplicitAutograd")
     def _(x: Tensor, *arguments: Any) -> Results:
-        hx, (weights, batch_sizes, sizes, dropout, is_cell) = (
+        hx, (weights, batch_sizes, sizes, dropout, is_cell, *ragged) = (
             arguments[: len(cell.states)],
             arguments[len(cell.states) :],
         )
         known = operator.sizes_of(*sizes)
-        batch = operator.batch_of(x, hx[0], Rows(batch_sizes=batch_sizes))
+        batch = operator.batch_of(x, hx[0], Rows(*ragged)._replace(batch_sizes=batch_sizes))
         # The module's own checks ran once, on the tensors it was traced with.
         operator.check_shapes(known, batch, x, hx)
+        operator.check_rows(batch, x)
         if not is_cell:
             return run(known, batch, x, hx, weights, dropout)
         one = replace(known, is_cell=True)

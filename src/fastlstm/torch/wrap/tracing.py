@@ -12,7 +12,7 @@ from torch import Tensor
 from fastlstm.cells import CELLS, LSTM, Cell
 from fastlstm.torch import batch as batches
 from fastlstm.torch import context
-from fastlstm.torch.batch import Batch, Results, States
+from fastlstm.torch.batch import Batch, Ragged, Results, States
 from fastlstm.torch.runners import torch_kernel
 from fastlstm.weights import Sizes
 
@@ -23,7 +23,9 @@ _CONVERTERS = frozenset({"openvino"})  # packages that trace a model to read tor
 
 
 def quietly(run: Callable[..., Any], *arguments: Any) -> Any:
-    """A call that torch.jit.trace watches. Its checks compare traced sizes; the operator makes them again on every run."""
+    """A call that torch.jit.trace may watch. Its checks compare traced sizes; the operator makes them again on every run."""
+    if context.tracing_state() is None:
+        return run(*arguments)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", context.TracerWarning)
         return run(*arguments)
@@ -32,12 +34,17 @@ def quietly(run: Callable[..., Any], *arguments: Any) -> Any:
 def record(sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor], dropout: float | None) -> Results:
     """output, h_n, c_n of a call that torch.jit.trace watches."""
     whole, x3, states = batches.full(batch, sizes, x, hx)
-    if _is_read_by_others():
-        results = torch_kernel.call(sizes, x3, states, weights, dropout, whole.rows.batch_sizes)
-    else:
+    first, lengths, reset, batch_sizes, offsets = whole.rows
+    if offsets is not None:
+        raise RuntimeError("torch.jit.trace takes no nested tensor: trace the padded batch and its lengths")
+    if not _is_read_by_others():
         results = getattr(torch.ops.fastlstm, layer_operator(sizes.cell))(
-            x3, *states, weights, whole.rows.batch_sizes, sizes.numbers, dropout, sizes.is_cell
+            x3, *states, weights, batch_sizes, sizes.numbers, dropout, sizes.is_cell, first, lengths, reset
         )
+    elif isinstance(whole, Ragged):
+        raise RuntimeError("torch's own operator, which this trace is to have, takes neither lengths nor resets")
+    else:
+        results = torch_kernel.call(sizes, x3, states, weights, dropout, batch_sizes)
     return batches.like_the_caller(batch, x, results)
 
 
@@ -60,5 +67,6 @@ for _cell in CELLS:
     torch.library.define(
         f"fastlstm::{layer_operator(_cell)}",
         f"(Tensor x, {', '.join(f'Tensor {state}_0' for state in _cell.states)}, Tensor[] weights, Tensor? batch_sizes, "
-        f"int[] sizes, float? dropout, bool cell) -> ({', '.join(['Tensor'] * (1 + len(_cell.states)))})",
+        "int[] sizes, float? dropout, bool cell, bool batch_first=False, Tensor? lengths=None, Tensor? reset=None) "
+        f"-> ({', '.join(['Tensor'] * (1 + len(_cell.states)))})",
     )

@@ -1,0 +1,123 @@
+"""torch.compile(fullgraph=True) as it is used: sizes that change, a state that is carried, torch's layers around ours."""
+
+from typing import Any
+
+import pytest
+import torch
+from conftest import assert_bits, assert_close, states_of
+from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounterWithBackend
+
+from fastlstm import GRU, LSTM, GRUCell, LSTMCell
+
+pytestmark = pytest.mark.usefixtures("compiler")
+LAYERS = pytest.mark.parametrize("kind", [LSTM, GRU])
+
+
+def compiled(module: Any, backend: str = "aot_eager") -> tuple[Any, CompileCounterWithBackend]:
+    seen = CompileCounterWithBackend(backend)
+    return torch.compile(module, fullgraph=True, backend=seen), seen
+
+
+def evaluate(layer: nn.Module, run: Any, x: Tensor, **rows: Tensor) -> dict[str, Tensor | None]:
+    layer.zero_grad()
+    x = x.clone().requires_grad_()
+    output, last = run(x, **rows)
+    (output.sin().sum() + states_of(last)[0].cos().sum()).backward()
+    return {"output": output.detach(), "dx": x.grad} | {f"d{name}": p.grad for name, p in layer.named_parameters()}
+
+
+@LAYERS
+@pytest.mark.parametrize("rows", [False, True], ids=["dense", "lengths and reset"])
+def test_an_open_size_is_compiled_for_once(kind: Any, rows: bool) -> None:
+    """At first for the sizes it has, then for any L, then for any N: automatic dynamic shapes, and nothing beyond."""
+    layer = kind(3, 4, 2)
+    run, seen = compiled(layer)
+    for graphs, sizes in ((1, [(5, 2)]), (2, [(7, 2), (4, 2), (33, 2)]), (3, [(5, 3), (9, 7), (2, 16), (64, 5)])):
+        for L, N in sizes:
+            x, more = torch.randn(L, N, 3), {}
+            if rows:
+                more = {"lengths": torch.randint(0, L + 1, (N,)), "reset": torch.rand(L, N) < 0.3}
+            assert_bits(evaluate(layer, run, x, **more), evaluate(layer, layer, x, **more))
+            assert seen.frame_count == graphs, (L, N)
+
+
+@LAYERS
+def test_an_open_size_is_compiled_for_once_without_gradients(kind: Any) -> None:
+    layer = kind(3, 4)
+    run, seen = compiled(layer)
+    with torch.no_grad():
+        for L, N in ((5, 2), (7, 3), (4, 9), (30, 2), (2, 4)):
+            x = torch.randn(L, N, 3)
+            assert torch.equal(run(x)[0], layer(x)[0])
+    assert seen.frame_count == 2
+
+
+@LAYERS
+def test_a_state_is_carried_from_chunk_to_chunk(kind: Any) -> None:
+    """In a loop, detached: one graph for the first chunk, which has no state, and one for all others."""
+    layer = kind(3, 4, 2)
+    run, seen = compiled(layer)
+    chunks, found = torch.randn(6, 5, 2, 3), []
+    for step in (run, layer):
+        layer.zero_grad()
+        state, outputs = None, []
+        for x in chunks:
+            output, state = step(x, state)
+            output.square().sum().backward()
+            state = state.detach() if isinstance(state, Tensor) else tuple(t.detach() for t in state)
+            outputs.append(output.detach())
+        gradients = {f"d{name}": p.grad.clone() for name, p in layer.named_parameters()}
+        found.append({"output": torch.cat(outputs)} | gradients)
+    assert_bits(*found)
+    assert seen.frame_count == 2
+
+
+@pytest.mark.parametrize("kind", [LSTMCell, GRUCell])
+def test_a_loop_over_a_cell_is_one_graph(kind: Any) -> None:
+    cell = kind(3, 4)
+
+    def steps(x: Tensor) -> Tensor:
+        state, outputs = None, []
+        for x_t in x:
+            state = cell(x_t, state)
+            outputs.append(states_of(state)[0])
+        return torch.stack(outputs)
+
+    run, seen = compiled(steps)
+    for x in torch.randn(3, 5, 2, 3):
+        assert torch.equal(run(x), steps(x))
+    assert seen.frame_count == 1
+
+
+class Model(nn.Module):
+    """Torch's layers before, between and after ours."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(3, 8), nn.GELU())
+        self.lstm = LSTM(8, 6, bidirectional=True)
+        self.between = nn.Sequential(nn.LayerNorm(12), nn.Linear(12, 8), nn.ReLU())
+        self.gru = GRU(8, 5, batch_first=True)
+        self.head = nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, (h_n, _) = self.lstm(self.encoder(x))
+        y, _ = self.gru(self.between(y).transpose(0, 1))
+        return self.head(y) * h_n.mean()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit")  # Inductor's own
+def test_a_model_with_torchs_layers_between_is_one_graph() -> None:
+    model = Model()
+    run, seen = compiled(model, "inductor")
+    for L, N in ((5, 2), (7, 3), (9, 4)):
+        x, found = torch.randn(L, N, 3), []
+        for call in (run, model):
+            model.zero_grad()
+            output = call(x)
+            output.square().sum().backward()
+            found.append({"output": output.detach()} | {f"d{name}": p.grad for name, p in model.named_parameters()})
+        assert_close(*found)
+    assert seen.frame_count == 2
