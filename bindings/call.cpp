@@ -51,9 +51,10 @@ bool set_memory(Kept& kept, nb::handle array) {
   return true;
 }
 
-nb::object forward(const Layer& layer, nb::handle weights, nb::handle input, nb::handle hx, int threads, nb::handle batch_first,
-                   nb::handle lengths, nb::handle reset, nb::handle batch_sizes, nb::handle offsets, nb::handle masks,
-                   nb::handle keep, nb::handle out) {
+// With keep, what is kept: `keep_all`, or as the layer says.
+nb::object run_forward(const Layer& layer, nb::handle weights, nb::handle input, nb::handle hx, int threads,
+                       nb::handle batch_first, nb::handle lengths, nb::handle reset, nb::handle batch_sizes, nb::handle offsets,
+                       nb::handle masks, nb::handle keep, nb::handle out, bool keep_all) {
   const auto x = arrays::view(input.ptr());
   if (!x || x->dtype == nullptr) return nb::none();
   const arrays::DType& dtype = *x->dtype;
@@ -75,6 +76,7 @@ nb::object forward(const Layer& layer, nb::handle weights, nb::handle input, nb:
     return nb::none();
   std::unique_ptr<Kept> kept;
   if (keep.ptr() != Py_False) {
+    if (layer.checkpoint_every > 0 && !keep_all) batch->problem.checkpoint_every(layer.checkpoint_every);
     kept.reset(new Kept{layer, std::move(batch), &dtype, {}, {}});
     if (!set_memory(*kept, keep)) return nb::none();
   }
@@ -93,6 +95,13 @@ nb::object forward(const Layer& layer, nb::handle weights, nb::handle input, nb:
   const nb::object states = results.states(layer);
   if (!kept) return nb::make_tuple(results.objects[0], states);
   return nb::make_tuple(results.objects[0], states, nb::cast(kept.release(), nb::rv_policy::take_ownership));
+}
+
+nb::object forward(const Layer& layer, nb::handle weights, nb::handle input, nb::handle hx, int threads, nb::handle batch_first,
+                   nb::handle lengths, nb::handle reset, nb::handle batch_sizes, nb::handle offsets, nb::handle masks,
+                   nb::handle keep, nb::handle out) {
+  return run_forward(layer, weights, input, hx, threads, batch_first, lengths, reset, batch_sizes, offsets, masks, keep, out,
+                     false);
 }
 
 // What forward left in an array of the caller's, for a backward that comes without it.
@@ -206,8 +215,8 @@ nb::object backward(const Kept& kept, nb::handle sequence, nb::handle masks, nb:
 
 nb::object trace(const Layer& layer, nb::handle weights, nb::handle input, nb::handle hx, int threads, nb::handle batch_first,
                  nb::handle lengths, nb::handle reset, nb::handle batch_sizes, nb::handle offsets, nb::handle masks) {
-  const nb::object done = forward(layer, weights, input, hx, threads, batch_first, lengths, reset, batch_sizes, offsets, masks,
-                                  nb::handle(Py_True), nb::handle(Py_None));
+  const nb::object done = run_forward(layer, weights, input, hx, threads, batch_first, lengths, reset, batch_sizes, offsets,
+                                      masks, nb::handle(Py_True), nb::handle(Py_None), true);
   if (done.is_none()) return done;
   const auto& kept = nb::cast<const Kept&>(done[2]);
   const Batch& batch = *kept.batch;

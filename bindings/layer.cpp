@@ -87,11 +87,11 @@ void define_layer(nb::module_& m) {
       .def(
           "__init__",
           [](Layer* self, Index I, Index H, Index P, Index layers, Index D, bool bias, bool is_cell, nb::tuple names,
-             const std::string& cell) {
-            new (self) Layer{{I, H, P, layers, D, cell_named(cell)}, bias, is_cell, std::move(names)};
+             const std::string& cell, Index checkpoint_every) {
+            new (self) Layer{{I, H, P, layers, D, cell_named(cell)}, bias, is_cell, std::move(names), checkpoint_every};
           },
           "I"_a, "H"_a, "P"_a = 0, "layers"_a = 1, "D"_a = 1, "bias"_a = true, "is_cell"_a = false, "names"_a = nb::tuple(),
-          "cell"_a = "LSTM")
+          "cell"_a = "LSTM", "checkpoint_every"_a = 0)
       .def(
           "saved_reals",
           [](const Layer& layer, const std::string& dtype) {

@@ -11,8 +11,9 @@
 
 struct Layer : fastlstm::Sizes {
   bool bias;
-  bool is_cell;           // LSTMCell: one step, whose input and states have no dimension of time or layers
-  nanobind::tuple names;  // of the weights, in the order of `parameters()`
+  bool is_cell;                    // LSTMCell: one step, whose input and states have no dimension of time or layers
+  nanobind::tuple names;           // of the weights, in the order of `parameters()`
+  arrays::Index checkpoint_every;  // steps; 0: forward keeps all that backward needs
 
   // Whether the weights of one serve the other.
   bool is_like(const Layer& other) const { return Sizes::operator==(other) && bias == other.bias; }

@@ -85,6 +85,8 @@ TEST_CASE("the plan: rows where there are many, units where there are few, direc
   CHECK_FALSE(plan_forward(Problem(100, 1, 512, 512, 0, 1, 1), 512, 1, kMachine).by_unit);
   CHECK(plan_forward(Problem(100, 1, 64, 64, 0, 1, 2), 64, 2, kMachine).by_direction);
   CHECK_FALSE(plan_forward(Problem(100, 1, 64, 64, 0, 1, 2), 64, 3, kMachine).by_direction);
+  const auto again = plan_forward(Problem(100, 1, 512, 512, 0, 1, 2), 512, 2, kMachine, {false, false, false, true});
+  CHECK((!again.by_direction && again.by_unit));  // the whole team at each direction
   CHECK(plan_forward(Problem(100, 1, 64, 64, 0, 1, 1), 64, 1, kMachine).project);
   CHECK_FALSE(plan_forward(Problem(100, 64, 64, 64, 0, 1, 1), 64, 2, kMachine).project);
   CHECK_FALSE(plan_forward(Problem(100, 8, 64, 64, 0, 1, 1), 64, 2, kMachine).project);  // by rows, four each

@@ -16,6 +16,8 @@ class Layer:
     """A layer's sizes, and the names of its weights in the order of `parameters()`.
 
     is_cell: LSTMCell's, whose input is (N, I) or (I) and whose states are (N, H) or (H).
+    checkpoint_every: 0, or of how many steps, rounded up to whole blocks, `forward` keeps the last state alone, and `backward`
+    computes the others again.
     """
 
     def __init__(
@@ -29,6 +31,7 @@ class Layer:
         is_cell: bool = False,
         names: tuple[str, ...] = (),
         cell: str = "LSTM",
+        checkpoint_every: int = 0,
     ) -> None: ...
     def saved_reals(self, dtype: str) -> int:
         """How many reals (float32 or float64) a row leaves for `backward`; what a call leaves is linear in its rows. ValueError:

@@ -28,6 +28,8 @@ class Sizes:
     bias: bool = True
     is_cell: bool = False
     cell: Cell = LSTM
+    checkpoint_every: int = 0
+    """Of how many steps forward keeps the last state for backward, which computes the others again; 0: it keeps all it needs."""
 
     out: int = field(init=False, repr=False, compare=False)
     """How many features h has: P, or H without a projection."""
@@ -42,7 +44,7 @@ class Sizes:
     shapes: tuple[tuple[int, ...], ...] = field(init=False, repr=False, compare=False)
     """The shapes of nn.LSTM's parameters, in the order of `parameters()`."""
     numbers: list[int] = field(init=False, repr=False, compare=False)
-    """As integers, an operator's argument."""
+    """As integers, an operator's argument: recorded calls keep everything."""
 
     def __post_init__(self) -> None:
         derive = object.__setattr__  # the dataclass is frozen
@@ -62,7 +64,7 @@ class Sizes:
     @cached_property
     def layer(self) -> _engine.Layer:
         """The engine's; once it is asked for: sizes that come from a file may be beyond every integer."""
-        return _engine.Layer(*self._six, self.is_cell, tuple(named_shapes(self)), self.cell.name)
+        return _engine.Layer(*self._six, self.is_cell, tuple(named_shapes(self)), self.cell.name, self.checkpoint_every)
 
 
 def count_arrays(P: int, bias: bool) -> int:

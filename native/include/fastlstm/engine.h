@@ -57,9 +57,18 @@ class Problem {
   std::int64_t blocks() const { return static_cast<std::int64_t>(block_.size()) - 1; }
   std::int64_t block(std::int64_t k) const { return block_[static_cast<std::size_t>(k)]; }  // the first step of block k
 
+  // For long sequences: `forward` keeps the states between spans in place of the gates and cells of every step, which `backward`
+  // computes again, span after span, and `trace` has nothing to read. No bit of a result or gradient changes. A span is as many
+  // blocks as have so many steps (at least 1), the last one what is left; of a single span everything is kept. Before any call.
+  void checkpoint_every(std::int64_t steps);
+  bool checkpoints() const { return spans() > 1; }
+  std::int64_t spans() const { return static_cast<std::int64_t>(span_.size()) - 1; }
+  std::int64_t span(std::int64_t k) const { return span_[static_cast<std::size_t>(k)]; }  // the first block of span k
+
  private:
   std::vector<std::int64_t> offset_;
   std::vector<std::int64_t> block_;
+  std::vector<std::int64_t> span_;
 };
 
 // Where a sequence starts anew: a byte for step t of row n at data[t * step + n * row], not 0: the state before it is zeroed.
@@ -210,7 +219,7 @@ struct Gradients {
 };
 
 // How many Reals `forward` leaves in `saved` for `backward`: linear in rows. The layout is the engine's own business; both calls
-// must run on the same instruction set.
+// must run on the same instruction set. With checkpoints, it is not linear in rows, but the fewer the longer spans are.
 template <class Real>
 std::int64_t saved_size(const Problem& problem);
 

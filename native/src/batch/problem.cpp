@@ -55,6 +55,14 @@ Problem::Problem(std::int64_t T, std::int64_t N, std::int64_t I, std::int64_t H,
   for (std::int64_t t = 1; t < T; ++t)
     if (row(t + 1) - row(block_.back()) > kBlockRows) block_.push_back(t);
   block_.push_back(T);
+  span_ = {0, blocks()};
+}
+
+void Problem::checkpoint_every(std::int64_t steps) {
+  span_ = {0};
+  for (std::int64_t k = 1; k < blocks(); ++k)
+    if (block(k) - block(span_.back()) >= steps) span_.push_back(k);
+  span_.push_back(blocks());
 }
 
 }  // namespace fastlstm

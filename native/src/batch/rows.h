@@ -37,6 +37,33 @@ inline Index largest_block(const Problem& problem) {
   return rows;
 }
 
+inline Index largest_span(const Problem& problem) {
+  Index rows = 0;
+  for (Index s = 0; s < problem.spans(); ++s) {
+    const Index here = problem.row(problem.block(problem.span(s + 1))) - problem.row(problem.block(problem.span(s)));
+    if (here > rows) rows = here;
+  }
+  return rows;
+}
+
+// How many Reals a checkpoint has: h (N, out), then c (N, Hp).
+inline Index checkpoint_size(const Problem& problem, Index Hp) { return problem.N * (problem.out() + Hp); }
+
+// Which checkpoint a direction comes to after its steps of a block; -1: none.
+inline Index checkpoint_after(const Problem& problem, int direction, Index block) {
+  const Index edge = direction == 0 ? block + 1 : block;
+  Index first = 1;
+  for (Index last = problem.spans(); first < last;) {
+    const Index middle = (first + last) / 2;
+    if (problem.span(middle) < edge) {
+      first = middle + 1;
+    } else {
+      last = middle;
+    }
+  }
+  return first < problem.spans() && problem.span(first) == edge ? first - 1 : -1;
+}
+
 // Whether the block [t0, t1) of a dense batch has as many steps as the one that ran before it.
 inline bool same_shape(const Problem& problem, Index t0, Index t1, int direction) {
   if (problem.rows() != problem.T * problem.N) return false;

@@ -2,6 +2,7 @@
 // they give to dx and the weights (weight_gradients.h).
 #pragma once
 #include "layer/gate_gradients.h"
+#include "layer/recompute.h"
 #include "layer/weight_gradients.h"
 #include "team/peer_watch.h"
 
@@ -109,9 +110,9 @@ void prepare_backward(const LayerBackward<Cell>& layer, const Group& group) {
   }
 }
 
-// All steps of the rows `of` the batch, last to first, by the members of a group together.
+// The steps of the blocks [span), last to first, of the rows `of` the batch, by the members of a group together.
 template <class Cell>
-void backward_blocks(LayerBackward<Cell> layer, Range of, const Group& group) {
+void backward_blocks(LayerBackward<Cell> layer, Range span, Range of, const Group& group) {
   using Real = RealOf<Cell>;
   const Problem& problem = *layer.problem;
   const bool by_unit = layer.plan.by_unit;
@@ -133,8 +134,10 @@ void backward_blocks(LayerBackward<Cell> layer, Range of, const Group& group) {
     part = {{0, problem.N}, {0, unit_groups}, {0, out_panels}};
     return true;
   };
-  for (Index b = 0; b < problem.blocks(); ++b) {
-    const Index block = layer.direction == 0 ? problem.blocks() - 1 - b : b;
+  for (Index b = 0; b < span.last - span.first; ++b) {
+    const Index block = layer.direction == 0 ? span.last - 1 - b : span.first + b;
+    const bool is_last_of_span = b + 1 == span.last - span.first;
+    const bool add = block != (layer.direction == 0 ? problem.blocks() - 1 : 0);
     const Index t0 = problem.block(block);
     const Index t1 = problem.block(block + 1);
     const BlockRows here(problem, block);
@@ -157,9 +160,11 @@ void backward_blocks(LayerBackward<Cell> layer, Range of, const Group& group) {
       const bool last_step = t == (layer.direction == 0 ? 0 : problem.T - 1);
       backward_step(layer, t, part, in_step, here, next, last_step);
     }
-    if (!alone || group.rank == 0) hidden_before(layer, layer.direction == 0 ? t0 : t1 - 1, part.rows, part.blocks, here, next);
+    if (!alone || group.rank == 0)
+      hidden_before(layer, layer.direction == 0 ? t0 : t1 - 1, part.rows, part.blocks, here, next,
+                    is_last_of_span && layer.h_before != nullptr);
     group.barrier->wait();
-    block_gradients(layer, t0, t1, group, of, b > 0);
+    block_gradients(layer, t0, t1, group, of, add);
     layer.dx = dx;
     group.barrier->wait();
   }
@@ -169,16 +174,21 @@ void backward_blocks(LayerBackward<Cell> layer, Range of, const Group& group) {
 // Half of a team has each half of the batch, where the plan parts it. Else all have all rows, in full tiles, and only the
 // sums are two (block_gradients).
 template <class Cell>
-void backward_halves(const LayerBackward<Cell>& layer, const Group& group) {
-  using Real = RealOf<Cell>;
-  if (layer.plan.parted) {
-    const int half = group.rank % 2;
-    const Group members{group.rank / 2, group.size / 2, group.half_teams + half, nullptr};
-    backward_blocks(half_layer(layer, half), half_of(*layer.problem, half), members);
-  } else {
-    backward_blocks(layer, {0, layer.problem->N}, group);
+void backward_span(const LayerBackward<Cell>& layer, Range span, const Group& group) {
+  if (!layer.plan.parted) {
+    backward_blocks(layer, span, {0, layer.problem->N}, group);
+    return;
   }
+  const int half = group.rank % 2;
+  const Group members{group.rank / 2, group.size / 2, group.half_teams + half, nullptr};
+  backward_blocks(half_layer(layer, half), span, half_of(*layer.problem, half), members);
   group.barrier->wait();
+}
+
+// The sums of both halves, in the first one's place.
+template <class Cell>
+void add_halves(const LayerBackward<Cell>& layer, const Group& group) {
+  using Real = RealOf<Cell>;
   // The units that a member writes to the caller's arrays.
   const Range units = share(unit_blocks<Real>(layer.problem->H), group.rank, group.size);
   const Index ld = layer.gate_columns();
@@ -201,6 +211,7 @@ void backward_halves(const LayerBackward<Cell>& layer, const Group& group) {
 template <class Cell>
 void backward_direction(LayerBackward<Cell> layer, const Group& group) {
   prepare_backward(layer, group);
+  if (layer.problem->checkpoints()) layer.recomputed.layer = prepare_forward(layer.recomputed.layer, group);
   group.barrier->wait();
   if constexpr (kTiled<Cell>) {
     if (layer.plan.tiled && !tiles_hold_all(layer, group)) {
@@ -209,11 +220,13 @@ void backward_direction(LayerBackward<Cell> layer, const Group& group) {
       group.barrier->wait();
     }
   }
-  if (layer.plan.halves) {
-    backward_halves(layer, group);
-  } else {
-    backward_blocks(layer, {0, layer.problem->N}, group);
+  const Problem& problem = *layer.problem;
+  for (Index s = 0; s < problem.spans(); ++s) {
+    const Index k = layer.direction == 0 ? problem.spans() - 1 - s : s;
+    if (problem.checkpoints()) recompute(layer, k, group);
+    backward_span(layer, {problem.span(k), problem.span(k + 1)}, group);
   }
+  if (layer.plan.halves) add_halves(layer, group);
   write_gradients(layer, group);
 }
 

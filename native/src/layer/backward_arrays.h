@@ -2,6 +2,7 @@
 #pragma once
 #include "batch/rows.h"
 #include "cell/gate_buffer.h"
+#include "layer/forward_arrays.h"
 #include "layer/group.h"
 #include "plan/backward.h"
 #include "product/features.h"
@@ -32,6 +33,15 @@ struct HalfBackward {
   RealOf<Cell>* brought_x;
   RealOf<Cell>* brought_doutput;
   RealOf<Cell>* dx;  // before it is sent, where it is: the halves are not in the same block
+};
+
+// Where forward kept checkpoints: what computes the gates and cells of a span again (recompute.h), and room for them.
+template <class Cell>
+struct Recomputed {
+  LayerForward<Cell> layer;
+  RealOf<Cell>* gates;  // of the largest span
+  RealOf<Cell>* c;      // and of N rows on either side of it, for the states before it; likewise output
+  ElementOf<Cell>* output;
 };
 
 template <class Cell>
@@ -82,6 +92,8 @@ struct LayerBackward {
   Source<Real> bring_doutput;
   Real* brought_doutput;  // (rows of the largest block, out)
   Target<Real> send_dx;
+  Recomputed<Cell> recomputed;
+  const Real* h_before;  // (N, out): h of the step before the span, from a checkpoint; nullptr: there is none, or it has no need
 
   Index Hp() const { return unit_blocks<Real>(problem->H) * kLanes<Real>; }
   Index gate_columns() const { return Cell::kSums * Hp(); }

@@ -31,6 +31,7 @@ struct BackwardScratch {
   Real* dh_0;
   Real* dc_0;
   Real* dsteps[kStepArrays<Cell>];  // of one direction, brought
+  ForwardOperands<Cell> operands;
   std::size_t bytes;
 
   explicit BackwardScratch(const BackwardCall<Real>& call)
@@ -47,7 +48,8 @@ struct BackwardScratch {
         dx(take_own<Real>(arena, call.gradients.dx, block_or(call.problem, shapes.x))),
         dh_0(take_own<Real>(arena, call.gradients.dh_0, shapes.h)),
         dc_0(take_own<Real>(arena, call.gradients.dc_0, shapes.c)),
-        dsteps{} {
+        dsteps{},
+        operands(arena, call, shapes) {
     const Problem& problem = call.problem;
     if (call.gradients.dsteps != nullptr && !as_it_is(*call.gradients.dsteps))  // they are all alike
       for (Real*& own : dsteps) own = arena.take<Real>(shapes.steps.count());
@@ -89,6 +91,7 @@ struct BackwardScratch {
     }
     if constexpr (kTiled<Cell>)
       if (plan.tiled) a.tiles = backward_tile_scratch<Cell>(arena, problem, in, call.threads);
+    if (problem.checkpoints()) a.recomputed = recompute_scratch<Cell>(arena, call);
     for (Index k = 0; k < 2 && k < problem.layers - 1; ++k) doutputs[k] = arena.take<Real>(shapes.output.count());
     if (any_mask(problem, call.inputs)) masked = arena.take<Real>(shapes.output.count());
     bytes = arena.used();
@@ -156,6 +159,18 @@ LayerBackward<Cell> direction_of(const BackwardCall<RealOf<Cell>>& call, const B
   layer.dh_0 = of_layer(states.dh_0, problem.out());
   layer.dc_0 = of_layer(states.dc_0, problem.H);
   layer.dweights = call.gradients.dweights[l];
+  if (problem.checkpoints()) {
+    LayerForward<Cell>& forward = layer.recomputed.layer;
+    forward.direction = layer.direction;
+    forward.in = layer.in;
+    forward.weights = layer.weights;
+    forward.c_0 = layer.c_0;
+    forward.keep_gates = Step<Cell>::Keep::stored;
+    forward.x = scratch.operands.x();
+    forward.h_0 = scratch.operands.h_0(problem, l);
+    forward.checkpoints = saved.checkpoints(k, d);
+    if constexpr (kTiled<Cell>) forward.tiles.x_parts = layer.tiles.x_parts;
+  }
   return layer;
 }
 
@@ -173,9 +188,10 @@ void backward_layers(const BackwardCall<RealOf<Cell>>& call, const Member& membe
   using Real = RealOf<Cell>;
   const Problem& problem = call.problem;
   const Gradients<Real>& g = call.gradients;
-  const BackwardScratch<Cell> scratch(call);
+  BackwardScratch<Cell> scratch(call);
   const BackwardPlan plan = plan_of<Cell>(call, member.size);
-  [[maybe_unused]] const Tiles registers(plan.tiled);
+  [[maybe_unused]] const Tiles registers(
+      plan.tiled || (problem.checkpoints() && recompute_plan<Cell>(call, widest_input(problem), member.size).tiled));
   const Saved<Cell> saved{problem, const_cast<Real*>(call.saved)};  // only read
   const Index out = problem.out();
   const CallShapes& shapes = scratch.shapes;
@@ -196,6 +212,8 @@ void backward_layers(const BackwardCall<RealOf<Cell>>& call, const Member& membe
       apply_mask(x, mask, scratch.masked, shapes.output.count(), member);
       x = scratch.masked;
     }
+    if (problem.checkpoints())
+      scratch.operands.bring(call, shapes, k, x, states.h_0, k == 0 ? nullptr : saved.output(k - 1), member);
     const bool goes_on = wanted_below(call, k);
     Real* const dx = !goes_on ? nullptr : k == 0 ? own_or_there(g.dx, scratch.dx) : scratch.doutputs[(k - 1) % 2];
     for (Index d = 0; d < problem.D; ++d) {
@@ -205,10 +223,12 @@ void backward_layers(const BackwardCall<RealOf<Cell>>& call, const Member& membe
       if (doutput != nullptr) layer.doutput = doutput + d * out;
       layer.dx = dx;
       layer.add_dx = d > 0;
+      if (problem.checkpoints()) layer.recomputed.layer.plan = recompute_plan<Cell>(call, layer.in, member.size);
       if (by_block && k == 0) {
         layer.bring_x = call.inputs.x;
         layer.brought_x = scratch.inputs.x;
         layer.send_dx = g.dx;
+        layer.recomputed.layer.bring = call.inputs.x;
       }
       if (by_block && k + 1 == problem.layers) {
         layer.bring_doutput = g.doutput;

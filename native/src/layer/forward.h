@@ -83,6 +83,26 @@ void final_state(const LayerForward<Cell>& layer, Range rows) {
   }
 }
 
+// What a member has of the states after step t, the last of a span, to a checkpoint.
+template <class Cell>
+void keep_states(const LayerForward<Cell>& layer, Index t, Index checkpoint, Range rows, Range blocks, Range columns) {
+  using Real = RealOf<Cell>;
+  const Problem& problem = *layer.problem;
+  const Index out = problem.out();
+  const Index Hp = layer.Hp();
+  const Index width = problem.P > 0 ? kPanel<Real> : kLanes<Real>;
+  const Range of_h = problem.P > 0 ? columns : blocks;
+  const Index first = of_h.first * width;
+  const Index last = of_h.last * width < out ? of_h.last * width : out;
+  for (Index n = rows.first; n < rows.last && n < problem.batch(t); ++n) {
+    if (first < last)
+      convert(layer.output + (problem.row(t) + n) * problem.D * out + first, layer.checkpoint_h(checkpoint) + n * out + first,
+              last - first);
+    Real* const c = layer.checkpoint_c(checkpoint) + n * Hp;
+    for (Index j = blocks.first * kLanes<Real>; j < blocks.last * kLanes<Real>; ++j) c[j] = layer.c_state[n * Hp + j];
+  }
+}
+
 // A member's share of the input's packed weights.
 template <class Cell>
 void pack_input(const LayerForward<Cell>& layer, const Group& group) {
@@ -154,11 +174,10 @@ void project_hidden(const LayerForward<Cell>& layer, Index t, Range rows, Range 
   }
 }
 
-// All steps, by the members of a group together.
+// The steps of the blocks [of), by the members of a group together.
 template <class Cell>
-void forward_direction(const LayerForward<Cell>& unprepared, const Group& group) {
+void forward_blocks(LayerForward<Cell> layer, Range of, const Group& group) {
   using Real = RealOf<Cell>;
-  LayerForward<Cell> layer = prepare_forward(unprepared, group);
   const Problem& problem = *layer.problem;
   const Index out = problem.out();
   const Index out_panels = (out + kPanel<Real> - 1) / kPanel<Real>;
@@ -179,8 +198,8 @@ void forward_direction(const LayerForward<Cell>& unprepared, const Group& group)
     return group.rank == 0;
   };
   bool goes_on = true;
-  for (Index b = 0; b < problem.blocks() && goes_on; ++b) {
-    const Index block = layer.direction == 0 ? b : problem.blocks() - 1 - b;
+  for (Index b = 0; b < of.last - of.first && goes_on; ++b) {
+    const Index block = layer.direction == 0 ? of.first + b : of.last - 1 - b;
     const Index t0 = problem.block(block);
     const Index t1 = problem.block(block + 1);
     const Index first_row = problem.row(t0);
@@ -224,11 +243,22 @@ void forward_direction(const LayerForward<Cell>& unprepared, const Group& group)
       send_steps<Real>(layer.output + first_row * out, layer.send, problem, out, t0, t1,
                        together ? share_rows(problem, t0, t1, group.rank, group.size) : rows);
     }
+    if (goes_on && layer.checkpoints != nullptr) {
+      const Index checkpoint = checkpoint_after(problem, layer.direction, block);
+      if (checkpoint >= 0) keep_states(layer, layer.direction == 0 ? t1 - 1 : t0, checkpoint, rows, blocks, columns);
+    }
   }
   if (layer.keep_gates == Step<Cell>::Keep::streamed) stream_end();
   group.barrier->wait();
   if (group.rank == 0) peers.forget();
-  final_state(layer, share(problem.N, group.rank, group.size));
+}
+
+// All steps, and the last states.
+template <class Cell>
+void forward_direction(const LayerForward<Cell>& unprepared, const Group& group) {
+  const LayerForward<Cell> layer = prepare_forward(unprepared, group);
+  forward_blocks(layer, {0, layer.problem->blocks()}, group);
+  final_state(layer, share(layer.problem->N, group.rank, group.size));
 }
 
 }  // namespace fastlstm::FASTLSTM_ISA

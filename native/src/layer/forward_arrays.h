@@ -1,5 +1,6 @@
 // One layer and direction, forward: its arrays, and the scratch it shares with its group.
 #pragma once
+#include "batch/rows.h"
 #include "layer/step.h"
 #include "plan/forward.h"
 
@@ -35,6 +36,7 @@ struct LayerForward {
   Real* gates;              // saved: blocks of [panel][row of the block][kPanel]; nullptr at inference
   typename Step<Cell>::Keep keep_gates;
   Real* c;               // saved: (rows, Hp); nullptr at inference
+  Real* checkpoints;     // saved in their place (saved.h), or nullptr
   TermOf<Cell>* panels;  // (panels of gates)[terms of in, and of out][kPanel]
   Real* bias;            // gate_columns(), in gate order
   Real* hr_panels;       // (panels of P)[H][kPanel]
@@ -51,6 +53,8 @@ struct LayerForward {
   Index ld_x() const { return padded<Cell>(in); }
   Index K() const { return terms<Cell>(in) + terms<Cell>(problem->out()); }
   Index Hp() const { return unit_blocks<Real>(problem->H) * kLanes<Real>; }
+  Real* checkpoint_h(Index k) const { return checkpoints + k * checkpoint_size(*problem, Hp()); }
+  Real* checkpoint_c(Index k) const { return checkpoint_h(k) + problem->N * problem->out(); }
   TermOf<Cell>* panels_of(Index unit_block) const { return panels + unit_block * Cell::Input::kSpan * kLanes<Real> * K(); }
 };
 

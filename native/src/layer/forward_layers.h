@@ -9,10 +9,16 @@
 
 namespace fastlstm::FASTLSTM_ISA {
 
+// Whether gates and cells of every step are kept.
+template <class Real>
+inline bool keeps_steps(const ForwardCall<Real>& call) {
+  return call.saved != nullptr && !call.problem.checkpoints();
+}
+
 template <class Cell>
 inline ForwardPlan plan_of(const ForwardCall<RealOf<Cell>>& call, Index in, int threads) {
   return plan_forward(call.problem, in, threads, machine<Cell>(),
-                      {call.saved != nullptr, call.inputs.x.rows != nullptr, call.packed != nullptr});
+                      {keeps_steps(call), call.inputs.x.rows != nullptr, call.packed != nullptr});
 }
 
 // Stores past the caches are of whole, aligned vectors.
@@ -74,7 +80,7 @@ struct ForwardScratch {
         if constexpr (kTiled<Cell>)
           if (uses_tiles) tiles[d] = forward_tile_scratch(arena, problem, in, call.threads);
         c_state[d] = arena.take<Real>(problem.N * Hp);
-        if (call.saved == nullptr) preactivation[d] = arena.take<Real>(largest_block(problem) * Cell::kSums * Hp);
+        if (!keeps_steps(call)) preactivation[d] = arena.take<Real>(largest_block(problem) * Cell::kSums * Hp);
         if (problem.P > 0) hr_panels[d] = arena.take<Real>(rounded_up(out, kPanel<Real>) * problem.H);
       }
       bias[d] = arena.take<Real>(Cell::kSums * Hp);
@@ -131,8 +137,12 @@ LayerForward<Cell> direction_of(const ForwardCall<RealOf<Cell>>& call, const For
   if (states.c_n != nullptr) layer.c_n = states.c_n + l * problem.N * problem.H;
   if (call.saved != nullptr) {
     const Saved<Cell> saved{problem, call.saved};
-    layer.gates = saved.gates(k, d);
-    layer.c = saved.c(k, d);
+    if (keeps_steps(call)) {
+      layer.gates = saved.gates(k, d);
+      layer.c = saved.c(k, d);
+    } else {
+      layer.checkpoints = saved.checkpoints(k, d);
+    }
   }
   layer.panels = scratch.panels[d];
   layer.bias = scratch.bias[d];
@@ -189,7 +199,7 @@ void forward_layers(const ForwardCall<RealOf<Cell>>& call, const Member& member)
       if constexpr (rounds) {
         if (saves) layer.exact_output = saved.output(k) + d * out;
       }
-      if (call.saved != nullptr) layer.keep_gates = keep_of<Cell>(plan, layer.gates);
+      if (keeps_steps(call)) layer.keep_gates = keep_of<Cell>(plan, layer.gates);
       if (by_block && k == 0) {
         layer.bring = call.inputs.x;
         layer.brought = scratch.inputs.x;

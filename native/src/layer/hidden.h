@@ -33,10 +33,11 @@ inline bool hidden_read_in(const LayerBackward<Cell>& layer, Index t, const Bloc
   return layer.direction == 0 ? problem.row(t + 1) < block.first + block.count : problem.row(t) > block.first;
 }
 
-// h_{t-1} of the block's first step t, for the rows and blocks of units given: it stands in the block `before`.
+// h_{t-1} of the block's first step t, for the rows and blocks of units given: it stands in the block `before` or, where that is
+// another span's, in a checkpoint.
 template <class Cell>
 void hidden_before(const LayerBackward<Cell>& layer, Index t, const Range& rows, const Range& blocks, const BlockRows& here,
-                   const BlockRows& before) {
+                   const BlockRows& before, bool of_checkpoint) {
   using Real = RealOf<Cell>;
   if (layer.h == nullptr || layer.dweights.w_hh == nullptr) return;
   Run runs[2];
@@ -44,6 +45,13 @@ void hidden_before(const LayerBackward<Cell>& layer, Index t, const Range& rows,
   if (count == 0 || runs[0].previous < 0) return;
   const Run& run = runs[0];
   const Index Hp = layer.Hp();
+  if (of_checkpoint) {
+    for (Index n = run.first; n < run.last; ++n)
+      for (Index unit = blocks.first * kLanes<Real>; unit < blocks.last * kLanes<Real>; unit += kLanes<Real>)
+        store(layer.h + (here.count + n) * Hp + unit,
+              load_columns(layer.h_before + n * layer.problem->H + unit, layer.problem->H - unit));
+    return;
+  }
   const Index stride = before.count * kRowOfGates<Cell>;
   const Real* const gates = layer.gates + before.first * Cell::kSums * Hp + (run.previous - before.first) * kRowOfGates<Cell>;
   const Real* const c = layer.c + run.previous * Hp;

@@ -25,7 +25,7 @@ ForwardPlan plan_forward(const Problem& problem, Index in, int threads, const Ma
   ForwardPlan plan{};
   plan.one_step = problem.T == 1;
   plan.tiled = machine.has_tiles && problem.T > 1 && in >= kTiledSize && problem.H >= kTiledSize;
-  const Split split = split_steps(problem, plan.tiled ? 0 : in, threads, machine);
+  const Split split = split_steps(problem, plan.tiled ? 0 : in, threads, machine, facts.one_by_one);
   plan.by_direction = split.by_direction;
   plan.by_unit = split.by_unit;
   // Where a step's own rows would not fill tiles, but those of all steps of a block do. Or where half of the weights then come

@@ -25,6 +25,7 @@ struct ForwardFacts {
   bool saves = false;           // gates and cells, for backward
   bool rows_elsewhere = false;  // those of x and output
   bool packed = false;          // the weights are, before the call
+  bool one_by_one = false;      // the directions, by the whole team: as backward computes them again
 };
 
 // `in`: the layer's input size; `threads`: of the team.

@@ -26,9 +26,9 @@ double step_microseconds(double rows, double parts, double weights, bool far, co
 
 }  // namespace
 
-Split split_steps(const Problem& problem, std::int64_t in, int threads, const Machine& machine) {
+Split split_steps(const Problem& problem, std::int64_t in, int threads, const Machine& machine, bool one_by_one) {
   Split split{};
-  split.by_direction = problem.D == 2 && threads >= 2 && threads % 2 == 0;
+  split.by_direction = !one_by_one && problem.D == 2 && threads >= 2 && threads % 2 == 0;
   split.team = split.by_direction ? threads / 2 : threads;
   split.rows = static_cast<double>(problem.rows()) / static_cast<double>(problem.T);
   const double weights = static_cast<double>(machine.gates * problem.H) * static_cast<double>(problem.out() + in);

@@ -15,7 +15,7 @@ struct Split {
   bool far;           // no cache holds the weights from step to step
 };
 
-// Of a layer whose steps multiply `in` inputs and the hidden state.
-Split split_steps(const Problem& problem, std::int64_t in, int threads, const Machine& machine);
+// Of a layer whose steps multiply `in` inputs and the hidden state. one_by_one: its directions, by the whole team.
+Split split_steps(const Problem& problem, std::int64_t in, int threads, const Machine& machine, bool one_by_one = false);
 
 }  // namespace fastlstm

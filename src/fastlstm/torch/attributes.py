@@ -27,7 +27,14 @@ def layer_sizes(lstm: Any, cell: Cell) -> Sizes:
         raise ValueError("proj_size has to be smaller than hidden_size")
     if P and cell is not LSTM:
         raise ValueError(NO_PROJECTION)
-    return Sizes(I, H, P, layers, 2 if lstm.bidirectional else 1, bool(lstm.bias), cell=cell)
+    D, bias = 2 if lstm.bidirectional else 1, bool(lstm.bias)
+    return Sizes(I, H, P, layers, D, bias, cell=cell, checkpoint_every=_checkpoint_every(lstm))
+
+
+def _checkpoint_every(layer: Any) -> int:
+    if getattr(layer, "checkpoint_every", None) is None:  # a layer of torch.nn has none
+        return 0
+    return at_least_one(layer, "checkpoint_every")
 
 
 def step_sizes(module: Any, cell: Cell) -> Sizes:

@@ -32,6 +32,7 @@ class GRU(Layer):
     Args: those of nn.GRU. input_size, hidden_size, num_layers; bias: without it there are no b_ih, b_hh; batch_first:
     input and output are (N, L, features); dropout: its probability between layers, in training; bidirectional; device,
     dtype of the parameters, by position after a proj_size of 0, as nn.GRU takes them. ValueError: any other proj_size.
+    checkpoint_every: as that of `fastlstm.LSTM`.
 
     Shapes: L = length, N = batch, D = 2 if bidirectional else 1, H_in = input_size, H_out = hidden_size.
 
@@ -91,6 +92,7 @@ class GRU(Layer):
         *more: Any,
         device: Any = None,
         dtype: Any = None,
+        checkpoint_every: int | None = None,
         **other: Any,
     ) -> None:
         super().__init__()
@@ -101,7 +103,17 @@ class GRU(Layer):
         given = {name: value for name, value in (("device", device), ("dtype", dtype)) if value is not None}
         proj_size, device, dtype = _by_position(*more, **given)
         self._construct(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, device, dtype
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            proj_size,
+            device,
+            dtype,
+            checkpoint_every,
         )
 
     @overload

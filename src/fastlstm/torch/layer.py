@@ -38,6 +38,7 @@ class Layer(Recurrent):
     dropout: float
     bidirectional: bool
     proj_size: int
+    checkpoint_every: int | None = None
 
     def _construct(
         self,
@@ -51,6 +52,7 @@ class Layer(Recurrent):
         proj_size: int,
         device: Any,
         dtype: Any,
+        checkpoint_every: int | None,
     ) -> None:
         self.mode = self._cell.name
         self.input_size = input_size
@@ -88,6 +90,9 @@ class Layer(Recurrent):
         refuse_no_int("num_layers", num_layers)
         if proj_size:
             refuse_no_int("proj_size", proj_size, bools=False)
+        if checkpoint_every is not None:  # else it is the class's: the attributes are those of torch's layer
+            refuse_no_int("checkpoint_every", checkpoint_every, bools=False)
+            self.checkpoint_every = checkpoint_every
         self._create_parameters(device, dtype)
         self.flatten_parameters()
         self.reset_parameters()
@@ -130,6 +135,7 @@ class Layer(Recurrent):
             ("batch_first", False),
             ("dropout", 0),
             ("bidirectional", False),
+            ("checkpoint_every", None),
         ):
             if getattr(self, name) != default:
                 said += f", {name}={getattr(self, name)}"

@@ -14,7 +14,9 @@ from fastlstm.torch.runners import Engine
 from fastlstm.weights import Sizes, named_shapes
 
 DERIVED = ("_sizes", "_names")  # from the constructor's arguments: neither pickled nor copied
-_SIZES = frozenset({"input_size", "hidden_size", "num_layers", "bias", "bidirectional", "proj_size"})
+_SIZES = frozenset(
+    {"input_size", "hidden_size", "num_layers", "bias", "bidirectional", "proj_size", "checkpoint_every"}
+)
 
 
 # In place of the sizes where an attribute is not what it should be: the engine takes no call with these.
