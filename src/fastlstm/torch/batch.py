@@ -205,6 +205,13 @@ def masks_of(batch: Batch, sizes: Sizes, x: Tensor, p: float) -> list[Tensor]:
     return [torch.nn.functional.dropout(ones, p, True) for _ in range(sizes.layers - 1)]
 
 
+def on_device(rows: Sequence[Tensor], device: torch.device) -> Sequence[Tensor]:
+    """Vectors of int64 from the CPU on this device: by one copy, for which nobody waits."""
+    if device.type == "cpu":
+        return rows
+    return torch.split(torch.cat(list(rows)).to(device, non_blocking=True), [len(r) for r in rows])
+
+
 class Packing(NamedTuple):
     """The packed batch of a ragged one: how many rows each step has, and for each where it stands in x, h_0, h_n and the masks of
     the caller; -1: nowhere.
@@ -218,12 +225,9 @@ class Packing(NamedTuple):
     mask_rows: Tensor
 
     def to(self, device: torch.device) -> "Packing":
-        """It, with what says where rows stand on this device: by one copy, for which nobody waits."""
-        if device.type == "cpu":
-            return self
+        """It, with what says where rows stand on this device."""
         rows = (self.places, self.initial, self.final, self.mask_rows)
-        moved = torch.cat(rows).to(device, non_blocking=True)
-        return Packing(self.N, self.batch_sizes, *torch.split(moved, [len(r) for r in rows]))
+        return Packing(self.N, self.batch_sizes, *on_device(rows, device))
 
     def through(
         self,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fastlstm import errors
 from fastlstm.torch import context, runners
-from fastlstm.torch.batch import Ragged, Restarts, Results, States
+from fastlstm.torch.batch import Ragged, Restarts, Results, States, on_device
 from fastlstm.torch.memory import refuse_any_freed
 from fastlstm.weights import Sizes
 
@@ -50,9 +50,9 @@ def read(sizes: Sizes, batch: Ragged, x: Tensor, hx: States, reset_to: Any) -> t
 
 
 class _Segments(NamedTuple):
-    """The S segments, row after row. lengths (S), offsets (S + 1), where they start in x of (N * T): both on the CPU. rows (S): of
-    which row they are; steps (S): where they start in the caller's leading dimensions; begins (S): whether in what is given
-    there; last (N): which is the last one of a row.
+    """The S segments, row after row. lengths (S), offsets (S + 1), where they start in x of (N * T): both on the CPU. rows (S):
+    of which row they are; steps (S): where they start in the caller's leading dimensions; begins (S): whether in what is
+    given there; last (N): which is the last one of a row.
     """
 
     lengths: Tensor
@@ -97,8 +97,8 @@ def _segments(batch: Ragged, batched: bool, device: torch.device) -> _Segments:
         steps = chosen % T * N + rows
     offsets = torch.cat([chosen, chosen.new_full((1,), N * T)])
     last = torch.searchsorted(chosen, final)
-    moved = (t.to(device) for t in (rows, steps, begins.flatten()[chosen], last))
-    return _Segments(lengths[chosen], offsets, *moved)
+    rows, steps, there, last = on_device((rows, steps, begins.flatten()[chosen].long(), last), device)
+    return _Segments(lengths[chosen], offsets, rows, steps, there.bool(), last)
 
 
 def _begun(state: Tensor | None, given: Tensor, rows: Tensor, steps: Tensor, begins: Tensor) -> Tensor:
