@@ -79,26 +79,29 @@ def _segments(batch: Ragged, batched: bool, device: torch.device) -> _Segments:
         errors.refuse_any_length(own.reshape(-1).tolist(), T)
     reset = reset.reshape(N, T) if batch.batch_first or not batched else reset.t()
     at = torch.arange(T, device="cpu")
-    places = torch.arange(N * T, device="cpu").reshape(N, T)
-    first = places[:, :1]
-    if own is None:
-        begins, ends = reset, first + T
+    if own is not None:
+        own = torch.where((own >= 0) & (own <= T), own, -1).reshape(N)  # that no row has: refused where it runs
+        reset = reset & (at < own.unsqueeze(1))
+    starts = reset | (at == 0)
+    if recorded:
+        chosen = torch.arange(N * T, device="cpu")
+        places = torch.where(starts.flatten(), chosen, N * T)
+        after = places.flip(0).cummin(0).values.flip(0)
+        last = torch.where(starts, chosen.reshape(N, T), 0).amax(1)
     else:
-        own = torch.where((own >= 0) & (own <= T), own, -1)  # that no row has: refused where it runs
-        begins, ends = reset & (at < own.reshape(N, 1)), first + own.reshape(N, 1)
-    starts = begins | (at == 0)
-    after = torch.where(starts, places, N * T).flatten().flip(0).cummin(0).values.flip(0)
-    after = torch.cat([after[1:], after.new_full((1,), N * T)]).reshape(N, T)
-    lengths = torch.where(starts, torch.minimum(after, ends) - places, 0).flatten()
-    final = torch.where(starts, places, 0).amax(1)
-    chosen = places.flatten() if recorded else places[starts]
-    rows, steps = chosen // T, chosen
-    if batched and not batch.batch_first:
-        steps = chosen % T * N + rows
-    offsets = torch.cat([chosen, chosen.new_full((1,), N * T)])
-    last = torch.searchsorted(chosen, final)
-    rows, steps, there, last = on_device((rows, steps, begins.flatten()[chosen].long(), last), device)
-    return _Segments(lengths[chosen], offsets, rows, steps, there.bool(), last)
+        after = chosen = starts.flatten().nonzero().squeeze(1)
+        last = starts.sum(1).cumsum(0) - 1
+    end = chosen.new_full((1,), N * T)
+    after, rows = torch.cat([after[1:], end]), chosen // T
+    if own is not None:
+        after = torch.minimum(after, rows * T + own[rows])
+    lengths = after - chosen
+    if recorded:
+        lengths = torch.where(starts.flatten(), lengths, 0)
+    steps = chosen % T * N + rows if batched and not batch.batch_first else chosen
+    begins = reset.flatten()[chosen].long()
+    rows, steps, begins, last = on_device((rows, steps, begins, last), device)
+    return _Segments(lengths, torch.cat([chosen, end]), rows, steps, begins.bool(), last)
 
 
 def _begun(state: Tensor | None, given: Tensor, rows: Tensor, steps: Tensor, begins: Tensor) -> Tensor:
