@@ -56,6 +56,7 @@ FLOORS = [
     ["torch.runners"],
     ["torch.wrap.autocast", "torch.wrap.tracing", "torch.graph.trace"],
     ["torch.wrap"],
+    ["torch.reset_to"],
     ["torch.arguments", "torch.parameters", "torch.adopt.internals"],
     ["torch.adopt.enabling"],
     ["torch.layer", "torch.cell", "torch.adopt.keeping"],

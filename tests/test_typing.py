@@ -44,6 +44,8 @@ lstm(x, lengths=np.array([5, 2, 0]))
 lstm(x[:, 0], lengths=5)
 lstm(x, lengths=torch.tensor([5, 2, 0]), reset=torch.zeros(5, 3, dtype=torch.bool))
 lstm(x, mask=torch.ones(5, 3, dtype=torch.bool))
+reveal_type(lstm(x, reset=torch.zeros(5, 3, dtype=torch.bool), reset_to=(h, c)))  # tuple[Tensor, tuple[Tensor, Tensor]]
+reveal_type(lstm.trace(x, reset=torch.zeros(5, 3, dtype=torch.bool), reset_to=(h, c)))  # Trace
 lstm(x[:, 0], reset=[True, False, False, False, True])
 reveal_type(lstm.trace(x))  # Trace
 reveal_type(lstm.trace(packed).layers[0][0])  # Steps
@@ -58,6 +60,7 @@ lstm(x, h)  # refused
 lstm(x, (h, c, c))  # refused
 lstm(x, lenghts=[5, 2, 0])  # refused
 lstm(x, lengths="5")  # refused
+lstm(x, reset=[[True] * 3] * 5, reset_to=h)  # refused
 lstm(x, lengths=[0.5])  # refused
 lstm(packed, lengths=[5, 2])  # refused
 lstm.forward("x")  # refused
@@ -75,6 +78,7 @@ reveal_type(gru.trace(x).layers[0][0])  # GRUSteps
 gru("x")  # refused
 gru(x, (h, c))  # refused
 gru(packed, reset=[True])  # refused
+gru(x, reset=[[True] * 3] * 5, reset_to=(h, c))  # refused
 
 cell = fastlstm.LSTMCell(10, 20)
 reveal_type(cell(x[0]))  # tuple[Tensor, Tensor]

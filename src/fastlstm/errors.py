@@ -93,3 +93,13 @@ def refuse_reset(shape: tuple[int, ...], expected: tuple[int, ...], batch_first:
     """ValueError: resets of this shape."""
     letters = "(L,)" if len(expected) == 1 else "(N, L)" if batch_first else "(L, N)"
     raise ValueError(f"reset: expected shape {letters} = {expected}, got {shape}")
+
+
+def refuse_reset_to(sizes: Sizes, found: Sequence[Any], lead: tuple[int, ...], batch_first: bool) -> None:
+    """ValueError: the states to start anew from have other shapes. lead: what they have before their features."""
+    steps = "L" if len(lead) == 2 else "N, L" if batch_first else "L, N"
+    letters = {"h": f"({steps}, D*num_layers, H_out)", "c": f"({steps}, D*num_layers, H_cell)"}
+    states = list(zip(sizes.cell.states, sizes.of_states, found, strict=True))
+    expected = " and ".join(f"{state} of shape {letters[state]} = {(*lead, features)}" for state, features, _ in states)
+    got = " and ".join(f"{tuple(t.shape)}" for _, _, t in states)
+    raise ValueError(f"reset_to: expected {expected}, got {got}")

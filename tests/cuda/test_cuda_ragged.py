@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from fastlstm import GRU, LSTM
-from tests.conftest import assert_close, draw, evaluate
+from tests.conftest import assert_close, draw, evaluate, like, states_of
 from tests.cuda.on_device import DEVICE, found_on
 from tests.torch.row_by_row import row_by_row
+from tests.torch.step_by_step import step_by_step
+from tests.torch.test_reset_to import stored
 
 T, N = 9, 5
 RESET = torch.zeros(T, N, dtype=torch.bool)
@@ -29,6 +31,16 @@ def test_every_row_is_what_it_is_alone(kind, rows, dtype, where):
     expected = evaluate(row_by_row(layer, torch.float64), call.to(torch.float64), **ROWS[rows])
     given = {name: torch.as_tensor(value).to(where) for name, value in ROWS[rows].items()}
     assert_close(found_on(layer, call, **given), expected, dtype)
+
+
+@pytest.mark.parametrize("rows", ["reset", "both"])
+@each_layer
+def test_segments_start_from_given_states(kind, rows):
+    layer = kind(5, 7, 2, dtype=torch.float64)
+    call, reset_to = draw(layer, T, N), stored(layer, T, N)
+    expected = evaluate(step_by_step(layer), call, **ROWS[rows], reset_to=reset_to)
+    there = like(reset_to, [t.to(DEVICE) for t in states_of(reset_to)])
+    assert_close(found_on(layer, call, **ROWS[rows], reset_to=there), expected)
 
 
 @each_layer

@@ -37,6 +37,11 @@ KINDS: dict[str, tuple[dict[str, Any], Callable[[Tensor], Any], dict[str, Any]]]
     "nested": ({}, nested, {}),
     "lengths": ({}, lambda x: x, {"lengths": LENGTHS}),
     "reset": ({}, lambda x: x, {"reset": torch.arange(T * N).reshape(T, N) % 4 == 0}),
+    "reset_to": (
+        {"num_layers": 2, "batch_first": True},
+        lambda x: x,
+        {"reset": torch.arange(T * N).reshape(T, N) % 4 == 0, "reset_to": (torch.zeros(T, N, 2, H),) * 2},
+    ),
     "mask": ({}, lambda x: x, {"mask": torch.arange(T)[:, None] < LENGTHS}),
     "states": ({}, lambda x: x, {"hx": (torch.zeros(1, N, H), torch.zeros(1, N, H))}),
     "dropout": ({"num_layers": 2, "dropout": 0.5}, lambda x: x, {}),

@@ -183,6 +183,7 @@ class LSTM(Layer):
     - hx: (h_0, c_0), h_0 (D*num_layers, N, H_out), c_0 (D*num_layers, N, H_cell); (D*num_layers, ...) unbatched; zeros by default
     - lengths: (N) integers from 0 to L. Row n is its first lengths[n] steps: what follows is never read, its output is 0
     - reset: bool (L, N); (N, L) with batch_first; (L) unbatched. True at t: the state before it is zeros in every layer
+      (`reset_to` is the torch face's alone: here, states in the place of zeros make calls of their own)
     - returns output (L, N, D*H_out) and (h_n, c_n), as `fastlstm.LSTM` does
 
     Errors are those of `fastlstm.LSTM`. Source: `torch.nn.LSTM`.

@@ -8,6 +8,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from fastlstm import errors
 from fastlstm.torch import context
+from fastlstm.torch import reset_to as states_of_segments
 from fastlstm.torch.batch import Batch, Dense, Packed, Ragged, Results, States
 from fastlstm.torch.errors import check_dtype, refuse_layout
 from fastlstm.torch.memory import refuse_freed
@@ -26,7 +27,15 @@ Operands = tuple[Batch, Tensor, States]  # the batch, x, h_0 and c_0
 
 
 def read(
-    sizes: Sizes, dtype: torch.dtype, lstm: Any, plain: bool, input: Any, hx: Any, lengths: Any, reset: Any
+    sizes: Sizes,
+    dtype: torch.dtype,
+    lstm: Any,
+    plain: bool,
+    input: Any,
+    hx: Any,
+    lengths: Any,
+    reset: Any,
+    reset_to: Any = None,
 ) -> Operands:
     """The batch of an LSTM's call, x, h_0 and c_0 in its form. dtype: of the weights; lstm: whose batch_first counts where
     the input is padded; plain: memory says what tensors are.
@@ -39,6 +48,16 @@ def read(
             raise TypeError(f"lengths and reset are for a padded tensor, got a {kind}")
         if context.tracing_state() is not None and any(not isinstance(t, Tensor | None) for t in (lengths, reset)):
             raise RuntimeError("torch.jit.trace would keep the lengths and resets it saw: expected tensors")
+    if reset_to is not None:
+        if reset is None:
+            raise ValueError(
+                "reset_to: expected reset, too, which says at which steps a sequence starts from these states"
+            )
+        if context.tracing_state() is not None:
+            raise RuntimeError("torch.jit.trace would keep the segments it saw: trace a call without reset_to")
+        batch, input, hx = _padded(sizes, dtype, bool(lstm.batch_first), input, hx, lengths, reset)
+        assert isinstance(batch, Ragged)
+        return states_of_segments.read(sizes, batch, input, hx, reset_to)
     if isinstance(input, PackedSequence):
         return _packed(sizes, dtype, plain, input, hx)
     if getattr(input, "is_nested", False):

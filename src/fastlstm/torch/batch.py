@@ -92,10 +92,34 @@ class Packed(NamedTuple):
         return states if order is None else tuple(t.index_select(1, order) for t in states)
 
 
+class Restarts(NamedTuple):
+    """Of a jagged batch whose rows are the segments of a padded one, row after row (`reset_to`): what the caller has. lengths: as
+    a padded batch has them; last: (N), which segment is the last one of each row, on the device of x.
+    """
+
+    T: int
+    N: int
+    batched: bool
+    batch_first: bool
+    lengths: Tensor | None
+    last: Tensor
+
+    def place(self, steps: Tensor) -> Tensor:
+        if not self.batched:
+            return steps
+        rows = steps.reshape(self.N, self.T, steps.shape[-1])
+        return rows if self.batch_first else rows.transpose(0, 1).contiguous()
+
+    def order(self, states: Results) -> Results:
+        last = tuple(t.index_select(1, self.last) for t in states)
+        return last if self.batched else tuple(t.squeeze(1) for t in last)
+
+
 class Ragged(NamedTuple):
     """Padded: x (T, N, I), (N, T, I) with batch_first, or (T, I); lengths: (N) of int64, or one number, or None; reset: bool in
     the shape of x but its features, or None. Jagged, T unknown: x (places, I); offsets: (N + 1) of int64, where rows start;
-    lengths: (N), or None: up to the next offset; nested: offsets and lengths of the caller's tensor. All but those on the CPU.
+    lengths: (N), or None: up to the next offset; nested: offsets and lengths of the caller's tensor, or restarts: the caller's
+    padded batch. All but those of `nested` on the CPU.
     """
 
     T: int
@@ -106,19 +130,27 @@ class Ragged(NamedTuple):
     offsets: Tensor | None = None
     batch_first: bool = False
     nested: tuple[Tensor, Tensor | None] | None = None
+    restarts: Restarts | None = None
 
     @property
     def rows(self) -> Rows:
         return Rows(self.batch_first, self.lengths, self.reset, None, self.offsets)
 
     def place(self, steps: Tensor) -> Any:
+        if self.restarts is not None:
+            return self.restarts.place(steps)
         return steps if self.nested is None else torch.nested.nested_tensor_from_jagged(steps, *self.nested)
 
     def order(self, states: Results) -> Results:
-        return states
+        return states if self.restarts is None else self.restarts.order(states)
 
 
 Batch = Dense | Packed | Ragged
+
+
+def lengths_of_caller(batch: Batch) -> Any:
+    """What `lengths` says of a padded batch: where that is a jagged one of its segments, those of its rows."""
+    return batch.restarts.lengths if isinstance(batch, Ragged) and batch.restarts is not None else batch.rows.lengths
 
 
 def full(batch: Batch, sizes: Sizes, x: Tensor, hx: States) -> tuple[Batch, Tensor, Results]:
@@ -161,12 +193,23 @@ def like_the_caller(batch: Batch, x: Tensor, results: Sequence[Tensor]) -> Resul
 
 def masks_of(batch: Batch, sizes: Sizes, x: Tensor, p: float) -> list[Tensor]:
     """The factors of `F.dropout` on each layer's output but the last's, drawn in layer order as nn.LSTM draws them: (T, N, ..) of
-    a padded batch, in the order of x's rows for others.
+    a padded batch, in the order of x's rows for others. Segments of a padded batch have those of the padded batch.
     """
+    if isinstance(batch, Ragged) and batch.restarts is not None:
+        ones = x.new_ones((batch.restarts.T, batch.restarts.N, sizes.D * sizes.out))
+        drawn = [torch.nn.functional.dropout(ones, p, True) for _ in range(sizes.layers - 1)]
+        return [mask.transpose(0, 1).reshape(len(x), -1) for mask in drawn]
     in_order = isinstance(batch, Packed) or batch.rows.offsets is not None
     rows = x.shape[:1] if in_order else (batch.T, batch.N)
     ones = x.new_ones((*rows, sizes.D * sizes.out))
     return [torch.nn.functional.dropout(ones, p, True) for _ in range(sizes.layers - 1)]
+
+
+def on_device(rows: Sequence[Tensor], device: torch.device) -> Sequence[Tensor]:
+    """Vectors of int64 from the CPU on this device: by one copy, for which nobody waits."""
+    if device.type == "cpu":
+        return rows
+    return torch.split(torch.cat(list(rows)).to(device, non_blocking=True), [len(r) for r in rows])
 
 
 class Packing(NamedTuple):
@@ -182,12 +225,9 @@ class Packing(NamedTuple):
     mask_rows: Tensor
 
     def to(self, device: torch.device) -> "Packing":
-        """It, with what says where rows stand on this device: by one copy, for which nobody waits."""
-        if device.type == "cpu":
-            return self
+        """It, with what says where rows stand on this device."""
         rows = (self.places, self.initial, self.final, self.mask_rows)
-        moved = torch.cat(rows).to(device, non_blocking=True)
-        return Packing(self.N, self.batch_sizes, *torch.split(moved, [len(r) for r in rows]))
+        return Packing(self.N, self.batch_sizes, *on_device(rows, device))
 
     def through(
         self,

@@ -39,7 +39,7 @@ class GRU(Layer):
     - input: (L, N, H_in); (N, L, H_in) with batch_first; (L, H_in) unbatched; a PackedSequence; or a nested tensor of
       layout torch.jagged, (N, L of each row, H_in)
     - hx: h_0 (D*num_layers, N, H_out), (D*num_layers, H_out) unbatched; zeros by default
-    - lengths, reset, mask: as those of `fastlstm.LSTM`
+    - lengths, reset, mask: as those of `fastlstm.LSTM`; reset_to: h (L, N, D*num_layers, H_out), as there
     - output: (L, N, D*H_out); (N, L, D*H_out) with batch_first; (L, D*H_out) unbatched; a PackedSequence or a nested
       tensor where the input is one
     - h_n: as h_0: each row's state after its own last step (its first, for the reverse direction); h_0 of a row without
@@ -60,6 +60,8 @@ class GRU(Layer):
             lengths: Lengths | None = None,
             reset: Flags | None = None,
             mask: Flags | None = None,
+            *,
+            reset_to: Tensor | None = None,
         ) -> tuple[Tensor, Tensor]: ...
         @overload
         def __call__(self, input: PackedSequence, hx: Tensor | None = None) -> tuple[PackedSequence, Tensor]: ...
@@ -73,6 +75,8 @@ class GRU(Layer):
             lengths: Lengths | None = None,
             reset: Flags | None = None,
             mask: Flags | None = None,
+            *,
+            reset_to: Tensor | None = None,
         ) -> tuple[Tensor, Tensor]: ...
         @overload
         def forward(self, input: PackedSequence, hx: Tensor | None = None) -> tuple[PackedSequence, Tensor]: ...
@@ -124,16 +128,27 @@ class GRU(Layer):
         lengths: "Lengths | None" = None,
         reset: "Flags | None" = None,
         mask: "Flags | None" = None,
+        *,
+        reset_to: Tensor | None = None,
     ) -> GRUTrace: ...
     @overload
     def trace(self, input: PackedSequence, hx: Tensor | None = None) -> GRUTrace: ...
-    def trace(self, input: Any, hx: Any = None, lengths: Any = None, reset: Any = None, mask: Any = None) -> GRUTrace:
+    def trace(
+        self,
+        input: Any,
+        hx: Any = None,
+        lengths: Any = None,
+        reset: Any = None,
+        mask: Any = None,
+        *,
+        reset_to: Any = None,
+    ) -> GRUTrace:
         """The call, with every layer's hidden states and gates at every step, all of them differentiable.
 
         Arguments, numbers and errors are those of `forward` (under CPU autocast: in float32). `trace.layers[layer][direction]`
         has h, r, z, n, each like output: (L, N, H_out). RuntimeError under torch.jit.trace.
         """
-        return GRUTrace(*self._trace(input, hx, lengths, reset, mask))
+        return GRUTrace(*self._trace(input, hx, lengths, reset, mask, reset_to))
 
 
 class GRUCell(StepModule):

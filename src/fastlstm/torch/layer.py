@@ -11,7 +11,7 @@ from fastlstm import _engine, streams
 from fastlstm.cells import Cell
 from fastlstm.torch import arguments, wrap
 from fastlstm.torch.attributes import dropout_of, layer_sizes, refuse_no_int
-from fastlstm.torch.batch import last_of
+from fastlstm.torch.batch import last_of, lengths_of_caller
 from fastlstm.torch.context import is_plain, lay_in_one_piece, saving_hooks, tracing_state
 from fastlstm.torch.dtypes import NAMES, REAL
 from fastlstm.torch.graph import function
@@ -141,13 +141,22 @@ class Layer(Recurrent):
                 said += f", {name}={getattr(self, name)}"
         return said
 
-    def forward(self, input: Any, hx: Any = None, lengths: Any = None, reset: Any = None, mask: Any = None) -> Any:
+    def forward(
+        self,
+        input: Any,
+        hx: Any = None,
+        lengths: Any = None,
+        reset: Any = None,
+        mask: Any = None,
+        *,
+        reset_to: Any = None,
+    ) -> Any:
         """input, hx -> output, and the last states in hx's form; shapes and errors as the class says."""
         if mask is not None and not isinstance(input, torch.fx.Proxy):
             lengths = tracing.quietly(arguments.lengths_of_mask, mask, lengths, input, bool(self.batch_first))
         sizes, parameters, grad = self._sizes, self._parameters, torch.is_grad_enabled()
         plain = is_plain() and (not grad or saving_hooks(True) is None)
-        if plain and type(input) is Tensor and not (self.training and self.dropout != 0):
+        if plain and type(input) is Tensor and reset_to is None and not (self.training and self.dropout != 0):
             # The engine itself sees whether it can take the call as it is: that saves 8 us of checks at one step of one row.
             if not grad:
                 threads = torch.get_num_threads()
@@ -159,24 +168,24 @@ class Layer(Recurrent):
                 if done is not None:
                     return done[0], last_of(done[1:])
         if isinstance(input, torch.fx.Proxy):
-            return fx.leaf(self, input, hx=hx, lengths=lengths, reset=reset, mask=mask)
+            return fx.leaf(self, input, hx=hx, lengths=lengths, reset=reset, mask=mask, reset_to=reset_to)
         if not plain:
-            return tracing.quietly(self._run, input, hx, lengths, reset)
+            return tracing.quietly(self._run, input, hx, lengths, reset, reset_to)
         if sizes is UNKNOWN:
             sizes = self._known()
         try:
             weights: list[Tensor] = list(map(parameters.__getitem__, self._names))  # type: ignore[arg-type]
         except KeyError:
             weights = self._weights()
-        read = arguments.read(sizes, weights[0].dtype, self, True, input, hx, lengths, reset)
+        read = arguments.read(sizes, weights[0].dtype, self, True, input, hx, lengths, reset, reset_to)
         dropout = None if not self.training else 0.0 if self.dropout == 0 else dropout_of(self)
         results = native.run_plain(sizes, *read, weights, dropout) or wrap.run(sizes, *read, weights, dropout)
         return read[0].place(results[0]), last_of(read[0].order(results[1:]))
 
-    def _run(self, input: Any, hx: Any, lengths: Any = None, reset: Any = None) -> Any:
+    def _run(self, input: Any, hx: Any, lengths: Any = None, reset: Any = None, reset_to: Any = None) -> Any:
         """A call that something watches."""
         sizes, weights = self._known(), self._weights()
-        read = arguments.read(sizes, weights[0].dtype, self, False, input, hx, lengths, reset)
+        read = arguments.read(sizes, weights[0].dtype, self, False, input, hx, lengths, reset, reset_to)
         results = wrap.run(sizes, *read, weights, dropout_of(self))
         return read[0].place(results[0]), last_of(read[0].order(results[1:]))
 
@@ -195,17 +204,17 @@ class Layer(Recurrent):
         packed = _engine.PackedWeights(sizes.layer, [as_read(w.detach()) for w in weights], NAMES[weights[0].dtype])
         return Stream(packed, sizes, dtype, batch)
 
-    def _trace(self, input: Any, hx: Any, lengths: Any, reset: Any, mask: Any) -> tuple[Any, ...]:
+    def _trace(self, input: Any, hx: Any, lengths: Any, reset: Any, mask: Any, reset_to: Any) -> tuple[Any, ...]:
         """output, the last states, the steps of each layer and direction, batch_first, lengths, as a `Trace` has them."""
         if tracing_state() is not None:
             raise RuntimeError("torch.jit.trace records forward alone")
         if mask is not None:
             lengths = arguments.lengths_of_mask(mask, lengths, input, bool(self.batch_first))
         sizes, weights, plain = self._known(), self._weights(), is_plain()
-        read = arguments.read(sizes, weights[0].dtype, self, plain, input, hx, lengths, reset)
+        read = arguments.read(sizes, weights[0].dtype, self, plain, input, hx, lengths, reset, reset_to)
         batch = read[0]
         results, steps = trace(sizes, *read, weights, dropout_of(self))
         placed = [type(arrays)(*map(batch.place, arrays)) for arrays in steps]
         layers = tuple(tuple(placed[k : k + sizes.D]) for k in range(0, len(placed), sizes.D))
-        own = None if lengths is None else batch.rows.lengths.reshape(-1).clone()
+        own = None if lengths is None else lengths_of_caller(batch).reshape(-1).clone()
         return batch.place(results[0]), *batch.order(results[1:]), layers, self.batch_first, own

@@ -41,6 +41,9 @@ class LSTM(Layer):
       lengths[n] steps: what follows is never read, its output is 0, and the reverse direction starts at its own last step
     - reset: bool (L, N); (N, L) with batch_first; (L) unbatched. True at t: a new segment starts at t. The state before it
       is zeros in every layer, h_0 and c_0 too where t is 0; neither values nor gradients cross, in either direction
+    - reset_to: (h, c) of (L, N, D*num_layers, H_out) and (L, N, D*num_layers, H_cell); (N, L, ...) with batch_first; (L, ...)
+      unbatched. The state before each step: where reset is True the segment starts from it in place of zeros, and it has
+      gradients; read nowhere else. Not of a bidirectional layer
     - mask: bool, shaped as reset. Says lengths otherwise: True for a row's own steps, then False
     - output: (L, N, D*H_out); (N, L, D*H_out) with batch_first; (L, D*H_out) unbatched; a PackedSequence or a nested
       tensor where the input is one
@@ -49,7 +52,8 @@ class LSTM(Layer):
 
     Errors are nn.LSTM's: ValueError and TypeError from the constructor; from a call ValueError (dimensions or dtype of
     the input) and RuntimeError (every other shape, dtype or device), each saying the shape it expected. lengths, reset and
-    mask: TypeError (dtype), ValueError (shape, a length that is not from 0 to L, True after False). Source:
+    mask: TypeError (dtype), ValueError (shape, a length that is not from 0 to L, True after False). reset_to: TypeError (not a
+    pair of tensors), ValueError (shape, no reset, a bidirectional layer), RuntimeError (dtype, device). Source:
     `torch.nn.LSTM`; Hochreiter and Schmidhuber 1997; Sak et al. 2014 for the projection.
     """
 
@@ -64,6 +68,8 @@ class LSTM(Layer):
             lengths: Lengths | None = None,
             reset: Flags | None = None,
             mask: Flags | None = None,
+            *,
+            reset_to: tuple[Tensor, Tensor] | None = None,
         ) -> tuple[Tensor, tuple[Tensor, Tensor]]: ...
         @overload
         def __call__(
@@ -79,6 +85,8 @@ class LSTM(Layer):
             lengths: Lengths | None = None,
             reset: Flags | None = None,
             mask: Flags | None = None,
+            *,
+            reset_to: tuple[Tensor, Tensor] | None = None,
         ) -> tuple[Tensor, tuple[Tensor, Tensor]]: ...
         @overload
         def forward(
@@ -126,13 +134,24 @@ class LSTM(Layer):
         lengths: "Lengths | None" = None,
         reset: "Flags | None" = None,
         mask: "Flags | None" = None,
+        *,
+        reset_to: tuple[Tensor, Tensor] | None = None,
     ) -> Trace: ...
     @overload
     def trace(self, input: PackedSequence, hx: tuple[Tensor, Tensor] | None = None) -> Trace: ...
-    def trace(self, input: Any, hx: Any = None, lengths: Any = None, reset: Any = None, mask: Any = None) -> Trace:
+    def trace(
+        self,
+        input: Any,
+        hx: Any = None,
+        lengths: Any = None,
+        reset: Any = None,
+        mask: Any = None,
+        *,
+        reset_to: Any = None,
+    ) -> Trace:
         """The call, with every layer's hidden states, cell states and gates at every step, all of them differentiable.
 
         Arguments, numbers and errors are those of `forward` (under CPU autocast: in float32). `trace.layers[layer][direction]`
         has h, c, i, f, g, o, each like output: (L, N, H_out or H_cell). RuntimeError under torch.jit.trace.
         """
-        return Trace(*self._trace(input, hx, lengths, reset, mask))
+        return Trace(*self._trace(input, hx, lengths, reset, mask, reset_to))

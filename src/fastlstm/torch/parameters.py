@@ -103,6 +103,7 @@ def forward_of(base: type[Recurrent], name: str) -> Any:
     """`base.forward`, in whose errors Python names this class."""
     forward: Any = base.forward
     found = FunctionType(forward.__code__, forward.__globals__, "forward", forward.__defaults__)
+    found.__kwdefaults__ = forward.__kwdefaults__
     found.__qualname__, found.__doc__ = f"{name}.forward", forward.__doc__
     return found
 

@@ -31,8 +31,8 @@ def _lower(cell: Cell, *arguments: Any) -> tuple[Tensor, ...]:
     exports, ragged = torch.onnx.is_in_onnx_export(), lengths is not None or reset is not None
     if offsets is not None or (ragged and not exports):
         raise NotImplementedError(
-            "a call with lengths, reset or a nested tensor can't be lowered to torch's own operators: export the model without "
-            "them; torch.onnx.export takes lengths and reset of a padded batch"
+            "a call with lengths, reset, reset_to or a nested tensor can't be lowered to torch's own operators: export the model "
+            "without them; torch.onnx.export takes lengths and reset of a padded batch"
         )
     if exports and batch_sizes is not None:
         raise NotImplementedError("torch.onnx.export takes no packed batch: give the layer the padded one, and lengths")

@@ -81,15 +81,16 @@ def check(sizes: Sizes, x: Tensor, hx: States, weights: list[Tensor], autocast: 
     for w, (name, shape) in zip(weights, named_shapes(sizes).items(), strict=True):
         if not isinstance(w, Tensor):
             raise TypeError(f"expected Tensor as parameter {name}, but got {type(w).__name__}")
-        _check_same("parameter", x, w, autocast)
+        check_same("parameter", x, w, autocast)
         if w.shape != shape:
             raise RuntimeError(f"parameter {name}: expected shape {shape}, got {list(w.shape)}")
     for kind, t in (("input", x), *(("hidden", t) for t in hx)):
         if t is not None:
-            _check_same(kind, x, t, autocast)
+            check_same(kind, x, t, autocast)
 
 
-def _check_same(kind: str, x: Tensor, t: Tensor, autocast: bool) -> None:
+def check_same(kind: str, x: Tensor, t: Tensor, autocast: bool) -> None:
+    """RuntimeError: a tensor of this kind has another layout, device or dtype than x has."""
     if t.layout is not torch.strided:
         refuse_layout(kind, t)
     if t.device != x.device:
