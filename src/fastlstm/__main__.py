@@ -8,7 +8,7 @@ def main() -> None:
     """The entry point of the `fastlstm` script."""
     missing = [package for package in ("rich", "typer") if find_spec(package) is None]
     if missing:
-        sys.exit(f'The command line needs {" and ".join(missing)}: pip install "fastlstm[cli]"')
+        sys.exit(f'The command line needs {" and ".join(missing)}: pip install ".[cli]" in the folder of fastlstm')
     from fastlstm.cli import app
 
     app()

@@ -105,4 +105,12 @@ def check(sizes: Sizes, batch: int) -> None:
 
 def _described(array: Any) -> str:
     shape = tuple(getattr(array, "shape", ()))
-    return f"{getattr(array, 'dtype', type(array).__name__)} of shape {shape}"
+    said = f"{getattr(array, 'dtype', type(array).__name__)} of shape {shape}"
+    return said if _is_contiguous(array) else f"{said}, not contiguous: numpy.ascontiguousarray(x) or x.contiguous() is"
+
+
+def _is_contiguous(array: Any) -> bool:
+    """True of what is no array, too."""
+    if hasattr(array, "is_contiguous"):
+        return bool(array.is_contiguous())
+    return bool(getattr(getattr(array, "flags", None), "c_contiguous", True))

@@ -67,7 +67,7 @@ def test_without_the_packages_of_the_command_line_it_says_what_to_install(face):
     result = run(WITHOUT_RICH_AND_TYPER + face, "info")
     assert result.returncode == 1
     assert result.stdout == ""
-    assert result.stderr == 'The command line needs rich and typer: pip install "fastlstm[cli]"\n'
+    assert result.stderr == 'The command line needs rich and typer: pip install ".[cli]" in the folder of fastlstm\n'
 
 
 @pytest.mark.parametrize("face", [SCRIPT, MODULE], ids=["script", "module"])

@@ -132,4 +132,4 @@ def test_torch_jit_trace_refuses_it():
 
     kind, message = outcome(lambda: torch.jit.trace(Replay(), X))
     assert kind is RuntimeError
-    assert "torch.jit.trace would keep the lengths and resets" in message
+    assert "torch.jit.trace would keep the segments it saw" in message

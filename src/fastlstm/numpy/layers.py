@@ -28,6 +28,11 @@ class Recurrent:
     is_cell: ClassVar[bool] = False
 
     def __init__(self, arrays: Mapping[str, Any], prefix: str = "") -> None:
+        if not isinstance(arrays, Mapping):
+            raise TypeError(
+                f"expected trained weights by name, got {type(arrays).__name__}: {type(self).__name__}.load(path) reads a file, "
+                f"{type(self).__name__}.from_state(arrays) takes them from a dict"
+            )
         found = {name: np.asarray(array) for name, array in state.with_prefix(arrays, prefix).items()}
         self.sizes = state.sizes_of(self.cell, self.is_cell, {name: array.shape for name, array in found.items()})
         own = {name: found[name] for name in named_shapes(self.sizes)}

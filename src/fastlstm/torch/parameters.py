@@ -115,7 +115,8 @@ def engine(lstm: Recurrent, x: Tensor | PackedSequence, *arguments: Any, **named
     """
     if not isinstance(lstm, Recurrent):
         raise TypeError(
-            f"expected a fastlstm.GRU, fastlstm.GRUCell, fastlstm.LSTM or fastlstm.LSTMCell, got {type(lstm).__name__}"
+            "expected a fastlstm.GRU, fastlstm.GRUCell, fastlstm.LSTM or fastlstm.LSTMCell, "
+            f"got {type(lstm).__module__}.{type(lstm).__qualname__}"
         )
     data = x.data if isinstance(x, PackedSequence) else x
     return runners.choose(lstm._known(), data.device, data.dtype, context.here())[1]
