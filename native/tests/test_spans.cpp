@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdlib>
 #include <initializer_list>
 #include <random>
 #include <string>
@@ -30,6 +31,13 @@ const Sizes kCases[] = {{300, 2, 5, 9, 0, 1, 1, true, true, false, {}},     {600
                         {33, 40, 9, 33, 0, 1, 2, true, true, false, {}},    {5, 300, 7, 16, 0, 1, 1, true, true, false, {}},
                         {60, 9, 9, 37, 5, 2, 2, true, true, true, {}},      {9, 90, 9, 41, 30, 1, 1, false, false, false, {}},
                         {20, 40, 260, 256, 0, 1, 1, true, true, false, {}}, {60, 9, 200, 140, 0, 1, 1, true, true, false, {}}};
+
+// Under a sanitizer or an emulator, what takes 20 times as long and shows nothing more there.
+#ifdef __SANITIZE_ADDRESS__
+constexpr bool kSlow = true;
+#else
+const bool kSlow = std::getenv("FASTLSTM_TESTED_ISA") != nullptr;
+#endif
 
 Sizes of(const Sizes& sizes, fastlstm::CellKind cell, bool packed) {
   Sizes s = sizes;
@@ -62,8 +70,8 @@ void hold_bits(const std::vector<std::string>& isas, std::initializer_list<int> 
     for (std::size_t k = 0; k < std::size(kCases); ++k)
       for (const fastlstm::CellKind cell : kCells)
         for (const bool packed : {false, true}) {
-          if (kCases[k].H == 256 && isa != "amx") continue;        // for matrix tiles
-          if (kCases[k].H == 140 && isa != isas.back()) continue;  // long sums: a second each
+          if (kCases[k].H == 256 && isa != "amx") continue;                   // for matrix tiles
+          if (kCases[k].H == 140 && (kSlow || isa != isas.back())) continue;  // long sums: a second each
           CAPTURE(k);
           CAPTURE(packed);
           CAPTURE(fastlstm::counts_of(cell).gates);
@@ -86,7 +94,7 @@ void hold_bits(const std::vector<std::string>& isas, std::initializer_list<int> 
 
 TEST_CASE("a call that computes again what it did not keep has the bits of one that kept it") {
   hold_bits<float>(tested_isas(), {1});
-  hold_bits<double>({tested_isas().back()}, {1});
+  if (!kSlow) hold_bits<double>({tested_isas().back()}, {1});
 }
 
 TEST_CASE("any number of threads gives these bits") { hold_bits<float>({tested_isas().back()}, {2, 3}); }
