@@ -65,9 +65,9 @@ def tables() -> dict[str, Any]:
 
 
 def constructor() -> list[dict[str, Any]]:
-    """The constructor's arguments and their defaults; None: there is none."""
+    """The constructor's arguments, but for what is of training alone, and their defaults; None: there is none."""
     signature = inspect.signature(fastlstm.LSTM.__init__).parameters
-    given = [parameter for name, parameter in signature.items() if name != "self"]
+    given = [parameter for name, parameter in signature.items() if name not in ("self", "checkpoint_every")]
     return [{"name": p.name, "default": None if p.default is p.empty else p.default} for p in given]
 
 

@@ -42,13 +42,13 @@ def run(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-CONSOLE = [
-    pytest.param(page, command, output, id=f"{page.name}:{line}:{command}")
-    for page in PAGES
+CONSOLE = {  # a command that several pages show is run once
+    (command, output): pytest.param(page, command, output, id=f"{page.name}:{line}:{command}")
+    for page in reversed(PAGES)
     for language, text, line in blocks(page)
     if language == "console"
     for command, output in commands(text)
-]
+}.values()
 
 
 def test_there_is_no_other_kind_of_block():

@@ -285,5 +285,5 @@ def test_a_subclass_names_its_own_modules_as_it_likes(kind):
     assert type(own.states) is nn.Identity
     public = {name for name in dir(kind) if not name.startswith("_")}
     theirs = {name for name in dir(getattr(nn, kind.__name__)) if not name.startswith("_")}
-    assert public - theirs <= {"trace", "stream", "all_weights", "flatten_parameters"}
+    assert public - theirs <= {"trace", "stream", "all_weights", "flatten_parameters", "checkpoint_every"}
     own(torch.randn(2, 3) if kind.__name__.endswith("Cell") else torch.randn(5, 2, 3))
