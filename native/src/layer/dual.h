@@ -47,8 +47,9 @@ std::size_t dual_bytes(const Problem& problem, Index in, bool weights) {
 template <class Cell>
 struct DualStep {
   using Real = RealOf<Cell>;
-  Step<Cell> chain;
-  Step<Cell> tangent;
+  using Sums = Step<Cell, 4>;
+  Sums chain;
+  Sums tangent;
 
   struct Tile {
     const DualStep& step;
@@ -61,8 +62,8 @@ struct DualStep {
       alignas(64) Real sums[R][ld];
       alignas(64) Real sums_t[R][ld];
       // From the bias: what stands for a gate buffer is not read.
-      typename Step<Cell>::Tile{step.chain, block}.template add_up<R, U>(row, &sums[0][0], &sums[0][0]);
-      typename Step<Cell>::Tile{step.tangent, block}.template add_up<R, U>(row, &sums[0][0], &sums_t[0][0]);
+      typename Sums::Tile{step.chain, block}.template add_up<R, U>(row, &sums[0][0], &sums[0][0]);
+      typename Sums::Tile{step.tangent, block}.template add_up<R, U>(row, &sums[0][0], &sums_t[0][0]);
       for (int r = 0; r < R; ++r)
         for (int u = 0; u < U; ++u)
           step.cell(&sums[r][u * Cell::kSums * lanes], &sums_t[r][u * Cell::kSums * lanes], row + r, (block + u) * lanes);
@@ -75,8 +76,8 @@ struct DualStep {
 
   inline __attribute__((always_inline)) void cell(const Real* sums, const Real* sums_t, Index row, Index unit) const {
     using Gates = typename Cell::Gates;
-    const Gates gates = Cell::activate(Step<Cell>::Tile::parked_gates(sums));
-    const Gates s = Step<Cell>::Tile::parked_gates(sums_t);
+    const Gates gates = Cell::activate(Sums::Tile::parked_gates(sums));
+    const Gates s = Sums::Tile::parked_gates(sums_t);
     const Index at = row * chain.Hp + unit;
     const Vec<Real> before = load(chain.c + at);
     const Vec<Real> c = Cell::next_state(gates, before);
