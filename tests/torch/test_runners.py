@@ -128,6 +128,7 @@ def test_a_transform_has_no_kernel_on_any_device():
         return x.sum()
 
     torch.func.grad(asked)(torch.zeros(2))
+    torch.func.vmap(asked)(torch.zeros(2))
 
 
 def test_strict_raises_where_a_call_would_fall_back():

@@ -43,18 +43,21 @@ _unpack_dual: Callable[[Tensor], tuple[Tensor, Tensor | None]] = forward_ad.unpa
 
 class Context(NamedTuple):
     """What a runner is asked about beside the call. transformed: by torch.func, or forward-mode differentiation; recorded: by
-    what keeps operations, and has no memory behind its tensors.
+    what keeps operations, and has no memory behind its tensors; mapped: the innermost transform is a vmap, and nothing records.
     """
 
     transformed: bool
     recorded: bool = False
+    mapped: bool = False
 
 
 def here() -> Context:
     """That of this place and time."""
     recorded = torch.compiler.is_compiling() or tracing_state() is not None or _dispatch_modes() > 0
-    depth = _transform_depth()
-    return Context(depth > 0 or forward_ad._current_level >= 0, recorded or (depth > 0 and _is_functionalized()))
+    if _transform_depth() == 0:
+        return Context(forward_ad._current_level >= 0, recorded)
+    recorded = recorded or _is_functionalized()
+    return Context(True, recorded, not recorded and innermost_is_vmap())
 
 
 def _is_functionalized() -> bool:

@@ -34,6 +34,8 @@ class Engine(NamedTuple):
 
 def choose(sizes: Sizes, device: torch.device, dtype: torch.dtype, context: Context) -> tuple[ModuleType, Engine]:
     """The runner of a call on tensors of this device and dtype."""
+    if context.mapped and device.type == "cpu":
+        return mapped, mapped.below(lambda below: choose(sizes, device, dtype, below)[1])
     against = ""
     for runner in (torch_kernel, chained if context.transformed else native):
         why_not = runner.why_not(sizes, device, dtype, context)
@@ -58,9 +60,11 @@ def _run_with(
 ) -> Results:
     """With masks drawn, on what is not torch's kernel."""
     here = context.here()
-    if here.transformed and not here.recorded and mapped.takes(batch):
-        return mapped.run(_run_with, sizes, batch, x, hx, weights, masks)
+    if batch.rows.offsets is not None:
+        here = here._replace(mapped=False)  # rows that are anywhere can't stand side by side
     runner, engine = choose(sizes, x.device, x.dtype, here)
+    if runner is mapped:
+        return mapped.run(_run_with, sizes, batch, x, hx, weights, masks)
     if runner is chained and context.innermost_is_forward_mode():
         found = forward_mode.run(sizes, batch, x, hx, weights, masks)
         if found is not None:

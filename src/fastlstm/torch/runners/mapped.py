@@ -4,7 +4,7 @@ is asked anew; each member has a call of its own where the weights are batched.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,14 +12,16 @@ from torch import Tensor
 from fastlstm.torch import batch as batches
 from fastlstm.torch import context
 from fastlstm.torch.batch import Batch, Dense, Packed, Ragged, Results, States
+from fastlstm.torch.context import Context
 from fastlstm.weights import Sizes
 
-NAME = "native"
+Below = TypeVar("Below")
 
 
-def takes(batch: Batch) -> bool:
-    """Whether a level of vmap is the innermost transform, and the rows of the batch can stand side by side."""
-    return context.innermost_is_vmap() and not (isinstance(batch, Ragged) and batch.rows.offsets is not None)
+def below(ask: Callable[[Context], Below]) -> Below:
+    """What is answered without vmap's level."""
+    with context.below_innermost():
+        return ask(context.here())
 
 
 def run(
