@@ -195,14 +195,13 @@ def masks_of(batch: Batch, sizes: Sizes, x: Tensor, p: float) -> list[Tensor]:
     """The factors of `F.dropout` on each layer's output but the last's, drawn in layer order as nn.LSTM draws them: (T, N, ..) of
     a padded batch, in the order of x's rows for others. Segments of a padded batch have those of the padded batch.
     """
-    if isinstance(batch, Ragged) and batch.restarts is not None:
-        ones = x.new_ones((batch.restarts.T, batch.restarts.N, sizes.D * sizes.out))
-        drawn = [torch.nn.functional.dropout(ones, p, True) for _ in range(sizes.layers - 1)]
-        return [mask.transpose(0, 1).reshape(len(x), -1) for mask in drawn]
+    restarts = batch.restarts if isinstance(batch, Ragged) else None
     in_order = isinstance(batch, Packed) or batch.rows.offsets is not None
-    rows = x.shape[:1] if in_order else (batch.T, batch.N)
+    padded = batch if restarts is None else restarts
+    rows = x.shape[:1] if in_order and restarts is None else (padded.T, padded.N)
     ones = x.new_ones((*rows, sizes.D * sizes.out))
-    return [torch.nn.functional.dropout(ones, p, True) for _ in range(sizes.layers - 1)]
+    drawn = [torch.nn.functional.dropout(ones, p, True) for _ in range(sizes.layers - 1)]
+    return drawn if restarts is None else [mask.transpose(0, 1).reshape(len(x), -1) for mask in drawn]
 
 
 def on_device(rows: Sequence[Tensor], device: torch.device) -> Sequence[Tensor]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fastlstm.torch import context
-from fastlstm.torch.graph.chain.passes import add_product, batched, call, hidden, zeros_where_none
+from fastlstm.torch.graph.chain.passes import Pass, add_product, call, hidden, zeros_where_none
 from fastlstm.torch.graph.chain.projection import project
 from fastlstm.torch.graph.chain.steps import Steps
 from fastlstm.torch.graph.chain.steps_passes import AdjointOfSteps, TangentOfSteps
@@ -23,7 +23,7 @@ from fastlstm.torch.runners.composite import CELLS
 from fastlstm.weights import Sizes
 
 
-class Chain(context.Derivable):
+class Chain(Pass):
     """a (rows, S * H), h_0, c_0 (N, H), w_hh -> h, c (rows, H), gates (rows, S * H). Of a cell with one state: no c_0, no c."""
 
     @staticmethod
@@ -61,10 +61,6 @@ class Chain(context.Derivable):
         if w_t is not None:
             a_t = add_product(ctx.steps, a_t, w_t, h_before)
         return TangentOfSteps.apply(ctx.steps, w, *of_steps, a_t, *zeros_where_none(ctx, h_0_t, c_0_t))
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, steps: Steps, *tensors: Any) -> Any:
-        return batched(Chain, info, in_dims, steps, 0, tensors)
 
 
 def run(

@@ -30,32 +30,36 @@ def call(steps: Steps, w_hh: Tensor, name: str, *given: Any) -> tuple[Tensor, ..
     return tuple(found)
 
 
-def batched(function: Any, info: Any, in_dims: Sequence[Any], steps: Steps, weight: int, tensors: Sequence[Any]) -> Any:
-    """`function` over a batch of calls: members stand side by side, as more rows, in one call; each has one of its own where the
-    weights, tensors[weight], are batched. The results' batch is their dimension -2, or their first.
+class Pass(context.Derivable):
+    """An autograd Function of `Steps`, R and what has rows. Of a batch of calls members stand side by side, as more rows, in one
+    call; each has one of its own where R is batched.
     """
-    members = info.batch_size
-    if in_dims[1 + weight] is not None:
-        of_members = [
-            [
-                None if t is None else t if d is None else t.select(d, k)
-                for t, d in zip(tensors, in_dims[1:], strict=True)
+
+    @classmethod
+    def vmap(cls, info: Any, in_dims: Sequence[Any], steps: Steps, w: Tensor, *tensors: Any) -> Any:
+        """The results' batch is their dimension -2, or their first."""
+        members, (of_w, *dims) = info.batch_size, in_dims[1:]
+        if of_w is not None:
+            of_members = [
+                [
+                    t if t is None or d is None else t.select(d, k)
+                    for t, d in zip((w, *tensors), (of_w, *dims), strict=True)
+                ]
+                for k in range(members)
             ]
-            for k in range(members)
-        ]
-        found = zip(*(function.apply(steps, *own) for own in of_members), strict=True)
-        results = [torch.stack(each) for each in found]
-        return tuple(results), (0,) * len(results)
+            found = zip(*(cls.apply(steps, *own) for own in of_members), strict=True)
+            results = [torch.stack(each) for each in found]
+            return tuple(results), (0,) * len(results)
 
-    def side_by_side(t: Tensor | None, dim: int | None, k: int) -> Tensor | None:
-        if t is None or k == weight:
-            return t
-        t = t.unsqueeze(-2).expand(-1, members, -1) if dim is None else t.movedim(dim, -2)
-        return t.reshape(-1, t.shape[-1])
+        def side_by_side(t: Tensor | None, dim: int | None) -> Tensor | None:
+            if t is None:
+                return None
+            t = t.unsqueeze(-2).expand(-1, members, -1) if dim is None else t.movedim(dim, -2)
+            return t.reshape(-1, t.shape[-1])
 
-    all_rows = [side_by_side(t, d, k) for k, (t, d) in enumerate(zip(tensors, in_dims[1:], strict=True))]
-    results = [t.reshape(-1, members, t.shape[-1]) for t in function.apply(steps.times(members), *all_rows)]
-    return tuple(results), (1,) * len(results)
+        all_rows = [side_by_side(t, d) for t, d in zip(tensors, dims, strict=True)]
+        results = [t.reshape(-1, members, t.shape[-1]) for t in cls.apply(steps.times(members), w, *all_rows)]
+        return tuple(results), (1,) * len(results)
 
 
 def hidden(steps: Steps, sums: Tensor, w: Tensor) -> Tensor:
@@ -86,7 +90,7 @@ def zeros_where_none(ctx: Any, h_0_t: Any, c_0_t: Any) -> Any:
     return h_0_t, c_0 if c_0 is None else torch.zeros_like(c_0) if c_0_t is None else c_0_t
 
 
-class _Linear(context.Derivable):
+class _Linear(Pass):
     """What the two linear passes share: derivatives with respect to the slopes and to R, of which both are bilinear.
 
     Of the pair, the tangent's h, c and sums stand beside the adjoint's all_dh, all_dc and da: what one finds is what the other is
@@ -155,10 +159,6 @@ class Tangent(_Linear):
         h_0_t, c_0_t = zeros_where_none(ctx, h_0_t, c_0_t)
         return Tangent.apply(ctx.steps, w, slope, a_t, h_0_t, c_0_t, e_h_t, e_c_t)
 
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, steps: Steps, *tensors: Any) -> Any:
-        return batched(Tangent, info, in_dims, steps, 0, tensors)
-
 
 class Adjoint(_Linear):
     """slopes, dh, dc (rows, H), ds (rows, S * H) or None -> da (rows, S * H), dh_0, dc_0 (N, H), all_dh, all_dc (rows, H)."""
@@ -222,7 +222,3 @@ class Adjoint(_Linear):
             for t, more in zip(rest, [*first[: len(rest) // 2], *[None] * 2], strict=False)
         ]
         return found_da, *rest
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, steps: Steps, *tensors: Any) -> Any:
-        return batched(Adjoint, info, in_dims, steps, 0, tensors)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fastlstm.torch import context
-from fastlstm.torch.graph.chain.passes import Adjoint, Tangent, batched, call, hidden, only_needed
+from fastlstm.torch.graph.chain.passes import Adjoint, Pass, Tangent, call, hidden, only_needed
 from fastlstm.torch.graph.chain.steps import Steps
 from fastlstm.torch.runners.composite import CELLS
 
@@ -79,7 +79,7 @@ def _keep(ctx: Any, inputs: Any, output: Any) -> None:
     ctx.save_for_forward(*tensors, *output)
 
 
-class TangentOfSteps(context.Derivable):
+class TangentOfSteps(Pass):
     """R, gates, state, state_0, then the tangents of a (rows, S * H), h_0 and c_0 -> those of h, c (rows, H) and the gates."""
 
     @staticmethod
@@ -102,12 +102,8 @@ class TangentOfSteps(context.Derivable):
     def jvp(ctx: Any, _: Any, *tangents: Any) -> Any:
         return _push(_tangent, ctx, tangents)
 
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, steps: Steps, *tensors: Any) -> Any:
-        return batched(TangentOfSteps, info, in_dims, steps, 0, tensors)
 
-
-class AdjointOfSteps(context.Derivable):
+class AdjointOfSteps(Pass):
     """R, gates, state, state_0, then the gradients of h, c (rows, H) and the gates, or None -> those of a (rows, S * H), h_0 and
     c_0 (N, H), and what reaches h and c (rows, H) in all.
     """
@@ -150,7 +146,3 @@ class AdjointOfSteps(context.Derivable):
     @context.forward_mode_within
     def jvp(ctx: Any, _: Any, *tangents: Any) -> Any:
         return _push(_adjoint, ctx, tangents)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, steps: Steps, *tensors: Any) -> Any:
-        return batched(AdjointOfSteps, info, in_dims, steps, 0, tensors)
