@@ -1,6 +1,8 @@
 #include "arrays.h"
 
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 
 #include <algorithm>
 #include <cstring>
@@ -299,4 +301,15 @@ New::New(PyObject* like, const DType& dtype, const Shape& shape, const Shape& st
 
 }  // namespace arrays
 
-void define_arrays(nb::module_& m) { m.def("use_torch", arrays::use_torch, "torch"_a); }
+void define_arrays(nb::module_& m) {
+  m.def("use_torch", arrays::use_torch, "torch"_a);
+  m.def(
+      "empty",
+      [](const std::vector<arrays::Index>& sizes, const std::string& dtype) {
+        if (arrays::torch.tensor == nullptr || sizes.size() > arrays::kMostDimensions)
+          throw std::invalid_argument("empty: expected torch to be there, and few dimensions");
+        const arrays::Shape shape(sizes.begin(), sizes.end());
+        return arrays::new_tensor(arrays::dtype_named(dtype.c_str()), shape, arrays::dense_strides(shape));
+      },
+      "sizes"_a, "dtype"_a);
+}

@@ -218,6 +218,38 @@ bool read_chain(const Operands& operands, const Steps& rows, Index in, nb::handl
   return true;
 }
 
+// Their data as the engine has them.
+template <class Real>
+fastlstm::Weights<Real> weights_at(void* const (&data)[4]) {
+  const auto at = [](void* array) { return static_cast<const Real*>(array); };
+  return {at(data[0]), at(data[1]), at(data[2]), at(data[3]), {}};
+}
+
+// `forward` from x.
+nb::object of_input(const Steps& rows, nb::handle weights, nb::handle x, nb::handle h_0, nb::handle c_0) {
+  auto operands = Operands::of(x);
+  if (!operands) return nb::none();
+  const fastlstm::Problem& problem = rows.problem;
+  const Index in = arrays::view(x.ptr())->features();
+  const bool has_c = rows.states() > 1;
+  void *w[4], *rows_x, *first_h, *first_c = nullptr;
+  if (!read_chain(*operands, rows, in, weights, w) || !operands->read(x, rows.rows(), in, rows_x) ||
+      !operands->read(h_0, problem.N, problem.H, first_h) || (has_c && !operands->read(c_0, problem.N, problem.H, first_c)))
+    return nb::none();
+  void* const h = operands->create(rows.rows(), problem.H);
+  void* const c = has_c ? operands->create(rows.rows(), problem.H) : nullptr;
+  void* const gates = operands->create(rows.rows(), rows.sums());
+  operands->compute([&](auto real) {
+    using Real = decltype(real);
+    const auto at = [](void* data) { return static_cast<const Real*>(data); };
+    const auto out = [](void* data) { return static_cast<Real*>(data); };
+    const fastlstm::Weights<Real> own = weights_at<Real>(w);
+    const fastlstm::ChainOfInput<Real> call{in, own, at(rows_x), at(first_h), at(first_c), out(h), out(c), out(gates)};
+    fastlstm::forward<Real>({rows.problem, rows.reverse, nullptr}, call, rows.threads);
+  });
+  return operands->all();
+}
+
 // x, h_0, c_0 and the weights, each followed by its tangent or None -> h, c_n, and their tangents.
 nb::object dual(const Steps& rows, nb::handle weights, nb::handle weights_t, nb::handle x, nb::handle x_t, nb::handle h_0,
                 nb::handle h_0_t, nb::handle c_0, nb::handle c_0_t) {
@@ -243,11 +275,8 @@ nb::object dual(const Steps& rows, nb::handle weights, nb::handle weights_t, nb:
     using Real = decltype(real);
     const auto in_of = [](void* data) { return static_cast<const Real*>(data); };
     const auto out = [](void* data) { return static_cast<Real*>(data); };
-    const auto of = [&](void* const(&data)[4]) {
-      return fastlstm::Weights<Real>{in_of(data[0]), in_of(data[1]), in_of(data[2]), in_of(data[3]), {}};
-    };
-    const fastlstm::Weights<Real> own = of(w);
-    const fastlstm::Weights<Real> own_t = weights_t.is_none() ? fastlstm::Weights<Real>{} : of(w_t);
+    const fastlstm::Weights<Real> own = weights_at<Real>(w);
+    const fastlstm::Weights<Real> own_t = weights_t.is_none() ? fastlstm::Weights<Real>{} : weights_at<Real>(w_t);
     fastlstm::dual<Real>({rows.problem, rows.reverse, nullptr},
                          {in, own, weights_t.is_none() ? nullptr : &own_t, in_of(rows_x), in_of(rows_x_t), in_of(h), in_of(h_t),
                           in_of(c), in_of(c_t), out(out_h), out(out_h_t), out(out_c), out(out_c_t)},
@@ -263,6 +292,7 @@ void define_chain(nb::module_& m) {
       .def(nb::init<const std::string&, Index, Index, Index, const std::optional<std::vector<Index>>&, bool, int>(), "cell"_a,
            "T"_a, "N"_a, "H"_a, "batch_sizes"_a.none(), "reverse"_a, "threads"_a)
       .def("forward", forward, "w_hh"_a, "a"_a, "h_0"_a, "c_0"_a.none())
+      .def("of_input", of_input, "weights"_a, "x"_a, "h_0"_a, "c_0"_a.none())
       .def("tangent", tangent, "slopes"_a, "w_hh"_a, "a"_a, "h_0"_a, "c_0"_a.none(), "e_h"_a.none(), "e_c"_a.none())
       .def("adjoint", adjoint, "slopes"_a, "w_hh"_a, "dh"_a.none(), "dc"_a.none(), "ds"_a.none())
       .def("second", second, "steps"_a, "w_hh"_a, "all_dh"_a, "all_dc"_a.none(), "da"_a, "dh_0"_a, "dc_0"_a.none())

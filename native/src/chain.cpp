@@ -49,6 +49,12 @@ void forward(const Chain<Real>& chain, const ChainForward<Real>& call, int threa
   run(chain, call, threads, &ChainKernels<Real>::forward);
 }
 template <class Real>
+void forward(const Chain<Real>& chain, const ChainOfInput<Real>& call, int threads) {
+  const Problem& problem = chain.problem;
+  if (problem.N == 0) return;
+  run(chain, call, threads, kernels<Real>(problem.cell).chain.of_input_bytes(problem, call.in), &ChainKernels<Real>::of_input);
+}
+template <class Real>
 void tangent(const Chain<Real>& chain, const ChainTangent<Real>& call, int threads) {
   run(chain, call, threads, &ChainKernels<Real>::tangent);
 }
@@ -70,6 +76,7 @@ void dual(const Chain<Real>& chain, const ChainDual<Real>& call, int threads) {
 
 #define FASTLSTM_INSTANTIATE(Real)                                                 \
   template void forward<Real>(const Chain<Real>&, const ChainForward<Real>&, int); \
+  template void forward<Real>(const Chain<Real>&, const ChainOfInput<Real>&, int); \
   template void tangent<Real>(const Chain<Real>&, const ChainTangent<Real>&, int); \
   template void adjoint<Real>(const Chain<Real>&, const ChainAdjoint<Real>&, int); \
   template void second<Real>(const Chain<Real>&, const ChainSecond<Real>&, int);   \

@@ -1,6 +1,6 @@
-// A chain's passes: forward is the engine's, the adjoint is the tangent transposed, the tangent and what `second` finds are
-// slopes of differences, `dual` is forward and tangent. Every array has its exact size, so that the address sanitizer sees a step
-// past an end.
+// A chain's passes: forward is the engine's, and the same from x, the adjoint is the tangent transposed, the tangent and what
+// `second` finds are slopes of differences, `dual` is forward and tangent. Every array has its exact size, so that the address
+// sanitizer sees a step past an end.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -69,6 +69,33 @@ struct Passes {
   Array<Real> state_or_none() { return has_c ? states() : Array<Real>{}; }
   Array<Real> room(std::int64_t width) const { return Array<Real>(size(problem.rows() * width)); }
   Array<Real> room_or_none() const { return has_c ? room(H) : Array<Real>{}; }
+
+  static fastlstm::Weights<Real> weights_of(const Call<Real>& call) {
+    const auto& w = call.weights;
+    return {w[0].data(), w[1].data(), w[2].data(), w[3].data(), {}};
+  }
+  // W x_t + b, in the order of the sums.
+  Array<Real> sums_of_input(const Call<Real>& call) const {
+    const auto& w = call.weights;
+    const std::int64_t in = problem.I;
+    Array<Real> a = room(S * H);
+    for (std::int64_t row = 0; row < problem.rows(); ++row)
+      for (std::int64_t sum = 0; sum < S; ++sum) {
+        // A GRU's are n over x, r, z, n over h; its gates r, z, n.
+        const std::int64_t gate = has_c ? sum : (sum + 2) % 3;
+        const bool of_x = has_c || sum < 3;
+        const bool of_h = has_c || sum > 0;
+        const std::int64_t hidden = has_c ? sum : sum - 1;
+        for (std::int64_t unit = 0; unit < H; ++unit) {
+          Real& to = a[size((row * S + sum) * H + unit)];
+          if (of_h) to += w[3][size(hidden * H + unit)];
+          if (!of_x) continue;
+          to += w[2][size(gate * H + unit)];
+          for (std::int64_t k = 0; k < in; ++k) to += w[0][size((gate * H + unit) * in + k)] * call.x[size(row * in + k)];
+        }
+      }
+    return a;
+  }
 
   struct Steps {
     Array<Real> h, c, gates;
@@ -189,6 +216,31 @@ TEST_CASE("tangents are slopes of differences, and so is what second finds") {
   });
 }
 
+TEST_CASE_TEMPLATE("forward from x is the engine's, and finds the steps that forward from its sums does", Real, float, double) {
+  each_chain([](const Sizes& sizes, bool reverse, unsigned seed) {
+    Call<Real> call(sizes, seed);
+    Passes<Real> p(sizes, reverse, 2, seed);
+    const auto own = p.weights_of(call);
+    const auto c_0 = p.has_c ? call.c_0 : Array<Real>{};
+    auto h = p.room(p.H), c = p.room_or_none(), gates = p.room(p.S * p.H);
+    fastlstm::forward<Real>(p.chain, {sizes.I, own, call.x.data(), call.h_0.data(), c_0.data(), h.data(), c.data(), gates.data()},
+                            p.threads);
+    const double close = 100 * std::numeric_limits<Real>::epsilon();
+    const auto near = [&](const Array<Real>& found, const Array<Real>& expected) {
+      for (std::size_t k = 0; k < found.size(); ++k) REQUIRE(std::abs(found[k] - expected[k]) <= close);
+    };
+    p.w = call.weights[1];
+    p.chain.w_hh = p.w.data();
+    const auto steps = p.forward(p.sums_of_input(call), call.h_0, c_0);
+    near(h, steps.h);
+    near(c, steps.c);
+    near(gates, steps.gates);
+    if (reverse) return;  // the engine's own call of one direction has no other
+    call.forward(1);
+    near(h, call.output);
+  });
+}
+
 TEST_CASE_TEMPLATE("dual is the engine's forward and the tangent", Real, float, double) {
   each_chain([](const Sizes& sizes, bool reverse, unsigned seed) {
     if (reverse) return;  // the engine's own call of one direction has no other
@@ -196,10 +248,7 @@ TEST_CASE_TEMPLATE("dual is the engine's forward and the tangent", Real, float, 
       Call<Real> call(sizes, seed), other(sizes, seed + 1000);
       call.forward(1);
       Passes<Real> p(sizes, false, 2, seed);
-      const auto of = [](const Call<Real>& c) {
-        return fastlstm::Weights<Real>{c.weights[0].data(), c.weights[1].data(), c.weights[2].data(), c.weights[3].data(), {}};
-      };
-      const auto own = of(call), own_t = of(other);
+      const auto own = p.weights_of(call), own_t = p.weights_of(other);
       auto h = p.room(p.H), h_t = p.room(p.H);
       Array<Real> c_n(p.has_c ? size(p.problem.N * p.H) : 0), c_n_t = c_n;
       const auto c_0 = p.has_c ? call.c_0.data() : nullptr;

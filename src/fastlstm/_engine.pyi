@@ -172,6 +172,9 @@ class Chain:
     def forward(self, w_hh: Any, a: Any, h_0: Any, c_0: Any) -> list[Any] | None:
         """a (rows, S * H) -> h, c (rows, H), gates (rows, S * H)."""
 
+    def of_input(self, weights: Any, x: Any, h_0: Any, c_0: Any) -> list[Any] | None:
+        """The same from x (rows, I). weights: w_ih, w_hh, b_ih, b_hh, the last two or None."""
+
     def tangent(self, slopes: Any, w_hh: Any, a: Any, h_0: Any, c_0: Any, e_h: Any, e_c: Any) -> list[Any] | None:
         """Tangents of h, c (rows, H) and the sums, or, with slopes of steps, the gates."""
 
@@ -214,6 +217,11 @@ def use_isa(name: str) -> None:
 
 def use_openmp(gomp_parallel: int, omp_get_thread_num: int, omp_get_num_threads: int) -> None:
     """Run parallel work on the caller's OpenMP runtime (torch's own libgomp), given three function addresses."""
+
+def empty(sizes: list[int], dtype: str) -> Any:
+    """A new tensor, without numbers: a large one in the engine's memory, which the system need not give anew. ValueError: torch
+    is not known (`use_torch`), or no such dtype.
+    """
 
 def use_torch(torch: ModuleType) -> bool:
     """Take and make tensors of this torch; False, and it takes a Python call for each of their sizes, where this has no DLPack

@@ -43,7 +43,7 @@ class Sizes:
     """How many arrays a layer has in one direction."""
     shapes: tuple[tuple[int, ...], ...] = field(init=False, repr=False, compare=False)
     """The shapes of nn.LSTM's parameters, in the order of `parameters()`."""
-    numbers: list[int] = field(init=False, repr=False, compare=False)
+    numbers: tuple[int, ...] = field(init=False, repr=False, compare=False)
     """As integers, an operator's argument: recorded calls keep everything."""
 
     def __post_init__(self) -> None:
@@ -55,7 +55,7 @@ class Sizes:
         derive(self, "arrays", count_arrays(self.P, self.bias))
         derive(self, "shapes", tuple(named_shapes(self).values()))
         which = CELLS.index(self.cell)  # the LSTM's, 0, is left out: programs from before there was another have none
-        derive(self, "numbers", [*map(int, self._six), *([which] if which else [])])
+        derive(self, "numbers", (*map(int, self._six), *((which,) if which else ())))
 
     @property
     def _six(self) -> tuple[int, int, int, int, int, bool]:

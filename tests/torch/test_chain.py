@@ -16,6 +16,8 @@ from torch.func import grad, hessian, jvp, vmap
 from fastlstm import _engine
 from fastlstm.cells import BY_NAME
 from fastlstm.torch.graph import chain
+from fastlstm.torch.graph.chain import of_input
+from fastlstm.torch.graph.chain.products import product
 from fastlstm.torch.runners import composite
 from fastlstm.weights import Sizes
 from tests.tolerances import TOLERANCE
@@ -84,6 +86,13 @@ CASES = {
     for reverse in (False, True)
 }
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+@pytest.fixture(params=["within", "before"], autouse=True)
+def _where_x_is_added_up(request, monkeypatch):
+    """Within the pass, as where weights are small, or in a product of all rows before it."""
+    if request.param == "before":
+        monkeypatch.setattr(of_input, "_CACHE", 0)
 
 
 def named(case: Case, found: Any) -> dict[str, Tensor]:
@@ -237,3 +246,24 @@ def test_wrong_sizes_are_refused_and_nothing_is_read():
     case = draw()
     with pytest.raises(RuntimeError, match="a tensor is not of the size"):
         case.run(chain.run, case.tensors[0], case.tensors[1][:2], *case.tensors[2:])
+
+
+@pytest.mark.parametrize("dims", [(0, 0), (1, 1), (0, None), (None, 2), (2, 1)], ids=str)
+def test_a_product_of_batches(dims):
+    """And of batches of batches, with every derivative."""
+
+    def shape(features: int, dim: int | None) -> Tensor:
+        sizes = [7, features]
+        if dim is not None:
+            sizes.insert(dim, 4)
+        return torch.randn(sizes, dtype=torch.float64)
+
+    d, x = shape(3, dims[0]), shape(5, dims[1])
+    batched = vmap(product, dims)
+    torch.testing.assert_close(batched(d, x), vmap(lambda d, x: d.t() @ x, dims)(d, x))
+    pairs = torch.stack([d, d + 1]), torch.stack([x, x - 1])
+    torch.testing.assert_close(vmap(batched)(*pairs)[1], batched(d + 1, x - 1))
+    torch.testing.assert_close(vmap(batched, (0, None))(pairs[0], x)[1], batched(d + 1, x))
+    d.requires_grad_(), x.requires_grad_()
+    torch.autograd.gradcheck(batched, (d, x), check_forward_ad=True, check_batched_grad=True)
+    torch.autograd.gradgradcheck(batched, (d, x))

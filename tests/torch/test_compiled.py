@@ -54,6 +54,51 @@ def test_an_open_size_is_compiled_for_once_without_gradients(kind: Any) -> None:
 
 
 @LAYERS
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True, "bias": False}], ids=str)
+def test_a_plain_call_is_one_operator(kind: Any, options: Any, batch_first: bool) -> None:
+    """Whose results lie as the eager call's do, and which takes what it is given where it lies."""
+    layer = kind(3, 4, **options, batch_first=batch_first)
+    x, name = torch.randn(2, 5, 3), kind.__name__.lower()
+    hx = layer(x)[1]
+    hx = hx.detach() if isinstance(hx, Tensor) else tuple(t.detach() for t in hx)
+    nodes: list[str] = []
+
+    def look(graph: torch.fx.GraphModule, _: Any) -> Any:
+        nodes.extend(str(node.target) for node in graph.graph.nodes if node.op == "call_function")
+        return graph
+
+    run = torch.compile(layer, fullgraph=True, backend=look)
+    for states in (None, hx):
+        with torch.no_grad():
+            found, expected = run(x, states), layer(x, states)
+            assert found[0].stride() == expected[0].stride()
+            torch.testing.assert_close(found, expected, rtol=0, atol=0)
+            if batch_first:
+                assert torch.equal(run(x[:, ::2], states)[0], layer(x[:, ::2].clone(), states)[0])
+    assert {node for node in nodes if "fastlstm" in node} == {f"fastlstm.{name}_inference.default"}
+    assert not [node for node in nodes if "new_zeros" in node or "transpose" in node]
+
+
+@LAYERS
+def test_what_does_not_fit_has_the_eager_error(kind: Any) -> None:
+    layer = kind(3, 4)
+    run = torch.compile(layer, backend="eager")
+    calls = [
+        (torch.randn(5, 2, 2),),
+        (torch.randn(5, 2, 3).double(),),
+        (torch.randn(0, 2, 3),),
+        (torch.randn(5, 2, 3), torch.randn(1, 3, 4) if kind is GRU else (torch.randn(1, 3, 4), torch.randn(1, 2, 4))),
+    ]
+    for arguments in calls:
+        with pytest.raises(Exception) as expected:  # noqa: PT011 - whichever it is
+            layer(*arguments)
+        with pytest.raises(expected.type) as found:
+            run(*arguments)
+        assert str(found.value) == str(expected.value)
+
+
+@LAYERS
 def test_a_state_is_carried_from_chunk_to_chunk(kind: Any) -> None:
     """In a loop, detached: one graph for the first chunk, which has no state, and one for all others."""
     layer = kind(3, 4, 2)

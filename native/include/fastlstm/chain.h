@@ -47,6 +47,19 @@ struct ChainForward {
   Real* gates;      // (rows, S * H)
 };
 
+// The same from x: where the panels of W and R stay in a cache, a pass less over a.
+template <class Real>
+struct ChainOfInput {
+  std::int64_t in;
+  const Weights<Real>& weights;  // of arrays of Reals
+  const Real* x;                 // (rows, in)
+  const Real* h_0;               // as below, as ChainForward has them
+  const Real* c_0;
+  Real* h;
+  Real* c;
+  Real* gates;
+};
+
 template <class Real>
 struct ChainTangent {
   ChainSlopes<Real> slopes;
@@ -107,6 +120,8 @@ struct ChainDual {
 // The results are the same bits for any number of threads. Throw std::bad_alloc, nothing else.
 template <class Real>
 void forward(const Chain<Real>& chain, const ChainForward<Real>& call, int threads);
+template <class Real>
+void forward(const Chain<Real>& chain, const ChainOfInput<Real>& call, int threads);  // chain.w_hh is not read
 template <class Real>
 void tangent(const Chain<Real>& chain, const ChainTangent<Real>& call, int threads);
 template <class Real>

@@ -83,6 +83,8 @@ struct ChainKernels {
   void (*tangent)(const ChainCall<Real>&, const ChainTangent<Real>&, const Member&) = nullptr;
   void (*adjoint)(const ChainCall<Real>&, const ChainAdjoint<Real>&, const Member&) = nullptr;
   void (*second)(const ChainCall<Real>&, const ChainSecond<Real>&, const Member&) = nullptr;
+  std::size_t (*of_input_bytes)(const Problem&, std::int64_t in) = nullptr;
+  void (*of_input)(const ChainCall<Real>&, const ChainOfInput<Real>&, const Member&) = nullptr;
   std::size_t (*dual_bytes)(const Problem&, std::int64_t in, bool weights) = nullptr;
   void (*dual)(const ChainCall<Real>&, const ChainDual<Real>&, const Member&) = nullptr;
 };

@@ -6,6 +6,7 @@
 #include "isa/kernels.h"
 #include "layer/backward_layers.h"
 #include "layer/chain.h"
+#include "layer/chain_input.h"
 #include "layer/dual.h"
 #include "layer/forward_layers.h"
 #include "layer/packed.h"
@@ -35,8 +36,8 @@ constexpr ChainKernels<RealOf<Cell>> chain_kernels() {
   if constexpr (kNumbers<Cell> > 1)
     return {};
   else
-    return {chain_bytes<Cell>,  chain_forward<Cell>, chain_tangent<Cell>, chain_adjoint<Cell>,
-            chain_second<Cell>, dual_bytes<Cell>,    dual_chain<Cell>};
+    return {chain_bytes<Cell>,       chain_forward<Cell>,  chain_tangent<Cell>, chain_adjoint<Cell>, chain_second<Cell>,
+            chain_input_bytes<Cell>, chain_of_input<Cell>, dual_bytes<Cell>,    dual_chain<Cell>};
 }
 
 template <class Cell>

@@ -4,9 +4,8 @@
 #pragma once
 #include "batch/rows.h"
 #include "isa/kernels.h"
-#include "layer/step.h"
+#include "layer/chain_input.h"
 #include "memory/arena.h"
-#include "product/pack.h"
 
 namespace fastlstm::FASTLSTM_ISA {
 
@@ -108,30 +107,6 @@ struct DualStep {
   }
 };
 
-// The panels and biases of a member's share of the units.
-template <class Cell>
-void pack_dual(const ChainDual<RealOf<Cell>>& of, const DualScratch<Cell>& scratch, const Problem& problem,
-               const Member& member) {
-  using Real = RealOf<Cell>;
-  using Input = typename Cell::Input;
-  using Hidden = typename Cell::Hidden;
-  const Index H = problem.H;
-  const Range blocks = share(unit_blocks<Real>(H), member.rank, member.size);
-  Real* const panels = scratch.panels + blocks.first * kBlockPanels<Input> * scratch.K * kGatePanel<Input, Real>;
-  const Weights<Real>* const both[] = {&of.weights, of.weights_t};
-  for (Index k = 0; k < 2; ++k) {
-    const Index k0 = k * (of.in + H);
-    if (both[k] == nullptr) {
-      for (Index j = blocks.first * Cell::kSums * kLanes<Real>; j < blocks.last * Cell::kSums * kLanes<Real>; ++j)
-        scratch.bias[k][j] = Real(0);
-      continue;
-    }
-    pack_gates<Input>(both[k]->w_ih, H, of.in, panels, k0, scratch.K, blocks.first, blocks.last);
-    pack_gates<Hidden>(both[k]->w_hh, H, H, panels, k0 + of.in, scratch.K, blocks.first, blocks.last);
-    pack_bias<Input, Hidden>(*both[k], H, scratch.bias[k], blocks.first, blocks.last);
-  }
-}
-
 template <class Cell>
 void dual_chain(const ChainCall<RealOf<Cell>>& call, const ChainDual<RealOf<Cell>>& of, const Member& member) {
   using Real = RealOf<Cell>;
@@ -147,7 +122,14 @@ void dual_chain(const ChainCall<RealOf<Cell>>& call, const ChainDual<RealOf<Cell
       for (Index j = 0; j < Hp; ++j)
         scratch.state[k][n * Hp + j] = firsts[k] == nullptr || j >= H ? Real(0) : firsts[k][n * H + j];
   for (Index j = rows.first * H; j < rows.last * H; ++j) scratch.zeros[j] = Real(0);
-  pack_dual<Cell>(of, scratch, problem, member);
+  pack_chain<Cell>(of.weights, of.in, H, scratch.panels, 0, scratch.K, scratch.bias[0], member);
+  if (weights) {
+    pack_chain<Cell>(*of.weights_t, of.in, H, scratch.panels, of.in + H, scratch.K, scratch.bias[1], member);
+  } else {
+    const Range blocks = share(unit_blocks<Real>(H), member.rank, member.size);
+    for (Index j = blocks.first * Cell::kSums * kLanes<Real>; j < blocks.last * Cell::kSums * kLanes<Real>; ++j)
+      scratch.bias[1][j] = Real(0);
+  }
   member.barrier->wait();
 
   DualStep<Cell> step{};

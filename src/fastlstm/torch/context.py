@@ -25,6 +25,13 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 tracing_state = torch._C._get_tracing_state
 """What torch.jit.trace keeps while it watches, else None."""
 
+is_dynamo_compiling = torch.compiler.is_dynamo_compiling
+"""By a name of its own, as what follows: each step of a way to a name is a guard of compiled programs, and a module that two ways
+lead to is one in Python, of 1 us.
+"""
+
+is_autocast_enabled = torch.is_autocast_enabled
+
 saving_hooks = torch._C._autograd._top_saved_tensors_default_hooks
 """saving_hooks(True): what torch.autograd.graph.saved_tensors_hooks would pack saved tensors with, else None."""
 
@@ -55,9 +62,14 @@ def here() -> Context:
     """That of this place and time."""
     recorded = torch.compiler.is_compiling() or tracing_state() is not None or _dispatch_modes() > 0
     if _transform_depth() == 0:
-        return Context(forward_ad._current_level >= 0, recorded)
+        return Context(is_transformed(), recorded)
     recorded = recorded or _is_functionalized()
     return Context(True, recorded, not recorded and innermost_is_vmap())
+
+
+def is_transformed() -> bool:
+    """By torch.func, or forward-mode differentiation."""
+    return _transform_depth() > 0 or forward_ad._current_level >= 0
 
 
 def _is_functionalized() -> bool:
@@ -69,8 +81,8 @@ def _is_functionalized() -> bool:
 def is_plain() -> bool:
     """Whether nothing watches or changes tensor operations: memory tells what a tensor is."""
     return not (
-        torch.compiler.is_compiling()
-        or torch.is_autocast_enabled("cpu")
+        is_dynamo_compiling()  # torch.export has a dispatch mode
+        or is_autocast_enabled("cpu")
         or tracing_state() is not None
         or _dispatch_modes() > 0
         or _transform_level() is not None
@@ -338,11 +350,6 @@ _READABLE = _readable_kinds()
 def is_readable(tensor: Tensor | None) -> bool:
     """Whether memory holds the tensor's numbers: no transform's wrapper, no lazy negation, no zero without storage."""
     return tensor is None or _kind(tensor) in _READABLE
-
-
-def overload(operator: Any) -> Any:
-    """The operator that torch.library.custom_op registered, as torch's tables have it."""
-    return operator._opoverload
 
 
 def hide_from_dynamo(code: CodeType) -> None:

@@ -12,9 +12,10 @@ from fastlstm.cells import Cell
 from fastlstm.torch import arguments, wrap
 from fastlstm.torch.attributes import dropout_of, layer_sizes, refuse_no_int
 from fastlstm.torch.batch import last_of, lengths_of_caller
-from fastlstm.torch.context import is_plain, lay_in_one_piece, saving_hooks, tracing_state
+from fastlstm.torch.context import is_dynamo_compiling, is_plain, lay_in_one_piece, saving_hooks, tracing_state
 from fastlstm.torch.dtypes import NAMES, REAL
 from fastlstm.torch.graph import function
+from fastlstm.torch.graph.compiled import attempt
 from fastlstm.torch.graph.trace import trace
 from fastlstm.torch.memory import as_read
 from fastlstm.torch.parameters import UNKNOWN, Recurrent
@@ -155,7 +156,8 @@ class Layer(Recurrent):
         if mask is not None and not isinstance(input, torch.fx.Proxy):
             lengths = tracing.quietly(arguments.lengths_of_mask, mask, lengths, input, bool(self.batch_first))
         sizes, parameters, grad = self._sizes, self._parameters, torch.is_grad_enabled()
-        plain = is_plain() and (not grad or saving_hooks(True) is None)
+        compiled = is_dynamo_compiling()
+        plain = not compiled and is_plain() and (not grad or saving_hooks(True) is None)
         if plain and type(input) is Tensor and reset_to is None and not (self.training and self.dropout != 0):
             # The engine itself sees whether it can take the call as it is: that saves 8 us of checks at one step of one row.
             if not grad:
@@ -167,6 +169,10 @@ class Layer(Recurrent):
                 done = function.attempt(sizes, parameters, self._names, input, hx, self.batch_first, lengths, reset)
                 if done is not None:
                     return done[0], last_of(done[1:])
+        if compiled and lengths is None and reset is None and reset_to is None:
+            done = attempt(self, input, hx, grad)
+            if done is not None:
+                return done
         if isinstance(input, torch.fx.Proxy):
             return fx.leaf(self, input, hx=hx, lengths=lengths, reset=reset, mask=mask, reset_to=reset_to)
         if not plain:

@@ -27,7 +27,7 @@ def run(call: Call) -> Results:
     last: list[Results] = []
     for k in range(call.sizes.layers):
         chains = slice(k * call.sizes.D, (k + 1) * call.sizes.D)
-        states = tuple(t[chains] for t in call.hx)
+        states = tuple(t[chains] for t in call.states)
         weights = call.weights[chains.start * call.sizes.arrays : chains.stop * call.sizes.arrays]
         if reset is None and call.sizes.P == 0:
             x, *ends = _node(call.sizes, x, states, weights, lengths)

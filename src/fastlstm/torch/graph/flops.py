@@ -10,7 +10,6 @@ import torch
 from torch.utils.flop_counter import register_flop_formula
 
 from fastlstm.cells import CELLS, Cell
-from fastlstm.torch import context
 from fastlstm.torch.graph import operator
 from fastlstm.weights import Sizes
 
@@ -57,9 +56,13 @@ def _forward(cell: Cell, *arguments: Any, **_: Any) -> int:
 
 def _backward(cell: Cell, *arguments: Any, **_: Any) -> int:
     call, (*_rest, wanted) = operator.Call.read(cell, arguments)
-    return _of_gradients(call.sizes, _rows(call.x, call.rows.lengths), call.hx[0].shape[1], wanted)
+    return _of_gradients(call.sizes, _rows(call.x, call.rows.lengths), call.batch.N, wanted)
+
+
+def _inference(cell: Cell, x: Any, *arguments: Any, **_: Any) -> int:
+    return _of_rows(operator.sizes_of(*arguments[-1]), _rows(x, None))
 
 
 for _cell in CELLS:
-    for _operator, _formula in zip(operator.OPERATORS[_cell.name], (_forward, _backward), strict=True):
-        register_flop_formula(context.overload(_operator).overloadpacket, get_raw=True)(partial(_formula, _cell))
+    for _operator, _formula in zip(operator.OPERATORS[_cell.name], (_forward, _backward, _inference), strict=True):
+        register_flop_formula(_operator.overloadpacket, get_raw=True)(partial(_formula, _cell))

@@ -82,14 +82,14 @@ def forward(
     more = () if run else (keep,)
     run = run or _engine.forward
     threads = torch.get_num_threads()
-    result = run(sizes.layer, weights, x, _or_none(hx), threads, *rows, masks, *more)
+    result = run(sizes.layer, weights, x, or_none(hx), threads, *rows, masks, *more)
     if result is not None:
         return result
     # Once more, with all that it reads in order: after the last change that anyone makes to it.
     rows = in_order(rows)
     x, hx = as_read(x), tuple(None if t is None else as_read(t) for t in hx)
     weights, masks = [as_read(w) for w in weights], [as_read(mask) for mask in masks]
-    result = run(sizes.layer, weights, x, _or_none(hx), threads, *rows, masks, *more)
+    result = run(sizes.layer, weights, x, or_none(hx), threads, *rows, masks, *more)
     if result is None:
         batches.refuse_rows(batch, x)
         shapes = [list(t.shape) for t in (x, *hx, *weights, *masks) if t is not None]
@@ -97,7 +97,7 @@ def forward(
     return result
 
 
-def _or_none(hx: States) -> Any:
+def or_none(hx: Sequence[Tensor | None]) -> Any:
     """As the engine takes it."""
     return None if hx[0] is None else hx if len(hx) > 1 else hx[0]
 
@@ -169,7 +169,7 @@ class Recurrence(torch.autograd.Function):
         if batch is None:
             threads, keep, (first, lengths, reset) = torch.get_num_threads(), any(ctx.needs_input_grad), rows
             result = _engine.forward(
-                sizes.layer, weights, x, _or_none(hx), threads, first, lengths, reset, None, None, (), keep
+                sizes.layer, weights, x, or_none(hx), threads, first, lengths, reset, None, None, (), keep
             )
             if result is None:
                 raise _NotTakenError

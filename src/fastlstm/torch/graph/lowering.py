@@ -44,15 +44,15 @@ def _lower(cell: Cell, *arguments: Any) -> tuple[Tensor, ...]:
         results = exported.run(call)
     elif call.masks:
         steps = None if batch_sizes is None else batch_sizes.tolist()
-        results = composite.layer(sizes, call.x, call.hx, call.weights, call.masks, steps)
+        results = composite.layer(sizes, call.x, call.states, call.weights, call.masks, steps)
     else:
-        results = torch_kernel.call(sizes, call.x, call.hx, call.weights, None, batch_sizes)
+        results = torch_kernel.call(sizes, call.x, call.states, call.weights, None, batch_sizes)
     rows = call.x.numel() // call.x.shape[-1]
     return *results, operator.room(call.x, per_row * rows)
 
 
 def _register(cell: Cell) -> None:
-    @context.register_decomposition(context.overload(operator.OPERATORS[cell.name][0]))
+    @context.register_decomposition(operator.OPERATORS[cell.name].forward)
     def _(*arguments: Any) -> Any:
         return _lower(cell, *arguments)
 

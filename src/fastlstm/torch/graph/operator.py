@@ -1,13 +1,14 @@
-"""The engine as registered operators, a pair a cell, for whatever records a call: torch.compile, export, a dispatch mode,
+"""The engine as registered operators, three a cell, for whatever records a call: torch.compile, export, a dispatch mode,
 saved-tensor hooks.
 
-With gradients one costs 53 us a call against 14, so it runs only where it must. What `backward` will need is a plain
+With gradients one costs 53 us a call against 14, so it runs only where it must. They are defined in torch's library, not by
+its custom_op, whose wrappers take 16 us a call. What `backward` will need is a plain
 tensor here. A recorded graph runs again on other tensors, past every check of the module: so the operator checks what it is
 given. How many segments a ragged batch has, and of how many steps, is data: outside the operator no shape depends on it.
 """
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -32,12 +33,12 @@ def sizes_of(I: int, H: int, P: int, layers: int, D: int, bias: int, cell: int =
 
 
 class Call(NamedTuple):
-    """An operator's arguments: x and hx in the `full` form of the batch; weights as in parameters(); masks as `masks_of` draws
-    them; `Sizes.numbers`.
+    """The arguments of an operator with gradients: x and hx in the `full` form of the batch, hx of a dense one may be None;
+    weights as in parameters(); masks as `masks_of` draws them; `Sizes.numbers`.
     """
 
     x: Tensor
-    hx: Results
+    hx: States
     weights: list[Tensor]
     masks: list[Tensor]
     rows: Rows
@@ -45,7 +46,7 @@ class Call(NamedTuple):
 
     @staticmethod
     def schema(cell: Cell) -> str:
-        states = ", ".join(f"Tensor {state}_0" for state in cell.states)
+        states = ", ".join(f"Tensor? {state}_0" for state in cell.states)
         return (
             f"Tensor x, {states}, Tensor[] weights, Tensor[]? masks, "
             "bool batch_first, Tensor? lengths, Tensor? reset, Tensor? batch_sizes, Tensor? offsets, int[] sizes"
@@ -68,13 +69,20 @@ class Call(NamedTuple):
         return batch_of(self.x, self.hx[0], self.rows)
 
     @property
-    def inputs(self) -> list[Tensor]:
+    def states(self) -> Results:
+        """hx, with zeros where there is none."""
+        return batches.states_of(self.sizes, self.batch.N, self.x, self.hx)
+
+    @property
+    def inputs(self) -> list[Tensor | None]:
         """What has gradients."""
         return [self.x, *self.hx, *self.weights]
 
 
-def batch_of(x: Tensor, h_0: Tensor, rows: Rows) -> Batch:
-    """The batch of a recorded call."""
+def batch_of(x: Tensor, h_0: Tensor | None, rows: Rows) -> Batch:
+    """The batch of a recorded call. Without h_0 it is dense, and nobody reads its `state`."""
+    if h_0 is None:
+        return Dense(x.shape[0], x.shape[1], ())
     N, state = h_0.shape[1], h_0.shape[:2]
     if rows.batch_sizes is not None:
         return Packed(rows.batch_sizes.shape[0], N, state, rows.batch_sizes)
@@ -105,7 +113,7 @@ def run(sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor]
     grad = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *hx, *weights) if t is not None)
     whole, x3, states = batches.full(batch, sizes, x, hx)
     per_row = saved_reals(*sizes.numbers, dtype=NAMES[x.dtype]) if grad else 0
-    forward = OPERATORS[sizes.cell.name][0]
+    forward = OPERATORS[sizes.cell.name].forward
     results = forward(x3, *states, weights, masks, *whole.rows, sizes.numbers, per_row)
     return batches.like_the_caller(batch, x, results[:-1])
 
@@ -120,7 +128,7 @@ def _rows(x: Tensor) -> Any:
     return rows * x.shape[1] if x.dim() == 3 else rows
 
 
-def check_shapes(sizes: Sizes, batch: Batch, x: Tensor, hx: Results) -> None:
+def check_shapes(sizes: Sizes, batch: Batch, x: Tensor, hx: States) -> None:
     """Raises RuntimeError unless x, h_0 and c_0 fit each other and the sizes."""
     N = batch.N
     rows = batch.rows
@@ -133,7 +141,8 @@ def check_shapes(sizes: Sizes, batch: Batch, x: Tensor, hx: Results) -> None:
     found: list[tuple[str, Tensor, tuple[Any, ...]]] = [(f"input {letters}", x, (*lead, sizes.I))]
     for state, t, features in zip(sizes.cell.states, hx, sizes.of_states, strict=True):
         width = "H_out" if state == "h" else "H_cell"
-        found.append((f"{state}_0 (D*num_layers, N, {width})", t, (sizes.chains, N, features)))
+        if t is not None:
+            found.append((f"{state}_0 (D*num_layers, N, {width})", t, (sizes.chains, N, features)))
     for name, t, expected in found:
         if t.shape != expected:
             raise RuntimeError(f"expected {name} = {expected}, got {list(t.shape)}")
@@ -149,7 +158,7 @@ def _check(call: Call) -> None:
     found = [*call.weights, *call.masks]
     if [tuple(t.shape) for t in found] != expected:
         raise RuntimeError(f"expected weights and masks of shapes {expected}, got {[list(t.shape) for t in found]}")
-    if x.dtype not in NAMES or any(t.dtype is not x.dtype for t in (*call.hx, *found)):
+    if x.dtype not in NAMES or any(t is not None and t.dtype is not x.dtype for t in (*call.hx, *found)):
         raise RuntimeError(
             f"expected tensors of one dtype, float32, float64, bfloat16 or float16, got {x.dtype} and others"
         )
@@ -178,37 +187,83 @@ _OTHER_VERSION = "this graph was recorded for another instruction set or version
 def _forward(cell: Cell, *arguments: Any) -> tuple[Tensor, ...]:
     """output, h_n, c_n, and what backward will need: `per_row` reals a row, or none."""
     call, (per_row,) = Call.read(cell, arguments)
-    _check(call)
-    if per_row and per_row < call.sizes.layer.saved_reals(NAMES[call.x.dtype]):
-        raise RuntimeError(_OTHER_VERSION)
-    saved = room(call.x, per_row * _rows(call.x))
+    sizes, x, rows = call.sizes, call.x, call.rows
+    saved = _engine.empty([per_row * _rows(x)], "float64" if x.dtype is torch.float64 else "float32")
     keep = saved if per_row else False
-    results = function.forward(call.sizes, call.batch, call.rows, call.x, call.hx, call.weights, call.masks, keep)
-    return *batches.results_of(results), saved
+    threads = torch.get_num_threads()
+    found = _engine.forward(sizes.layer, call.weights, x, function.or_none(call.hx), threads, *rows, call.masks, keep)
+    if found is None:  # the engine has looked at all of it: what is amiss, or else once more with what it can read
+        _check(call)
+        if per_row and per_row < sizes.layer.saved_reals(NAMES[x.dtype]):
+            raise RuntimeError(_OTHER_VERSION)
+        found = function.forward(sizes, call.batch, rows, x, call.hx, call.weights, call.masks, keep)
+    return *batches.results_of(found), saved
 
 
 def shapes(cell: Cell, *arguments: Any) -> tuple[Tensor, ...]:
     """Tensors without numbers, of the shapes that the operator of such a call returns."""
     context.keep_whole(tuple(f"fastlstm::{name.lower()}" for name in OPERATORS))
     call, (per_row,) = Call.read(cell, arguments)
-    output = call.x.new_empty((*call.x.shape[:-1], call.sizes.D * call.sizes.out))
-    return output, *(call.x.new_empty(t.shape) for t in call.hx), room(call.x, per_row * _rows(call.x))
+    sizes, x, N = call.sizes, call.x, call.batch.N
+    output = x.new_empty((*x.shape[:-1], sizes.D * sizes.out))
+    states = (x.new_empty((sizes.chains, N, features)) for features in sizes.of_states)
+    return output, *states, room(x, per_row * _rows(x))
 
 
 def _backward(cell: Cell, *arguments: Any) -> list[Tensor]:
     """The gradients of x, h_0, c_0 and the weights: those that are wanted, and only those."""
     call, (saved, *gradients, wanted) = Call.read(cell, arguments)
-    call = call._replace(masks=[as_read(mask) for mask in call.masks])
-    _check(call)
-    inputs = [as_read(t) for t in call.inputs]
-    if saved.dtype is not room(call.x, 0).dtype:
-        raise RuntimeError(_OTHER_VERSION)
-    kept = _engine.kept(call.sizes.layer, inputs[0], as_read(saved), *function.in_order(call.rows))
-    if kept is None:
-        batches.refuse_rows(call.batch, call.x)
-        raise RuntimeError(_OTHER_VERSION)
-    found = function.backward(kept, inputs, call.masks, gradients, wanted)
+    x, rows, layer = call.x, call.rows, call.sizes.layer
+    found = None
+    kept = _engine.kept(layer, x, saved, *rows)
+    if kept is not None:
+        found = _engine.backward(kept, call.inputs, call.masks, gradients, wanted, torch.get_num_threads())
+    if found is None:  # as in `_forward`
+        call = call._replace(masks=[as_read(mask) for mask in call.masks])
+        _check(call)
+        inputs = [None if t is None else as_read(t) for t in call.inputs]
+        if saved.dtype is not room(x, 0).dtype:
+            raise RuntimeError(_OTHER_VERSION)
+        kept = _engine.kept(layer, inputs[0], as_read(saved), *function.in_order(rows))
+        if kept is None:
+            batches.refuse_rows(call.batch, x)
+            raise RuntimeError(_OTHER_VERSION)
+        found = function.backward(kept, inputs, call.masks, gradients, wanted)
     return [d for d in found if d is not None]
+
+
+def _shapes_of_gradients(cell: Cell, *arguments: Any) -> list[Tensor]:
+    inputs, wanted = Call.read(cell, arguments)[0].inputs, arguments[-1]
+    return [t.new_empty(t.shape) for t, want in zip(inputs, wanted, strict=True) if want and t is not None]
+
+
+def _infer(cell: Cell, *arguments: Any) -> Results:
+    """output, h_n, c_n of a dense call. x (T, N, I), or (N, T, I) with batch_first; h_0 and c_0 as in `Call`, or None."""
+    states = 1 + len(cell.states)
+    x, hx, (weights, batch_first, numbers) = arguments[0], arguments[1:states], arguments[states:]
+    sizes = sizes_of(*numbers)
+    found = _engine.forward(
+        sizes.layer, weights, x, function.or_none(hx), torch.get_num_threads(), batch_first, None, None
+    )
+    if found is not None:
+        return batches.results_of(found)
+    steps = x.transpose(0, 1) if batch_first else x
+    batch = Dense(steps.shape[0], steps.shape[1], (sizes.chains, steps.shape[1]))
+    call = Call(steps, batches.states_of(sizes, batch.N, x, hx), weights, [], batch.rows, numbers)
+    _check(call)
+    found = function.forward(sizes, batch, batch.rows, steps, call.hx, weights, [], False)
+    output, *last = batches.results_of(found)
+    return (output.transpose(0, 1) if batch_first else output), *last
+
+
+def _shapes_of_inference(x: Tensor, *arguments: Any) -> Results:
+    *_hx, _weights, batch_first, numbers = arguments
+    context.keep_whole(tuple(f"fastlstm::{name.lower()}_inference" for name in OPERATORS))
+    sizes = sizes_of(*numbers)
+    N, T = x.shape[:2] if batch_first else reversed(x.shape[:2])
+    output = x.new_empty((T, N, sizes.D * sizes.out))
+    states = (x.new_empty((sizes.chains, N, features)) for features in sizes.of_states)
+    return (output.transpose(0, 1) if batch_first else output), *states
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -233,52 +288,59 @@ def _differentiated(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
         found = batches.rows_of(batch, sizes, x)
         results = differentiate(sizes, found, [x, *hx, *weights], masks, gradients[:-1], wanted)
     else:
-        backward = OPERATORS[sizes.cell.name][1]
+        backward = OPERATORS[sizes.cell.name].backward
         some = iter(backward(x, *hx, weights, masks, *rows, ctx.numbers, saved, *gradients[:-1], wanted))
         results = [next(some) if want else None for want in wanted]
     return *results[: 1 + states], results[1 + states :], [None] * len(masks), *[None] * 7
 
 
-def _register(cell: Cell) -> tuple[Any, Any]:
-    """fastlstm::<cell> and fastlstm::<cell>_backward."""
-    name, inputs = f"fastlstm::{cell.name.lower()}", Call.schema(cell)
-    results = ", ".join(["Tensor"] * (2 + len(cell.states)))
+class Operators(NamedTuple):
+    """A cell's. forward: fastlstm::<cell>, with what backward needs as its last result; backward: fastlstm::<cell>_backward;
+    inference: fastlstm::<cell>_inference, a dense call that has no gradients: torch's own way to a kernel that has takes 7 us.
+    """
+
+    forward: Any
+    backward: Any
+    inference: Any
+
+
+def _define(name: str, schema: str, kernel: Callable[..., Any], fake: Callable[..., Any]) -> Any:
+    torch.library.define(f"fastlstm::{name}", schema, tags=torch.Tag.pt2_compliant_tag)
+    torch.library.impl(f"fastlstm::{name}", "cpu", kernel)
+    torch.library.register_fake(f"fastlstm::{name}", fake)
+    return getattr(torch.ops.fastlstm, name).default
+
+
+def _register(cell: Cell) -> Operators:
+    name, inputs = cell.name.lower(), Call.schema(cell)
+    results = ", ".join(["Tensor"] * (1 + len(cell.states)))
+    states = ", ".join(f"Tensor? {state}_0" for state in cell.states)
     gradients = ", ".join(f"Tensor? d{result}" for result in ("output", *(f"{state}_n" for state in cell.states)))
-
-    @torch.library.custom_op(
-        name, mutates_args=(), device_types="cpu", schema=f"({inputs}, int per_row) -> ({results})"
-    )
-    def forward(*arguments: Any) -> Any:
-        return _forward(cell, *arguments)
-
-    @torch.library.custom_op(
-        f"{name}_backward",
-        mutates_args=(),
-        device_types="cpu",
-        schema=f"({inputs}, Tensor saved, {gradients}, bool[] wanted) -> Tensor[]",
-    )
-    def backward(*arguments: Any) -> Any:
-        return _backward(cell, *arguments)
-
-    @forward.register_fake
-    def _(*arguments: Any) -> Any:
-        return shapes(cell, *arguments)
-
-    @backward.register_fake
-    def _(*arguments: Any) -> Any:
-        return [
-            t.new_empty(t.shape)
-            for t, want in zip(Call.read(cell, arguments)[0].inputs, arguments[-1], strict=True)
-            if want
-        ]
 
     def keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         ctx.cell = cell
         _setup_context(ctx, inputs, output)
 
-    forward.register_autograd(_differentiated, setup_context=keep)
-    return forward, backward
+    operators = Operators(
+        _define(
+            name, f"({inputs}, int per_row) -> ({results}, Tensor)", partial(_forward, cell), partial(shapes, cell)
+        ),
+        _define(
+            f"{name}_backward",
+            f"({inputs}, Tensor saved, {gradients}, bool[] wanted) -> Tensor[]",
+            partial(_backward, cell),
+            partial(_shapes_of_gradients, cell),
+        ),
+        _define(
+            f"{name}_inference",
+            f"(Tensor x, {states}, Tensor[] weights, bool batch_first, int[] sizes) -> ({results})",
+            partial(_infer, cell),
+            _shapes_of_inference,
+        ),
+    )
+    torch.library.register_autograd(f"fastlstm::{name}", _differentiated, setup_context=keep)
+    return operators
 
 
 OPERATORS = {cell.name: _register(cell) for cell in CELLS}
-lstm, lstm_backward = OPERATORS[LSTM.name]
+lstm, lstm_backward, lstm_inference = OPERATORS[LSTM.name]

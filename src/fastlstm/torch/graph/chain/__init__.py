@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from fastlstm.torch import context
+from fastlstm.torch.graph.chain.of_input import ChainOfInput, stays_in_cache
 from fastlstm.torch.graph.chain.passes import Pass, add_product, call, hidden, zeros_where_none
+from fastlstm.torch.graph.chain.products import product
 from fastlstm.torch.graph.chain.projection import project
 from fastlstm.torch.graph.chain.steps import Steps
 from fastlstm.torch.graph.chain.steps_passes import AdjointOfSteps, TangentOfSteps
@@ -50,7 +52,7 @@ class Chain(Pass):
         w, h_before, of_steps = Chain._read(ctx)
         dh, *dc, dgates = gradients
         da, dh_0, *rest = AdjointOfSteps.apply(ctx.steps, w, *of_steps, dh, dc[0] if dc else None, dgates)
-        dw = hidden(ctx.steps, da, w).t() @ h_before if ctx.needs_input_grad[1] else None
+        dw = product(hidden(ctx.steps, da, w), h_before) if ctx.needs_input_grad[1] else None
         return None, dw, da, dh_0, rest[0] if dc else None
 
     @staticmethod
@@ -79,13 +81,16 @@ def run(
     N = hx[0].shape[0]
     T = x.shape[0] if batch_sizes is None else len(batch_sizes)
     steps = Steps(sizes.cell.name, T, N, None if batch_sizes is None else tuple(batch_sizes), reverse)
-    a = cell.sums(x.reshape(-1, x.shape[-1]), w_ih, b_ih, b_hh, project)
-    h_0, *c_0 = hx
-    if w_hr is not None:
-        # R W_hr in the place of R, and of h_t what is not projected: but for what the first step adds up of h_0.
-        a = a + steps.before(h_0 @ w_hh.t(), torch.zeros_like(a))
-        w_hh, h_0 = w_hh @ w_hr, torch.zeros_like(c_0[0])
-    h, *c, gates = Chain.apply(steps, w_hh, a, h_0, c_0[0] if c_0 else None)
+    rows, (h_0, *c_0) = x.reshape(-1, x.shape[-1]), hx
+    if w_hr is None and stays_in_cache(w_ih, w_hh):
+        h, *c, gates = ChainOfInput.apply(steps, w_hh, w_ih, b_ih, b_hh, rows, h_0, c_0[0] if c_0 else None)
+    else:
+        a = cell.sums(rows, w_ih, b_ih, b_hh, project)
+        if w_hr is not None:
+            # R W_hr in the place of R, and of h_t what is not projected: but for what the first step adds up of h_0.
+            a = a + steps.before(h_0 @ w_hh.t(), torch.zeros_like(a))
+            w_hh, h_0 = w_hh @ w_hr, torch.zeros_like(c_0[0])
+        h, *c, gates = Chain.apply(steps, w_hh, a, h_0, c_0[0] if c_0 else None)
     if w_hr is not None:
         h = h @ w_hr.t()
     found = cell.steps(h, *c, gates)

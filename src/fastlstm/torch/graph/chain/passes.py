@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fastlstm import _engine
 from fastlstm.torch import context
+from fastlstm.torch.graph.chain.products import product
 from fastlstm.torch.graph.chain.steps import Steps
 from fastlstm.torch.memory import as_read
 from fastlstm.torch.runners.composite import CELLS
@@ -22,7 +23,7 @@ def call(steps: Steps, w_hh: Tensor, name: str, *given: Any) -> tuple[Tensor, ..
     H = w_hh.shape[-1]
     sizes = None if steps.batch_sizes is None else list(steps.batch_sizes)
     chain = _engine.Chain(steps.cell, steps.T, steps.N, H, sizes, steps.reverse, torch.get_num_threads())
-    read = [tuple(map(as_read, t)) if isinstance(t, tuple) else t if t is None else as_read(t) for t in given]
+    read = [tuple(map(_read, t)) if isinstance(t, tuple) else _read(t) for t in given]
     found = getattr(chain, name)(*read)
     if found is None:
         shapes = [getattr(t, "shape", None) if not isinstance(t, tuple) else [u.shape for u in t] for t in given]
@@ -30,21 +31,24 @@ def call(steps: Steps, w_hh: Tensor, name: str, *given: Any) -> tuple[Tensor, ..
     return tuple(found)
 
 
+def _read(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else as_read(tensor)
+
+
 class Pass(context.Derivable):
-    """An autograd Function of `Steps`, R and what has rows. Of a batch of calls members stand side by side, as more rows, in one
-    call; each has one of its own where R is batched.
+    """An autograd Function of `Steps`, R or so many `WEIGHTS`, and what has rows. Of a batch of calls members stand side by side,
+    as more rows, in one call; each has one of its own where weights are batched.
     """
 
+    WEIGHTS = 1
+
     @classmethod
-    def vmap(cls, info: Any, in_dims: Sequence[Any], steps: Steps, w: Tensor, *tensors: Any) -> Any:
+    def vmap(cls, info: Any, in_dims: Sequence[Any], steps: Steps, *tensors: Any) -> Any:
         """The results' batch is their dimension -2, or their first."""
-        members, (of_w, *dims) = info.batch_size, in_dims[1:]
-        if of_w is not None:
+        members, dims = info.batch_size, in_dims[1:]
+        if any(dim is not None for dim in dims[: cls.WEIGHTS]):
             of_members = [
-                [
-                    t if t is None or d is None else t.select(d, k)
-                    for t, d in zip((w, *tensors), (of_w, *dims), strict=True)
-                ]
+                [t if t is None or d is None else t.select(d, k) for t, d in zip(tensors, dims, strict=True)]
                 for k in range(members)
             ]
             found = zip(*(cls.apply(steps, *own) for own in of_members), strict=True)
@@ -57,8 +61,9 @@ class Pass(context.Derivable):
             t = t.unsqueeze(-2).expand(-1, members, -1) if dim is None else t.movedim(dim, -2)
             return t.reshape(-1, t.shape[-1])
 
-        all_rows = [side_by_side(t, d) for t, d in zip(tensors, dims, strict=True)]
-        results = [t.reshape(-1, members, t.shape[-1]) for t in cls.apply(steps.times(members), w, *all_rows)]
+        weights, rows = tensors[: cls.WEIGHTS], zip(tensors[cls.WEIGHTS :], dims[cls.WEIGHTS :], strict=True)
+        found = cls.apply(steps.times(members), *weights, *(side_by_side(t, d) for t, d in rows))
+        results = [t.reshape(-1, members, t.shape[-1]) for t in found]
         return tuple(results), (1,) * len(results)
 
 
@@ -109,7 +114,7 @@ class _Linear(Pass):
         """The gradients of R and the slopes. adjoint: all_dh, all_dc, da; tangent: h, c, sums; before: h, c a step before."""
         wants_w, wants_slopes = ctx.needs_input_grad[1:3]
         cell = CELLS[ctx.steps.cell]
-        dw = hidden(ctx.steps, adjoint[-1], w).t() @ before[0] if wants_w else None
+        dw = product(hidden(ctx.steps, adjoint[-1], w), before[0]) if wants_w else None
         return dw, cell.pairs(adjoint[:-1], tangent[:-1], tangent[-1], before[-1]) if wants_slopes else None
 
 

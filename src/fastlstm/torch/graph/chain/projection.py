@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from fastlstm.torch import context
+from fastlstm.torch.graph.chain.products import product
 
 
 class Projection(context.Derivable):
@@ -28,7 +29,7 @@ class Projection(context.Derivable):
     @context.derivable_within
     def backward(ctx: Any, d: Any) -> Any:
         (x, w), (of_x, of_w, of_b) = ctx.saved_tensors, ctx.needs_input_grad
-        return d @ w if of_x else None, d.t() @ x if of_w else None, d.sum(0) if ctx.has_bias and of_b else None
+        return d @ w if of_x else None, product(d, x) if of_w else None, d.sum(0) if ctx.has_bias and of_b else None
 
     @staticmethod
     @context.forward_mode_within

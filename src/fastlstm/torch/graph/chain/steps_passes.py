@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fastlstm.torch import context
 from fastlstm.torch.graph.chain.passes import Adjoint, Pass, Tangent, call, hidden, only_needed
+from fastlstm.torch.graph.chain.products import product
 from fastlstm.torch.graph.chain.steps import Steps
 from fastlstm.torch.runners.composite import CELLS
 
@@ -139,7 +140,8 @@ class AdjointOfSteps(Pass):
         *dhx, gates, state, state_0 = call(
             ctx.steps, w, "second", tuple(of_steps), w, *reaching, *pad, da_v, *first, *pad
         )
-        dw = hidden(ctx.steps, da, w).t() @ ctx.steps.before(first[0], dhx[0]) if ctx.needs_input_grad[1] else None
+        before = ctx.steps.before(first[0], dhx[0])
+        dw = product(hidden(ctx.steps, da, w), before) if ctx.needs_input_grad[1] else None
         return only_needed(ctx, None, dw, gates, state, state_0, *dhx, *pad, None)
 
     @staticmethod

@@ -32,6 +32,18 @@ def sums(x: Tensor, w_ih: Tensor, b_ih: Tensor | None, b_hh: Tensor | None, line
     return torch.cat([n, r + b_r, z + b_z, b_n.expand_as(n)], -1)
 
 
+def of_input(da: Tensor) -> Tensor:
+    return da.narrow(-1, 0, da.shape[-1] // SUMS * GATES)
+
+
+def as_weights(rows: Tensor) -> Tensor:
+    return rows.roll(-(len(rows) // GATES), 0)
+
+
+def as_sums(w: Tensor) -> Tensor:
+    return w.roll(len(w) // GATES, 0)
+
+
 def steps(h: Tensor, gates: Tensor) -> GRUSteps:
     n, r, z, _ = gates.chunk(SUMS, -1)
     return GRUSteps(h, r, z, n)

@@ -31,6 +31,21 @@ def sums(x: Tensor, w_ih: Tensor, b_ih: Tensor | None, b_hh: Tensor | None, line
     return found
 
 
+def of_input(da: Tensor) -> Tensor:
+    """Of gradients of the sums those of W x_t."""
+    return da
+
+
+def as_weights(rows: Tensor) -> Tensor:
+    """From rows in the order of these to the order of W's."""
+    return rows
+
+
+def as_sums(w: Tensor) -> Tensor:
+    """The other way."""
+    return w
+
+
 def steps(h: Tensor, c: Tensor, gates: Tensor) -> Steps:
     """Of all rows."""
     return Steps(h, c, *gates.chunk(GATES, -1))
