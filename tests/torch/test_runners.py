@@ -59,13 +59,13 @@ def test_a_packed_batch_is_asked_for_its_data():
     [("cuda", "cudnn"), ("mps", "composite"), ("xpu", "composite"), ("meta", "native"), ("cpu", "native")],
 )
 def test_devices(device, name):
-    found = runners.choose(Sizes(3, 4), torch.device(device), torch.float32, context.here())[1]
+    found = runners.engine(Sizes(3, 4), torch.device(device), torch.float32, context.here())
     assert found.name == name
     assert found.why
 
 
 def test_cuda_has_no_kernel_for_complex_numbers():
-    found = runners.choose(Sizes(3, 4), torch.device("cuda"), torch.complex64, context.here())[1]
+    found = runners.engine(Sizes(3, 4), torch.device("cuda"), torch.complex64, context.here())
     assert found.name == "composite"
 
 
@@ -124,7 +124,7 @@ def test_strict_raises_for_what_was_said_before():
 
 def test_a_transform_has_no_kernel_on_any_device():
     def asked(x: torch.Tensor) -> torch.Tensor:
-        assert runners.choose(Sizes(3, 4), torch.device("cuda"), torch.float32, context.here())[1].name == "composite"
+        assert runners.engine(Sizes(3, 4), torch.device("cuda"), torch.float32, context.here()).name == "composite"
         return x.sum()
 
     torch.func.grad(asked)(torch.zeros(2))

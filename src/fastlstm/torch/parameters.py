@@ -121,4 +121,4 @@ def engine(lstm: Recurrent, x: Tensor | PackedSequence, *arguments: Any, **named
             f"got {type(lstm).__module__}.{type(lstm).__qualname__}"
         )
     data = x.data if isinstance(x, PackedSequence) else x
-    return runners.choose(lstm._known(), data.device, data.dtype, context.here())[1]
+    return runners.engine(lstm._known(), data.device, data.dtype, context.here())

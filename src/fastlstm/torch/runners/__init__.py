@@ -32,25 +32,32 @@ class Engine(NamedTuple):
         return f"{self.name}: {self.why}"
 
 
-def choose(sizes: Sizes, device: torch.device, dtype: torch.dtype, context: Context) -> tuple[ModuleType, Engine]:
-    """The runner of a call on tensors of this device and dtype."""
+def choose(sizes: Sizes, device: torch.device, dtype: torch.dtype, context: Context) -> tuple[ModuleType, str]:
+    """The runner of a call on tensors of this device and dtype; where it is composite, what the others have against it."""
     if context.mapped and device.type == "cpu":
-        return mapped, mapped.below(lambda below: choose(sizes, device, dtype, below)[1])
+        return mapped, ""
     against = ""
     for runner in (torch_kernel, chained if context.transformed else native):
         why_not = runner.why_not(sizes, device, dtype, context)
         if why_not is None:
-            return runner, Engine(runner.NAME, runner.why(device, dtype))
+            return runner, ""
         against = why_not
-    return composite, Engine(composite.NAME, against)
+    return composite, against
+
+
+def engine(sizes: Sizes, device: torch.device, dtype: torch.dtype, context: Context) -> Engine:
+    """What runs such a call, in the end."""
+    runner, against = choose(sizes, device, dtype, context)
+    if runner is mapped:
+        return mapped.below(lambda below: engine(sizes, device, dtype, below))
+    return Engine(runner.NAME, against or runner.why(device, dtype))
 
 
 def run(sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor], dropout: float | None) -> Results:
     """The arguments and errors of `wrap.run`."""
     refuse_any_freed(x, *hx, *weights)
     check(sizes, x, hx, weights, autocast=autocasts(x))
-    runner, _ = choose(sizes, x.device, x.dtype, context.here())
-    if runner is torch_kernel:
+    if not x.is_cpu and choose(sizes, x.device, x.dtype, context.here())[0] is torch_kernel:
         return torch_kernel.run(sizes, batch, x, hx, weights, dropout)
     return _run_with(sizes, batch, x, hx, weights, masks_of(batch, sizes, x, dropout) if dropout else [])
 
@@ -62,7 +69,7 @@ def _run_with(
     here = context.here()
     if batch.rows.offsets is not None:
         here = here._replace(mapped=False)  # rows that are anywhere can't stand side by side
-    runner, engine = choose(sizes, x.device, x.dtype, here)
+    runner, against = choose(sizes, x.device, x.dtype, here)
     if runner is mapped:
         return mapped.run(_run_with, sizes, batch, x, hx, weights, masks)
     if runner is chained and context.innermost_is_forward_mode():
@@ -70,7 +77,7 @@ def _run_with(
         if found is not None:
             return found
     if runner is composite and sizes.I and sizes.H:  # else nothing is slow
-        fall_back(engine.why)
+        fall_back(against)
     results: Results = runner.run(sizes, batch, x, hx, weights, list(masks))
     return results
 
@@ -82,15 +89,19 @@ def autocasts(x: Tensor) -> bool:
 
 def check(sizes: Sizes, x: Tensor, hx: States, weights: list[Tensor], autocast: bool) -> None:
     """Raises where the tensors of a call don't belong together, in torch's words where it has some."""
-    for w, (name, shape) in zip(weights, named_shapes(sizes).items(), strict=True):
+    for k, (w, shape) in enumerate(zip(weights, sizes.shapes, strict=True)):
         if not isinstance(w, Tensor):
-            raise TypeError(f"expected Tensor as parameter {name}, but got {type(w).__name__}")
+            raise TypeError(f"expected Tensor as parameter {_name(sizes, k)}, but got {type(w).__name__}")
         check_same("parameter", x, w, autocast)
         if w.shape != shape:
-            raise RuntimeError(f"parameter {name}: expected shape {shape}, got {list(w.shape)}")
+            raise RuntimeError(f"parameter {_name(sizes, k)}: expected shape {shape}, got {list(w.shape)}")
     for kind, t in (("input", x), *(("hidden", t) for t in hx)):
         if t is not None:
             check_same(kind, x, t, autocast)
+
+
+def _name(sizes: Sizes, parameter: int) -> str:
+    return list(named_shapes(sizes))[parameter]
 
 
 def check_same(kind: str, x: Tensor, t: Tensor, autocast: bool) -> None:
