@@ -1,4 +1,4 @@
-"""Opacus, training with differential privacy: `fastlstm.LSTM` and `fastlstm.GRU` as layers whose gradients it gets sample by sample.
+"""Training with differential privacy by Opacus: `fastlstm.LSTM` and `fastlstm.GRU` as layers that give it samples' gradients.
 
     import fastlstm.opacus
     from opacus.validators import ModuleValidator
@@ -8,6 +8,7 @@
 Importing this module tells Opacus of them. `fastlstm` itself does not import it.
 """
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -52,8 +53,11 @@ class _Call(NamedTuple):
         return len(self.shape)
 
     def detach(self) -> "_Call":
+        """With lengths and resets of its own: the caller may change those before backward, and no error would say so."""
+        fields = self.batch._asdict().items()
+        rows: dict[str, Any] = {name: t.clone() for name, t in fields if isinstance(t, Tensor)}
         hx = tuple(None if t is None else t.detach() for t in self.hx)
-        return self._replace(x=self.x.detach(), hx=hx)
+        return self._replace(batch=self.batch._replace(**rows), x=self.x.detach(), hx=hx)
 
     def permute(self, _: Sequence[int]) -> "_Call":
         return self
@@ -70,7 +74,7 @@ class _Call(NamedTuple):
         """output, h_n and c_n of one tensor, in the shapes that `runners.run_with` gives them."""
         sizes, state = layer._known(), self.batch.state
         shapes = [(*self.x.shape[:-1], sizes.D * sizes.out), *((*state, features) for features in sizes.of_states)]
-        pieces = flat.reshape(-1).split([torch.Size(shape).numel() for shape in shapes])
+        pieces = torch.split(flat.reshape(-1), [math.prod(shape) for shape in shapes])
         return tuple(piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True))
 
 
@@ -94,13 +98,17 @@ def _read(
     """The arguments and errors of the layer, and the RuntimeErrors that `DPLSTM` says."""
     name, sizes = f"fastlstm.opacus.{type(layer).__name__}", layer._known()
     if any(owner.force_functorch for owner in watching):
-        raise RuntimeError(f'{name} computes the gradients of samples itself: expected grad_sample_mode="hooks" or "ghost"')
+        raise RuntimeError(
+            f'{name} computes the gradients of samples itself: expected grad_sample_mode="hooks" or "ghost"'
+        )
     if any(layer._parameters.get(own) is None for own in layer._names):
         raise RuntimeError(f"{name}: expected weights that are its own parameters, but something computes them")
     weights = layer._weights()
     dtype = weights[0].dtype
     if not weights[0].is_cpu or dtype not in NAMES:
-        raise RuntimeError(f"{name}: expected parameters of real numbers on the CPU, got {dtype} on {weights[0].device}")
+        raise RuntimeError(
+            f"{name}: expected parameters of real numbers on the CPU, got {dtype} on {weights[0].device}"
+        )
     if mask is not None:
         lengths = arguments.lengths_of_mask(mask, lengths, input, bool(layer.batch_first))
     batch, x, states = arguments.read(sizes, dtype, layer, context.is_plain(), input, hx, lengths, reset, reset_to)
@@ -114,9 +122,7 @@ def _gradients_of_samples(layer: Any, activations: Sequence[Any], backprops: Ten
     """As Opacus asks for them: (N, *shape) of each parameter that is trained."""
     call = activations[-1]
     of_results = call.apart(layer, backprops)
-    found = samples.gradients(
-        layer._known(), call.batch, call.x, call.hx, layer._weights(), call.masks, of_results
-    )
+    found = samples.gradients(layer._known(), call.batch, call.x, call.hx, layer._weights(), call.masks, of_results)
     by_parameter: dict[Tensor, Tensor] = {}
     for name, of_samples in zip(layer._names, found, strict=True):
         parameter = layer._parameters[name]
@@ -127,9 +133,9 @@ def _gradients_of_samples(layer: Any, activations: Sequence[Any], backprops: Ten
 
 
 class _Private(Layer):
-    """A layer that Opacus watches through its hooks. They see of a call the tensors that are arguments by position, and the first
-    tensor of the results: so, while they are there, `forward` takes a `_Call` and returns one tensor, which has all results in it.
-    No gradient goes past that.
+    """A layer that Opacus watches through its hooks. They see of a call its arguments by position, and of the gradients of its
+    results the first one's. So, while they are there, `forward` takes a `_Call` and returns one tensor with all results in it:
+    there is no way past that for a gradient. Other hooks see these two as well.
     """
 
     if not TYPE_CHECKING:  # LSTM and GRU say what they take
@@ -144,7 +150,7 @@ class _Private(Layer):
                 return super().__call__(*given, **named)
             call = _read(self, watching, *given, **named)
             flat = super().__call__(call.x, call)
-            output, *states = call.apart(self, flat)
+            output, *states = (t.clone() for t in call.apart(self, flat))  # no views, which nobody may change in place
             return call.batch.place(output), last_of(call.batch.order(tuple(states)))
 
         def forward(self, input, hx=None, lengths=None, reset=None, mask=None, *, reset_to=None):
@@ -154,8 +160,8 @@ class _Private(Layer):
 
 
 class DPLSTM(_Private, LSTM):
-    """`fastlstm.LSTM`, of which Opacus gets the gradients of each sample: through output, h_n and c_n, of dense, packed and nested
-    batches, lengths, resets and dropout.
+    """`fastlstm.LSTM`, of which Opacus gets each sample's gradients, through output, h_n and c_n: of dense, packed and nested
+    batches, lengths, resets, dropout, projections, and several calls.
 
     Arguments, parameters, state_dict, results and errors are those of `fastlstm.LSTM`; where Opacus does not watch it, so is its
     speed. RuntimeError, where Opacus watches: parameters that are not on the CPU, or not the layer's own (parametrized); Opacus
@@ -184,20 +190,22 @@ def _advice(module: nn.Module) -> str:
     )
 
 
-@register_module_validator([*_PRIVATE, LSTMCell, GRUCell])
 def _refuse(module: nn.Module) -> list[UnsupportedModuleError]:
     kind = ShouldReplaceModuleError if type(module) in _PRIVATE else UnsupportedModuleError
     return [kind(_advice(module))]
 
 
-@register_grad_sampler([*_PRIVATE, LSTMCell, GRUCell])
 def _raise(module: nn.Module, activations: Any, backprops: Any) -> Any:
     """Where nobody asked the validator: the hooks see a part of what reaches such a layer."""
     raise RuntimeError(_advice(module))
 
 
-@register_module_fixer([*_PRIVATE])
 def _fix(layer: nn.Module, **_: Any) -> nn.Module:
     """Opacus fixes a copy: it is the layer itself that becomes the other."""
     layer.__class__ = _PRIVATE[type(layer)]
     return layer
+
+
+register_module_validator([*_PRIVATE, LSTMCell, GRUCell])(_refuse)
+register_grad_sampler([*_PRIVATE, LSTMCell, GRUCell])(_raise)
+register_module_fixer([*_PRIVATE])(_fix)

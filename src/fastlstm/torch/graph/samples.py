@@ -51,9 +51,9 @@ def gradients(
     whose: list[Tensor] = []
     own, factors = known(weights), [*known(masks), _whose(batch, x)]  # samples' numbers go where dropout's factors go
     with torch.enable_grad(), context.without_autocast():
-        results = composite.run(
-            sizes, batch, *known([x]), tuple(known(hx)), own, factors, partial(_layer, whose), partial(_chain, links)
-        )
+        compute, chain = partial(_layer, whose), partial(_chain, links)
+        given = tuple(known(hx))
+        results = composite.run(sizes, batch, x.detach().to(wide), given, own, factors, compute, chain)
         reached = [t for link in links for t in link.reached]
         found = torch.autograd.grad(results, reached, known(of_results), allow_unused=True, materialize_grads=True)
     rows, each = _Rows(whose[0].reshape(-1), samples_of(batch)), iter(found)
@@ -66,7 +66,7 @@ def gradients(
 
 def _whose(batch: Batch, x: Tensor) -> Tensor:
     """The number of each row's sample, as dropout's factors stand (`batch.masks_of`), with one feature."""
-    numbers = torch.arange(samples_of(batch))
+    numbers = torch.arange(samples_of(batch), device="cpu")
     if isinstance(batch, Packed):
         in_order = numbers if batch.sorted_indices is None else batch.sorted_indices
         numbers = torch.cat([in_order[:n] for n in batch.batch_sizes.tolist()])
@@ -74,8 +74,10 @@ def _whose(batch: Batch, x: Tensor) -> Tensor:
         numbers = numbers.repeat_interleave(batch.restarts.T)
     elif isinstance(batch, Ragged) and batch.offsets is not None:
         starts, own = batch.offsets[:-1], batch.offsets.diff() if batch.lengths is None else batch.lengths
-        places = torch.arange(int(own.sum())) + (starts - own.cumsum(0) + own).repeat_interleave(own)
-        numbers = torch.zeros(len(x), dtype=torch.int64).index_copy(0, places, numbers.repeat_interleave(own))
+        places = torch.arange(int(own.sum()), device="cpu") + (starts - own.cumsum(0) + own).repeat_interleave(own)
+        numbers = torch.zeros(len(x), dtype=torch.int64, device="cpu").index_copy(
+            0, places, numbers.repeat_interleave(own)
+        )
     else:
         numbers = numbers.expand(batch.T, -1)
     return numbers.unsqueeze(-1)
@@ -101,8 +103,8 @@ class _Link(NamedTuple):
     of_x: Tensor
     before: Tensor
     a: Tensor
-    inner: Tensor | None = None
-    projected: Tensor | None = None
+    inner: Tensor | None
+    projected: Tensor | None
 
     @property
     def reached(self) -> list[Tensor]:
@@ -113,12 +115,12 @@ def _chain(
     links: list[_Link], sizes: Sizes, x: Tensor, hx: Sequence[Tensor], weights: Any, reverse: bool, batch_sizes: Any
 ) -> Any:
     """`chain.run`, whose products are kept in `links`."""
-    products: list[Tensor] = []
+    products: list[tuple[Tensor, Tensor]] = []
     called: list[Any] = []
 
     def project(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
         y = linear(x, w, b)
-        products.extend((x.detach(), y if y.requires_grad else y.requires_grad_()))
+        products.append((x.detach(), y if y.requires_grad else y.requires_grad_()))
         return y
 
     def through_time(*given: Any) -> Any:
@@ -128,7 +130,8 @@ def _chain(
     found, last = chains.run(sizes, x, hx, weights, reverse, batch_sizes, project, through_time)
     steps, w, a, *_ = called
     before = steps.before(hx[0].detach(), found.h.detach().reshape(-1, sizes.out))
-    links.append(_Link(steps, w, *products[:2], before, a, *products[2:]))
+    (given, of_x), *projected = products
+    links.append(_Link(steps, w, given, of_x, before, a, *(projected[0] if projected else (None, None))))
     return found, last
 
 
@@ -139,8 +142,8 @@ class _Rows:
         counts = torch.bincount(numbers, minlength=N)
         self.N, self.T = N, int(counts.max()) if N else 0
         self.order = torch.argsort(numbers, stable=True)
-        first = (torch.arange(N) * self.T - counts.cumsum(0) + counts).repeat_interleave(counts)
-        self.places = None if int(counts.sum()) == N * self.T else first + torch.arange(len(numbers))
+        first = (torch.arange(N, device="cpu") * self.T - counts.cumsum(0) + counts).repeat_interleave(counts)
+        self.places = None if int(counts.sum()) == N * self.T else first + torch.arange(len(numbers), device="cpu")
 
     def apart(self, t: Tensor) -> Tensor:
         """(N, T, features) from (rows, features); zeros where a sample has fewer rows than T."""
