@@ -1,8 +1,8 @@
 """A step of training with differential privacy: `python benchmarks/private.py [threads] [LSTM|GRU]`.
 
-The layer of `fastlstm.opacus` beside Opacus' own, and beside the plain layer without privacy, at (T, N, I, H) = (100, 32, 64, 128),
-float32: forward, backward with the gradients of each sample, clipping, noise, SGD. Each number is the median of 41 steps, taken in
-turn.
+The layer of `fastlstm.opacus` beside Opacus' own, and beside the plain layer without privacy, at (T, N, I, H) =
+(100, 32, 64, 128), float32: forward, backward with the gradients of each sample, clipping, noise, SGD. Each number is the
+median of 41 steps, taken in turn.
 """
 
 import argparse

@@ -79,9 +79,19 @@ class _Call(NamedTuple):
 
 
 def _watching(layer: Layer) -> list[GradSampleHooks]:
-    """What of Opacus has hooks there."""
+    """What of Opacus has hooks there, where there are gradients to watch."""
+    if not torch.is_grad_enabled():
+        return []
     owners = [getattr(hook, "__self__", None) for hook in layer._forward_hooks.values()]
     return [owner for owner in owners if isinstance(owner, GradSampleHooks)]
+
+
+def _refuse_past_hooks(layer: Layer, name: str) -> None:
+    """RuntimeError: Opacus would not know of the gradients of what is called so, and add none of them, or all, unclipped."""
+    if _watching(layer):
+        raise RuntimeError(
+            f"{name} goes past Opacus, which watches calls of the layer: call it, or use torch.no_grad()"
+        )
 
 
 def _read(
@@ -145,7 +155,7 @@ class _Private(Layer):
             register_grad_sampler(cls)(_gradients_of_samples)
 
         def __call__(self, *given, **named):
-            watching = _watching(self) if torch.is_grad_enabled() else []
+            watching = _watching(self)
             if not watching:
                 return super().__call__(*given, **named)
             call = _read(self, watching, *given, **named)
@@ -156,16 +166,22 @@ class _Private(Layer):
         def forward(self, input, hx=None, lengths=None, reset=None, mask=None, *, reset_to=None):
             if isinstance(hx, _Call):
                 return hx.run(self, input)
+            _refuse_past_hooks(self, "forward")
             return super().forward(input, hx, lengths, reset, mask, reset_to=reset_to)
+
+        def _trace(self, *given):
+            _refuse_past_hooks(self, "trace")
+            return super()._trace(*given)
 
 
 class DPLSTM(_Private, LSTM):
     """`fastlstm.LSTM`, of which Opacus gets each sample's gradients, through output, h_n and c_n: of dense, packed and nested
     batches, lengths, resets, dropout, projections, and several calls.
 
-    Arguments, parameters, state_dict, results and errors are those of `fastlstm.LSTM`; where Opacus does not watch it, so is its
-    speed. RuntimeError, where Opacus watches: parameters that are not on the CPU, or not the layer's own (parametrized); Opacus
-    computes gradients itself (grad_sample_mode="functorch"). Source: Opacus' DPLSTM, in whose place it stands.
+    Arguments, parameters, state_dict, results and errors are those of `fastlstm.LSTM`; where Opacus does not watch it, so is
+    its speed. RuntimeError, where Opacus watches: parameters that are not on the CPU, or not the layer's own (parametrized);
+    Opacus computes gradients itself (grad_sample_mode="functorch"); `trace` or `forward` with gradients, of which it would
+    not know. Source: Opacus' DPLSTM, in whose place it stands.
     """
 
 
@@ -181,8 +197,8 @@ def _advice(module: nn.Module) -> str:
     if isinstance(module, StepModule):
         layer = name.removesuffix("Cell")
         return (
-            f"Opacus can't train a fastlstm.{name}: take a fastlstm.{layer} in its place, whose output is that of all steps, and "
-            "which opacus.validators.ModuleValidator.fix(model) makes ready"
+            f"Opacus can't train a fastlstm.{name}: take a fastlstm.{layer} in its place, whose output is that of all steps, "
+            "and which opacus.validators.ModuleValidator.fix(model) makes ready"
         )
     return (
         f"Opacus can't train a fastlstm.{name} as it is: opacus.validators.ModuleValidator.fix(model) makes it a "

@@ -1,5 +1,5 @@
-"""Opacus' gradients of each sample, of `fastlstm.opacus.DPLSTM` and `DPGRU`, beside a backward pass for each sample of the plain
-layer.
+"""Opacus' gradients of each sample, of `fastlstm.opacus.DPLSTM` and `DPGRU`, beside a backward pass for each sample of the
+plain layer.
 """
 
 from collections.abc import Callable

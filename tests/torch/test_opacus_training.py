@@ -1,4 +1,4 @@
-"""Opacus' engine around models with `fastlstm.opacus.DPLSTM` and `DPGRU`: training, what it refuses, what it makes of a model."""
+"""Opacus' engine around models with `fastlstm.opacus.DPLSTM` and `DPGRU`: training, what it refuses, what it makes of them."""
 
 import copy
 import io
@@ -181,6 +181,11 @@ def test_what_a_private_layer_refuses(kind):
         GradSampleModuleExpandedWeights(PRIVATE[kind](3, 5, batch_first=True))(x)
     layer = PRIVATE[kind](3, 5)
     GradSampleModule(layer)
+    for call in (layer.forward, layer.trace):
+        with pytest.raises(RuntimeError, match=f"{call.__name__} goes past Opacus"):
+            call(x)
+        with torch.no_grad():
+            call(x)
     with pytest.raises(ValueError, match="lengths: expected shape"):
         layer(x, lengths=[1, 2])
 
