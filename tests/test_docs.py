@@ -58,7 +58,10 @@ def test_there_is_no_other_kind_of_block():
 
 # torch says it of its own exporter and forward mode.
 @pytest.mark.filterwarnings(
-    "ignore:.*LeafSpec:FutureWarning", "ignore:`torch.jit.script` is deprecated:DeprecationWarning"
+    "ignore:Full backward hook is firing:UserWarning",  # Opacus' first layer
+    "ignore:Secure RNG turned off:UserWarning",
+    "ignore:.*LeafSpec:FutureWarning",
+    "ignore:`torch.jit.script` is deprecated:DeprecationWarning",
 )
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_blocks_run(page, tmp_path, monkeypatch):

@@ -319,6 +319,16 @@ def test_gradients_of_gradients_under_autocast(kind):
 
 
 @pytest.mark.parametrize("kind", [LSTM, GRU])
+def test_vmap_under_autocast(kind):
+    layer, x = kind(I, H), torch.randn(3, T, N, I)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = vmap(lambda x: layer(x)[0])(x)
+        torch.testing.assert_close(
+            found, torch.stack([layer(each)[0] for each in x]), rtol=AUTOCAST_LOSS, atol=AUTOCAST_LOSS
+        )
+
+
+@pytest.mark.parametrize("kind", [LSTM, GRU])
 def test_a_batch_without_rows(kind):
     layer, x = build(kind, {}), torch.randn(T, 0, I, dtype=torch.float64, requires_grad=True)
     (d,) = torch.autograd.grad(layer(x)[0].sum(), x, create_graph=True)

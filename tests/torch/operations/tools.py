@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 from unittest.mock import patch
 
+import pytest
 import torch
 import torch.distributed
 from equations import Equations
@@ -185,6 +186,26 @@ def _(kind: Kind) -> None:
         plain = Equations(layer)
         fully_shard(layer, mesh=init_device_mesh("cpu", (1,)))
         trained(layer, plain)
+
+
+@operation("Opacus' `ModuleValidator.fix`, then gradients of each sample (`import fastlstm.opacus`)")
+def _(kind: Kind) -> None:
+    """In the place of an nn.LSTM Opacus has a layer of its own."""
+    opacus = pytest.importorskip("opacus")
+    importlib.import_module("fastlstm.opacus")
+    layer = build(kind)
+    plain = Equations(layer)
+    fixed = opacus.validators.ModuleValidator.fix_and_validate(layer)
+    opacus.GradSampleModule(fixed, batch_first=False)
+    output, (h_n, c_n) = fixed(X)
+    (output.square().sum() + h_n.sum() + c_n.sum()).backward()
+    found = {name: fixed.get_parameter(name).grad_sample for name, _ in layer.named_parameters()}
+    each = []
+    for n in range(X.shape[1]):
+        output, (h_n, c_n) = plain(X[:, n : n + 1])
+        loss = output.square().sum() + h_n.sum() + c_n.sum()
+        each.append(torch.autograd.grad(loss, list(plain.parameters())))
+    near(list(found.values()), [X.shape[1] * torch.stack(of) for of in zip(*each, strict=True)])
 
 
 @operation("`quantize_dynamic`", ours="passed the layer by")

@@ -59,10 +59,10 @@ def run(sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor]
     check(sizes, x, hx, weights, autocast=autocasts(x))
     if not x.is_cpu and choose(sizes, x.device, x.dtype, context.here())[0] is torch_kernel:
         return torch_kernel.run(sizes, batch, x, hx, weights, dropout)
-    return _run_with(sizes, batch, x, hx, weights, masks_of(batch, sizes, x, dropout) if dropout else [])
+    return run_with(sizes, batch, x, hx, weights, masks_of(batch, sizes, x, dropout) if dropout else [])
 
 
-def _run_with(
+def run_with(
     sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor], masks: Sequence[Tensor]
 ) -> Results:
     """With masks drawn, on what is not torch's kernel."""
@@ -71,7 +71,7 @@ def _run_with(
         here = here._replace(mapped=False)  # rows that are anywhere can't stand side by side
     runner, against = choose(sizes, x.device, x.dtype, here)
     if runner is mapped:
-        return mapped.run(_run_with, sizes, batch, x, hx, weights, masks)
+        return mapped.run(run_with, sizes, batch, x, hx, weights, masks)
     if runner is chained and context.innermost_is_forward_mode():
         found = forward_mode.run(sizes, batch, x, hx, weights, masks)
         if found is not None:

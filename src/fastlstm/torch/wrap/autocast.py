@@ -9,7 +9,6 @@ from fastlstm.torch.batch import Batch, Packed, Results, States, masks_of
 from fastlstm.torch.dtypes import HALF
 from fastlstm.torch.graph import operator
 from fastlstm.torch.memory import refuse_any_freed
-from fastlstm.torch.runners.fallback import fall_back
 from fastlstm.weights import Sizes
 
 # Casting the weights takes what bfloat16 saves in so many steps of one row: (16, 1, 512, 512) 1.06 ms, and 1.04 in float32.
@@ -20,13 +19,10 @@ def run(sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor]
     """The arguments and errors of `wrap.run`."""
     refuse_any_freed(x, *hx, *weights)
     runners.check(sizes, x, hx, weights, autocast=True)
-    runner, engine = runners.choose(sizes, x.device, x.dtype, context.here())
-    if runner is runners.composite:
-        fall_back(engine.why)
+    runner, _ = runners.choose(sizes, x.device, x.dtype, context.here())
     masks = masks_of(batch, sizes, x, dropout) if dropout else []
     if x.dtype not in HALF and x.dtype is not torch.float32:
-        results: Results = runner.run(sizes, batch, x, hx, weights, masks)
-        return results
+        return runners.run_with(sizes, batch, x, hx, weights, masks)
     dtypes = _dtypes(sizes, batch, x, hx)
     wide = torch.float32
     if runner is runners.native and set(dtypes) == {torch.bfloat16} and _is_worth_casting(sizes, batch):
@@ -34,7 +30,7 @@ def run(sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor]
     hx = tuple(None if t is None else t.to(wide) for t in hx)
     weights, masks = ([t.to(wide) for t in tensors] for tensors in (weights, masks))
     with torch.autocast("cpu", enabled=False):
-        results = runner.run(sizes, batch, x.to(wide), hx, weights, masks)
+        results = runners.run_with(sizes, batch, x.to(wide), hx, weights, masks)
     return tuple(t.to(dtype) for t, dtype in zip(results, dtypes, strict=True))
 
 

@@ -72,8 +72,12 @@ def run(
     weights: Sequence[Tensor],
     reverse: bool,
     batch_sizes: list[int] | None,
+    project: Any = project,
+    through_time: Any = None,
 ) -> tuple[Any, tuple[Tensor, ...]]:
-    """As `composite.chain`, with x of at least one row."""
+    """As `composite.chain`, with x of at least one row. project, through_time: for whoever is to see the products: what has the
+    arguments and results of `project` and `Chain.apply`.
+    """
     cell, arrays = CELLS[sizes.cell.name], sizes.arrays
     w_ih, w_hh, *rest = weights[:arrays]
     b_ih, b_hh = rest[:2] if sizes.bias else (None, None)
@@ -82,7 +86,7 @@ def run(
     T = x.shape[0] if batch_sizes is None else len(batch_sizes)
     steps = Steps(sizes.cell.name, T, N, None if batch_sizes is None else tuple(batch_sizes), reverse)
     rows, (h_0, *c_0) = x.reshape(-1, x.shape[-1]), hx
-    if w_hr is None and stays_in_cache(w_ih, w_hh):
+    if w_hr is None and through_time is None and stays_in_cache(w_ih, w_hh):
         h, *c, gates = ChainOfInput.apply(steps, w_hh, w_ih, b_ih, b_hh, rows, h_0, c_0[0] if c_0 else None)
     else:
         a = cell.sums(rows, w_ih, b_ih, b_hh, project)
@@ -90,9 +94,9 @@ def run(
             # R W_hr in the place of R, and of h_t what is not projected: but for what the first step adds up of h_0.
             a = a + steps.before(h_0 @ w_hh.t(), torch.zeros_like(a))
             w_hh, h_0 = w_hh @ w_hr, torch.zeros_like(c_0[0])
-        h, *c, gates = Chain.apply(steps, w_hh, a, h_0, c_0[0] if c_0 else None)
+        h, *c, gates = (through_time or Chain.apply)(steps, w_hh, a, h_0, c_0[0] if c_0 else None)
     if w_hr is not None:
-        h = h @ w_hr.t()
+        h = project(h, w_hr, None)
     found = cell.steps(h, *c, gates)
     in_shape = type(found)(*(t.reshape(*x.shape[:-1], t.shape[-1]) for t in found))
     return in_shape, tuple(steps.last(t) for t in (h, *c))
