@@ -81,6 +81,29 @@ def test_a_plain_call_is_one_operator(kind: Any, options: Any, batch_first: bool
 
 
 @LAYERS
+@pytest.mark.parametrize("odd", ["no row", "unbatched", "negated", "states in a list", "float16", "batch_first of 1"])
+def test_what_is_odd_goes_as_it_does_in_eager_mode(kind: Any, odd: str) -> None:
+    layer, x = kind(3, 4, 2, dropout=0.5).eval(), torch.randn(5, 2, 3)
+    arguments: list[Any] = [x]
+    if odd == "no row":
+        arguments = [x[:, :0]]
+    elif odd == "unbatched":
+        arguments = [x[:, 0]]
+    elif odd == "negated":
+        arguments = [torch._neg_view(x)]
+    elif odd == "states in a list":
+        state = torch.randn(2, 2, 4)
+        arguments.append([state, state] if kind is LSTM else state.transpose(1, 2).contiguous().transpose(1, 2))
+    elif odd == "float16":
+        layer, arguments = layer.half(), [x.half()]
+    else:
+        layer.batch_first = 1
+    with torch.no_grad():
+        expected, found = layer(*arguments), torch.compile(layer, fullgraph=True, backend="eager")(*arguments)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@LAYERS
 def test_what_does_not_fit_has_the_eager_error(kind: Any) -> None:
     layer = kind(3, 4)
     run = torch.compile(layer, backend="eager")

@@ -23,10 +23,14 @@ def attempt(layer: Any, x: Any, hx: Any, grad: bool) -> Any:
     if is_transformed() or is_autocast_enabled("cpu"):
         return None
     sizes, first = layer._sizes, layer.batch_first
+    if first is not True and first is not False:
+        return None
     weights = [layer._parameters.get(name) for name in layer._names]
     shapes, states = [*sizes.shapes], sizes.zeros
     if hx is not None:
-        states = hx if isinstance(hx, tuple) else (hx,)
+        states = (hx,) if isinstance(hx, Tensor) else hx
+        if not isinstance(states, tuple) or [t for t in states if not isinstance(t, Tensor)]:
+            return None
         shapes += [(sizes.chains, x.shape[0 if first else 1], features) for features in sizes.of_states]
     tensors = [*weights, *states] if hx is not None else weights
     if (
