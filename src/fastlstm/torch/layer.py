@@ -19,7 +19,7 @@ from fastlstm.torch.graph.compiled import attempt
 from fastlstm.torch.graph.trace import trace
 from fastlstm.torch.memory import as_read
 from fastlstm.torch.parameters import UNKNOWN, Recurrent
-from fastlstm.torch.runners import native
+from fastlstm.torch.runners import mapped, native
 from fastlstm.torch.stream import Stream
 from fastlstm.torch.wrap import fx, tracing
 from fastlstm.weights import Sizes
@@ -169,8 +169,8 @@ class Layer(Recurrent):
                 done = function.attempt(sizes, parameters, self._names, input, hx, self.batch_first, lengths, reset)
                 if done is not None:
                     return done[0], last_of(done[1:])
-        if compiled and lengths is None and reset is None and reset_to is None:
-            done = attempt(self, input, hx, grad)
+        if not plain and lengths is None and reset is None and reset_to is None:
+            done = self._attempt(input, hx, compiled, grad)
             if done is not None:
                 return done
         if isinstance(input, torch.fx.Proxy):
@@ -187,6 +187,14 @@ class Layer(Recurrent):
         dropout = None if not self.training else 0.0 if self.dropout == 0 else dropout_of(self)
         results = native.run_plain(sizes, *read, weights, dropout) or wrap.run(sizes, *read, weights, dropout)
         return read[0].place(results[0]), last_of(read[0].order(results[1:]))
+
+    def _attempt(self, input: Any, hx: Any, compiled: bool, grad: bool) -> Any:
+        """A call that something watches, if it is one of those that have a shorter way."""
+        if compiled:
+            return attempt(self, input, hx, grad)
+        if hx is not None or grad or (self.training and self.dropout != 0):
+            return None
+        return mapped.attempt(self._sizes, self._parameters, input, self.batch_first)
 
     def _run(self, input: Any, hx: Any, lengths: Any = None, reset: Any = None, reset_to: Any = None) -> Any:
         """A call that something watches."""

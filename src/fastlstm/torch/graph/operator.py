@@ -241,17 +241,14 @@ def _infer(cell: Cell, *arguments: Any) -> Results:
     """output, h_n, c_n of a dense call. x (T, N, I), or (N, T, I) with batch_first; h_0 and c_0 as in `Call`, or None."""
     states = 1 + len(cell.states)
     x, hx, (weights, batch_first, numbers) = arguments[0], arguments[1:states], arguments[states:]
-    sizes = sizes_of(*numbers)
-    found = _engine.forward(
-        sizes.layer, weights, x, function.or_none(hx), torch.get_num_threads(), batch_first, None, None
-    )
-    if found is not None:
-        return batches.results_of(found)
-    steps = x.transpose(0, 1) if batch_first else x
-    batch = Dense(steps.shape[0], steps.shape[1], (sizes.chains, steps.shape[1]))
-    call = Call(steps, batches.states_of(sizes, batch.N, x, hx), weights, [], batch.rows, numbers)
-    _check(call)
-    found = function.forward(sizes, batch, batch.rows, steps, call.hx, weights, [], False)
+    sizes, threads = sizes_of(*numbers), torch.get_num_threads()
+    steps = x.transpose(0, 1).contiguous() if batch_first else x
+    found = _engine.forward(sizes.layer, weights, steps, function.or_none(hx), threads, False, None, None)
+    if found is None:  # as in `_forward`
+        batch = Dense(steps.shape[0], steps.shape[1], (sizes.chains, steps.shape[1]))
+        call = Call(steps, hx, weights, [], batch.rows, numbers)
+        _check(call)
+        found = function.forward(sizes, batch, batch.rows, steps, call.states, weights, [], False)
     output, *last = batches.results_of(found)
     return (output.transpose(0, 1) if batch_first else output), *last
 

@@ -2,13 +2,14 @@
 is asked anew; each member has a call of its own where the weights are batched.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from fastlstm import _engine
 from fastlstm.torch import batch as batches
 from fastlstm.torch import context
 from fastlstm.torch.batch import Batch, Dense, Packed, Ragged, Results, States
@@ -22,6 +23,27 @@ def below(ask: Callable[[Context], Below]) -> Below:
     """What is answered without vmap's level."""
     with context.below_innermost():
         return ask(context.here())
+
+
+def attempt(sizes: Sizes, parameters: Mapping[str, Any], x: Any, batch_first: bool) -> Any:
+    """output and the last states of a padded batch without initial states, of which vmap maps over x alone, without gradients: in
+    0.15 ms less than `run`. None: it is not such a call.
+    """
+    if torch.is_grad_enabled() or not context.is_mapped_alone() or not isinstance(x, Tensor):
+        return None
+    members, unwrap, wrap = context.vmap_level()
+    inner, dim = unwrap(x)
+    if dim is None or inner.dim() != 4 or not inner.numel() or any(map(context.is_batched, parameters.values())):
+        return None
+    with context.below_innermost():
+        apart = inner.movedim(dim, 2)
+        rows = (apart.transpose(0, 1) if batch_first else apart).flatten(1, 2).contiguous()
+        found = _engine.forward(sizes.layer, parameters, rows, None, torch.get_num_threads(), False, None, None)
+        if found is None:
+            return None
+        output, *states = (t.view(len(t), -1, members, t.shape[-1]) for t in batches.results_of(found))
+        output = output.transpose(0, 1) if batch_first else output
+    return wrap(output, 2), batches.last_of(tuple(wrap(t, 2) for t in states))
 
 
 def run(
