@@ -16,7 +16,7 @@ from fastlstm.torch.context import is_plain, saving_hooks, tracing_state
 from fastlstm.torch.graph import function
 from fastlstm.torch.parameters import Recurrent, forward_of
 from fastlstm.torch.runners import native
-from fastlstm.torch.wrap import fx, tracing
+from fastlstm.torch.wrap import fx, script, tracing
 from fastlstm.weights import Sizes
 
 # What torch 2.15 says of a state with another number of dimensions than the input; before, it complained of their sizes.
@@ -143,4 +143,4 @@ class LSTMCell(StepModule):
 
         def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]: ...
     else:
-        forward = forward_of(StepModule, "LSTMCell")
+        forward = script.compiled_from(script.lstm_cell, forward_of(StepModule, "LSTMCell"))

@@ -21,7 +21,7 @@ from fastlstm.torch.memory import as_read
 from fastlstm.torch.parameters import UNKNOWN, Recurrent
 from fastlstm.torch.runners import native
 from fastlstm.torch.stream import Stream
-from fastlstm.torch.wrap import fx, tracing
+from fastlstm.torch.wrap import fx, script, tracing
 from fastlstm.weights import Sizes
 
 
@@ -110,6 +110,29 @@ class Layer(Recurrent):
         """torch's, by which torchrl finds the parameters."""
         arrays, names = self._known().arrays, list(self._names)
         return [names[k : k + arrays] for k in range(0, len(names), arrays)]
+
+    @property
+    def _flat_weights(self) -> list[Tensor]:
+        """What nn.LSTM computes with, to be read: a weight is set by its name."""
+        return [weight for chain in self.all_weights for weight in chain]
+
+    _in_order = _flat_weights  # as TorchScript knows them (`wrap/script.py`), which compiles all properties but these
+    __jit_unused_properties__ = ("_all_weights", "_flat_weights", "_in_order", "all_weights")
+
+    # torch's own, which read attributes that both have
+    check_input = nn.RNNBase.check_input
+    check_hidden_size = nn.RNNBase.check_hidden_size
+    get_expected_hidden_size = nn.RNNBase.get_expected_hidden_size
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """torch.jit.script asks this for what it should compile, and puts that in the caller's model, too."""
+        if any(self._parameters.get(name) is None for name in self._names):
+            raise RuntimeError(
+                "torch.jit.script would keep the weights as they are now, which are computed of others (weight_norm, prune, or "
+                "another of their kind): remove that first"
+            )
+        script.prepare(self)
+        return self
 
     @property
     def all_weights(self) -> list[list[nn.Parameter]]:

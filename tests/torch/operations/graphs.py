@@ -183,10 +183,11 @@ def _(kind: Kind) -> None:
     near(torch.jit.optimize_for_inference(trace)(OTHER), expected(model, OTHER))
 
 
-@operation("`torch.jit.script`", ours="can't compile fastlstm")
+@operation("`torch.jit.script`")
 def _(kind: Kind) -> None:
     model = output(kind)
     near(torch.jit.script(model)(OTHER), expected(model, OTHER))
+    assert type(model.layer) is kind
 
 
 @operation("`torch.fx.symbolic_trace`")
