@@ -59,7 +59,6 @@ def kept(*arguments: Any, **options: Any) -> nn.Module:
 
 # What nn.LSTM can and fastlstm.LSTM can't, and the way that the page names for it, where there is one.
 BEHIND: dict[str, Callable[..., nn.Module] | None] = {
-    "`TorchFunctionMode`: sees the call, and its numbers stay": None,
     "results: `resize_` to more elements, of a large one": None,
     "`isinstance(layer, nn.LSTM)`": kept,
     "`quantize_dynamic`": kept,

@@ -12,7 +12,7 @@ from fastlstm.cells import Cell
 from fastlstm.torch import wrap
 from fastlstm.torch.attributes import refuse_no_int, step_sizes
 from fastlstm.torch.batch import Dense, Results, last_of
-from fastlstm.torch.context import is_plain, saving_hooks, tracing_state
+from fastlstm.torch.context import is_unseen, saving_hooks, tracing_state
 from fastlstm.torch.graph import function
 from fastlstm.torch.parameters import Recurrent, forward_of
 from fastlstm.torch.runners import native
@@ -57,7 +57,7 @@ class StepModule(Recurrent):
     def forward(self, input: Any, hx: Any = None) -> Any:
         """input, hx -> the new state, or states, in hx's form; shapes and errors as the class says."""
         sizes, parameters, grad = self._sizes, self._parameters, torch.is_grad_enabled()
-        plain = is_plain() and (not grad or saving_hooks(True) is None)
+        plain = is_unseen() and (not grad or saving_hooks(True) is None)
         attempted = plain and type(input) is Tensor  # the engine would take NumPy's arrays
         if attempted and not grad:
             done = _engine.forward(sizes.layer, parameters, input, hx, torch.get_num_threads())

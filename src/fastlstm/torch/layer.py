@@ -12,7 +12,14 @@ from fastlstm.cells import Cell
 from fastlstm.torch import arguments, wrap
 from fastlstm.torch.attributes import dropout_of, layer_sizes, refuse_no_int
 from fastlstm.torch.batch import last_of, lengths_of_caller
-from fastlstm.torch.context import is_dynamo_compiling, is_plain, lay_in_one_piece, saving_hooks, tracing_state
+from fastlstm.torch.context import (
+    is_dynamo_compiling,
+    is_plain,
+    is_unseen,
+    lay_in_one_piece,
+    saving_hooks,
+    tracing_state,
+)
 from fastlstm.torch.dtypes import NAMES, REAL
 from fastlstm.torch.graph import function
 from fastlstm.torch.graph.compiled import attempt
@@ -180,7 +187,7 @@ class Layer(Recurrent):
             lengths = tracing.quietly(arguments.lengths_of_mask, mask, lengths, input, bool(self.batch_first))
         sizes, parameters, grad = self._sizes, self._parameters, torch.is_grad_enabled()
         compiled = is_dynamo_compiling()
-        plain = not compiled and is_plain() and (not grad or saving_hooks(True) is None)
+        plain = not compiled and is_unseen() and (not grad or saving_hooks(True) is None)
         if plain and type(input) is Tensor and reset_to is None and not (self.training and self.dropout != 0):
             # The engine itself sees whether it can take the call as it is: that saves 8 us of checks at one step of one row.
             if not grad:
