@@ -62,7 +62,6 @@ BEHIND: dict[str, Callable[..., nn.Module] | None] = {
     "results: `resize_` to more elements, of a large one": None,
     "`isinstance(layer, nn.LSTM)`": kept,
     "`quantize_dynamic`": kept,
-    "`torch.profiler`: a name for a call without gradients": None,
 }
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import operator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,19 @@ def test_a_model_is_after_it_what_it_was(kind: Any) -> None:
     torch.jit.script(model)
     fastlstm.convert(model)
     torch.jit.script(model)
+
+
+@pytest.mark.parametrize("kind", [LSTM, GRU, LSTMCell, GRUCell])
+def test_a_script_runs_on_the_engine_under_enable(kind: Any) -> None:
+    scripted = torch.jit.script(nn.Sequential(kind(4, 6)))
+    engines = {}
+    for on in (False, True):
+        with torch.no_grad(), fastlstm.enabled() if on else nullcontext():
+            scripted(X[0])
+            with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], acc_events=True) as profile:
+                scripted(X[0])
+        engines[on] = [event.name for event in profile.events() if event.name.startswith("fastlstm::")]
+    assert engines == {False: [], True: [f"fastlstm::{kind.__name__.removesuffix('Cell').lower()}"]}
 
 
 @pytest.mark.parametrize("kind", [LSTMCell, GRUCell])

@@ -12,7 +12,7 @@ from fastlstm.cells import Cell
 from fastlstm.torch import wrap
 from fastlstm.torch.attributes import refuse_no_int, step_sizes
 from fastlstm.torch.batch import Dense, Results, last_of
-from fastlstm.torch.context import is_unseen, saving_hooks, tracing_state
+from fastlstm.torch.context import is_profiled, is_unseen, saving_hooks, tracing_state
 from fastlstm.torch.graph import function
 from fastlstm.torch.parameters import Recurrent, forward_of
 from fastlstm.torch.runners import native
@@ -59,11 +59,11 @@ class StepModule(Recurrent):
         sizes, parameters, grad = self._sizes, self._parameters, torch.is_grad_enabled()
         plain = is_unseen() and (not grad or saving_hooks(True) is None)
         attempted = plain and type(input) is Tensor  # the engine would take NumPy's arrays
-        if attempted and not grad:
+        if attempted and not grad and not is_profiled():
             done = _engine.forward(sizes.layer, parameters, input, hx, torch.get_num_threads())
             if done is not None:
                 return done[1]
-        elif attempted:
+        elif attempted and grad:
             done = function.attempt(sizes, parameters, self._names, input, hx)
             if done is not None:
                 return last_of(done[1:])

@@ -12,7 +12,7 @@ from types import CodeType, SimpleNamespace
 from typing import Any, NamedTuple, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._C import _functorch
 from torch._C._dynamo import eval_frame
 from torch._decomp import register_decomposition as register_decomposition  # torch.onnx.export looks into its table
@@ -35,6 +35,10 @@ is_autocast_enabled = torch.is_autocast_enabled
 
 saving_hooks = torch._C._autograd._top_saved_tensors_default_hooks
 """saving_hooks(True): what torch.autograd.graph.saved_tensors_hooks would pack saved tensors with, else None."""
+
+is_profiled = torch._C._autograd._profiler_enabled
+profiled_as = torch._C._profiler._RecordFunctionFast
+"""Whether a profiler watches this thread, and what gives a name to what happens within: `with profiled_as(name)`."""
 
 graph_stays = torch._C._autograd._get_current_graph_task_keep_graph
 """Within a backward: whether its caller retains the graph."""
@@ -382,14 +386,6 @@ def outside_graphs(run: Function) -> Function:
 def torch_layer(name: str, *arguments: Any) -> Any:
     """torch's own operator, 'lstm', 'gru_cell', .., which calls cuDNN on CUDA: nn.LSTM and its like call it so."""
     return getattr(torch._VF, name)(*arguments)
-
-
-def lay_in_one_piece(layer: nn.Module, weights: Sequence[Tensor]) -> None:
-    """What nn.LSTM.flatten_parameters does, of a layer that keeps no list of its weights: cuDNN reads them from one piece of
-    memory, and else they are copied there, with a warning, at every call.
-    """
-    read = SimpleNamespace(**{**vars(layer), "_flat_weights": weights, "_flat_weights_names": weights})
-    nn.RNNBase.flatten_parameters(read)  # type: ignore[arg-type]
 
 
 def keep_whole(operators: tuple[str, ...]) -> None:

@@ -2,6 +2,7 @@
 
 import numbers
 import warnings
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import torch
@@ -15,8 +16,8 @@ from fastlstm.torch.batch import last_of, lengths_of_caller
 from fastlstm.torch.context import (
     is_dynamo_compiling,
     is_plain,
+    is_profiled,
     is_unseen,
-    lay_in_one_piece,
     saving_hooks,
     tracing_state,
 )
@@ -150,7 +151,9 @@ class Layer(Recurrent):
         """On CUDA, all parameters come to lie in one piece of memory, from where cuDNN reads them; elsewhere nothing is done."""
         weights = [w for name in self._names if (w := self._parameters.get(name)) is not None and w.is_cuda]
         if weights and len(weights) == len(self._names) and not torch.compiler.is_compiling():
-            lay_in_one_piece(self, weights)
+            # Else they are copied there, with a warning, at every call. As nn.LSTM's, which keeps a list of them.
+            read = SimpleNamespace(**{**vars(self), "_flat_weights": weights, "_flat_weights_names": weights})
+            nn.RNNBase.flatten_parameters(read)  # type: ignore[arg-type]
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
@@ -189,13 +192,14 @@ class Layer(Recurrent):
         compiled = is_dynamo_compiling()
         plain = not compiled and is_unseen() and (not grad or saving_hooks(True) is None)
         if plain and type(input) is Tensor and reset_to is None and not (self.training and self.dropout != 0):
-            # The engine itself sees whether it can take the call as it is: that saves 8 us of checks at one step of one row.
-            if not grad:
+            # The engine itself sees whether it can take the call as it is: that saves 8 us of checks at one step of one row. In a
+            # profile it has a name where it does (`native.run_plain`), and that once.
+            if not grad and not is_profiled():
                 threads = torch.get_num_threads()
                 done = _engine.forward(sizes.layer, parameters, input, hx, threads, self.batch_first, lengths, reset)
                 if done is not None:
                     return done
-            elif not self.batch_first or lengths is not None or reset is not None:
+            elif grad and (not self.batch_first or lengths is not None or reset is not None):
                 done = function.attempt(sizes, parameters, self._names, input, hx, self.batch_first, lengths, reset)
                 if done is not None:
                     return done[0], last_of(done[1:])

@@ -81,7 +81,7 @@ def _infer(cell: Cell, m: Any, input: Any, hx: Any) -> Any:
     key = (m.input_size, m.hidden_size, m.proj_size, m.num_layers, m.bidirectional, m.bias, m.batch_first)
     if tuple(map(type, key)) != _TYPES or type(m.dropout) is not float or type(m.training) is not bool:
         return None
-    if m.training and m.dropout:
+    if (m.training and m.dropout) or context.is_profiled():
         return None
     if (cell, key) not in _known:
         sizes = Sizes(*key[:4], 2 if m.bidirectional else 1, m.bias, cell=cell)
@@ -98,7 +98,7 @@ def _infer_step(cell: Cell, m: Any, input: Any, hx: Any) -> Any:
     if torch.is_grad_enabled() or type(m) is not getattr(nn, f"{cell.name}Cell") or not context.is_unseen():
         return None
     key = (m.input_size, m.hidden_size, m.bias)
-    if tuple(map(type, key)) != (int, int, bool):
+    if tuple(map(type, key)) != (int, int, bool) or context.is_profiled():
         return None
     if (cell, key) not in _known:
         sizes = Sizes(m.input_size, m.hidden_size, bias=m.bias, is_cell=True, cell=cell)

@@ -97,4 +97,7 @@ def _run_by_address(
     rows = batch.rows
     if grad:
         return function.differentiable(sizes, batch, rows, x, hx, weights, masks)
-    return batches.results_of(function.forward(sizes, batch, rows, x, hx, weights, masks, False))
+    if not context.is_profiled():
+        return batches.results_of(function.forward(sizes, batch, rows, x, hx, weights, masks, False))
+    with context.profiled_as(f"fastlstm::{sizes.cell.name.lower()}"):  # no operator of torch's, which would have a name
+        return batches.results_of(function.forward(sizes, batch, rows, x, hx, weights, masks, False))
