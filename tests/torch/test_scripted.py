@@ -1,4 +1,4 @@
-"""torch.jit.script: the layer's numbers from torch's operators, where fastlstm is not installed too; the model stays as it is."""
+"""torch.jit.script: the layer's numbers from torch's operators, without fastlstm too; the model stays as it is."""
 
 import copy
 import operator

@@ -192,8 +192,8 @@ class Layer(Recurrent):
         compiled = is_dynamo_compiling()
         plain = not compiled and is_unseen() and (not grad or saving_hooks(True) is None)
         if plain and type(input) is Tensor and reset_to is None and not (self.training and self.dropout != 0):
-            # The engine itself sees whether it can take the call as it is: that saves 8 us of checks at one step of one row. In a
-            # profile it has a name where it does (`native.run_plain`), and that once.
+            # The engine itself sees whether it can take the call as it is: that saves 8 us of checks at one step of one row. In
+            # a profile it has a name where it runs (`runners/native.py`), and that once.
             if not grad and not is_profiled():
                 threads = torch.get_num_threads()
                 done = _engine.forward(sizes.layer, parameters, input, hx, threads, self.batch_first, lengths, reset)
