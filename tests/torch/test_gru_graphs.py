@@ -210,16 +210,6 @@ def test_a_trace_made_under_enable_has_torchs_operator_alone():
     torch.testing.assert_close(theirs(X), gru(X))
 
 
-@uses_jit
-@pytest.mark.parametrize("kind", [GRU, GRUCell])
-def test_torchscript_says_what_to_do(kind):
-    model = nn.Sequential(nn.Linear(3, 3), kind(3, 4))
-    words = rf"torch\.nn\.{kind.__name__} .*fastlstm\.revert\(model\).*fastlstm\.enable\(\)"
-    with pytest.raises(RuntimeError, match=words):
-        torch.jit.script(model)
-    assert type(model[1]) is kind
-
-
 def test_torch_fx_keeps_it_whole():
     class Ragged(nn.Module):
         def __init__(self) -> None:

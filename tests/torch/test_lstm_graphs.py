@@ -1,4 +1,4 @@
-"""A layer in a graph that torch makes of a model: torch.jit.trace, torch.compile, torch.export, torch.fx, TorchScript."""
+"""A layer in a graph that torch makes of a model: torch.jit.trace, torch.compile, torch.export, torch.fx."""
 
 from pathlib import Path
 
@@ -66,16 +66,6 @@ def test_torch_export_keeps_the_numbers():
     program = torch.export.export(ours.eval(), (X,), dynamic_shapes=(open_sizes,))
     others = torch.randn(9, 3, 3, dtype=torch.float64)
     torch.testing.assert_close(program.module()(others), theirs(others))
-
-
-@pytest.mark.filterwarnings("ignore:`torch.jit")
-@pytest.mark.parametrize("kind", [LSTM, LSTMCell])
-def test_torchscript_says_what_to_do(kind):
-    model = nn.Sequential(nn.Linear(3, 3), kind(3, 4))
-    for _ in range(2):
-        with pytest.raises(RuntimeError, match=r"fastlstm\.revert\(model\).*fastlstm\.enable\(\)"):
-            torch.jit.script(model)
-    assert type(model[1]) is kind
 
 
 @pytest.mark.parametrize("grad", [True, False])

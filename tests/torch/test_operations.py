@@ -51,12 +51,6 @@ def test_a_cell_is_what_happens(name: str, column: str) -> None:
         quietly(run, KINDS[column])
 
 
-def reverted(*arguments: Any, **options: Any) -> nn.Module:
-    layer = fastlstm.LSTM(*arguments, **options)
-    fastlstm.revert(layer)
-    return layer
-
-
 def kept(*arguments: Any, **options: Any) -> nn.Module:
     layer = nn.LSTM(*arguments, **options)
     fastlstm.convert(layer, keep_type=True)
@@ -65,13 +59,9 @@ def kept(*arguments: Any, **options: Any) -> nn.Module:
 
 # What nn.LSTM can and fastlstm.LSTM can't, and the way that the page names for it, where there is one.
 BEHIND: dict[str, Callable[..., nn.Module] | None] = {
-    "`torch.jit.script`": reverted,
-    "`TorchFunctionMode`: sees the call, and its numbers stay": None,
     "results: `resize_` to more elements, of a large one": None,
     "`isinstance(layer, nn.LSTM)`": kept,
-    "`nn.LSTM`'s helpers: `check_forward_args`, `_flat_weights`, ..": None,
     "`quantize_dynamic`": kept,
-    "`torch.profiler`: a name for a call without gradients": None,
 }
 
 

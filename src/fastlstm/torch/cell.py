@@ -12,11 +12,11 @@ from fastlstm.cells import Cell
 from fastlstm.torch import wrap
 from fastlstm.torch.attributes import refuse_no_int, step_sizes
 from fastlstm.torch.batch import Dense, Results, last_of
-from fastlstm.torch.context import is_plain, saving_hooks, tracing_state
+from fastlstm.torch.context import is_profiled, is_unseen, saving_hooks, tracing_state
 from fastlstm.torch.graph import function
 from fastlstm.torch.parameters import Recurrent, forward_of
 from fastlstm.torch.runners import native
-from fastlstm.torch.wrap import fx, tracing
+from fastlstm.torch.wrap import fx, script, tracing
 from fastlstm.weights import Sizes
 
 # What torch 2.15 says of a state with another number of dimensions than the input; before, it complained of their sizes.
@@ -57,13 +57,13 @@ class StepModule(Recurrent):
     def forward(self, input: Any, hx: Any = None) -> Any:
         """input, hx -> the new state, or states, in hx's form; shapes and errors as the class says."""
         sizes, parameters, grad = self._sizes, self._parameters, torch.is_grad_enabled()
-        plain = is_plain() and (not grad or saving_hooks(True) is None)
+        plain = is_unseen() and (not grad or saving_hooks(True) is None)
         attempted = plain and type(input) is Tensor  # the engine would take NumPy's arrays
-        if attempted and not grad:
+        if attempted and not grad and not is_profiled():
             done = _engine.forward(sizes.layer, parameters, input, hx, torch.get_num_threads())
             if done is not None:
                 return done[1]
-        elif attempted:
+        elif attempted and grad:
             done = function.attempt(sizes, parameters, self._names, input, hx)
             if done is not None:
                 return last_of(done[1:])
@@ -143,4 +143,4 @@ class LSTMCell(StepModule):
 
         def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]: ...
     else:
-        forward = forward_of(StepModule, "LSTMCell")
+        forward = script.compiled_from(script.lstm_cell, forward_of(StepModule, "LSTMCell"))

@@ -12,12 +12,13 @@ from types import CodeType, SimpleNamespace
 from typing import Any, NamedTuple, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._C import _functorch
 from torch._C._dynamo import eval_frame
 from torch._decomp import register_decomposition as register_decomposition  # torch.onnx.export looks into its table
 from torch.autograd import forward_ad
 from torch.jit._trace import TracerWarning as TracerWarning  # of a check that compares traced sizes
+from torch.utils._device import DeviceContext
 from torch.utils._python_dispatch import _disable_current_modes
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -35,6 +36,10 @@ is_autocast_enabled = torch.is_autocast_enabled
 saving_hooks = torch._C._autograd._top_saved_tensors_default_hooks
 """saving_hooks(True): what torch.autograd.graph.saved_tensors_hooks would pack saved tensors with, else None."""
 
+is_profiled = torch._C._autograd._profiler_enabled
+profiled_as = torch._C._profiler._RecordFunctionFast
+"""Whether a profiler watches this thread, and what gives a name to what happens within: `with profiled_as(name)`."""
+
 graph_stays = torch._C._autograd._get_current_graph_task_keep_graph
 """Within a backward: whether its caller retains the graph."""
 
@@ -42,6 +47,8 @@ autocast_is_on = torch._C._is_any_autocast_enabled
 """Whether an autocast of any device is at work."""
 
 _dispatch_modes = torch._C._len_torch_dispatch_stack  # TorchDispatchMode: FlopCounterMode, make_fx, FakeTensorMode
+_function_modes = torch._C._len_torch_function_stack  # TorchFunctionMode, and default devices
+_function_mode = torch._C._get_function_stack_at
 _transform_level = torch._C._functorch.maybe_current_level  # torch.func: grad, vmap, jvp
 _transform_depth = torch._C._functorch.get_dynamic_layer_stack_depth
 _innermost: Callable[[], Any] = torch._C._functorch.peek_interpreter_stack
@@ -82,12 +89,22 @@ def is_plain() -> bool:
     """Whether nothing watches or changes tensor operations: memory tells what a tensor is."""
     return not (
         is_dynamo_compiling()  # torch.export has a dispatch mode
-        or is_autocast_enabled("cpu")
+        or (autocast_is_on() and is_autocast_enabled("cpu"))  # the former alone takes a quarter of the time
         or tracing_state() is not None
         or _dispatch_modes() > 0
         or _transform_level() is not None
         or forward_ad._current_level >= 0
     )
+
+
+def is_unseen() -> bool:
+    """Whether nobody is to see the call: `is_plain`, and no TorchFunctionMode, to which a registered operator goes."""
+    return is_plain() and (_function_modes() == 0 or only_devices())
+
+
+def only_devices() -> bool:
+    """Whether all modes of torch's functions are default devices, which are none to see a call."""
+    return all(isinstance(_function_mode(k), DeviceContext) for k in range(_function_modes()))
 
 
 def outside_transforms() -> AbstractContextManager[Any]:
@@ -190,9 +207,8 @@ class Derivable(torch.autograd.Function):
         return wrap(found, out) if isinstance(found, Tensor) else tuple(map(wrap, found, out))
 
 
-_here = (
-    threading.local()
-)  # `levels`: the transforms of the calls at one level that are on their way to their node's forward
+_here = threading.local()
+"""`levels`: the transforms of the calls at one level that are on their way to their node's forward."""
 
 
 def _at_one_level(function: type[Derivable], given: Sequence[Any]) -> Any:
@@ -398,14 +414,6 @@ def outside_graphs(run: Function) -> Function:
 def torch_layer(name: str, *arguments: Any) -> Any:
     """torch's own operator, 'lstm', 'gru_cell', .., which calls cuDNN on CUDA: nn.LSTM and its like call it so."""
     return getattr(torch._VF, name)(*arguments)
-
-
-def lay_in_one_piece(layer: nn.Module, weights: Sequence[Tensor]) -> None:
-    """What nn.LSTM.flatten_parameters does, of a layer that keeps no list of its weights: cuDNN reads them from one piece of
-    memory, and else they are copied there, with a warning, at every call.
-    """
-    read = SimpleNamespace(**{**vars(layer), "_flat_weights": weights, "_flat_weights_names": weights})
-    nn.RNNBase.flatten_parameters(read)  # type: ignore[arg-type]
 
 
 def keep_whole(operators: tuple[str, ...]) -> None:

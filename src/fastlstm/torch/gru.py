@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, overload
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from fastlstm import cells
@@ -10,6 +10,7 @@ from fastlstm.torch.attributes import NO_PROJECTION
 from fastlstm.torch.cell import StepModule
 from fastlstm.torch.layer import Layer
 from fastlstm.torch.parameters import forward_of
+from fastlstm.torch.wrap import script
 from fastlstm.traces import GRUTrace
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ class GRU(Layer):
         def forward(self, *arguments: Any, **named: Any) -> Any: ...
     else:
         forward = forward_of(Layer, "GRU")
+        _in_script = (script.gru, script.gru_packed)
+        check_forward_args, permute_hidden = nn.GRU.check_forward_args, nn.GRU.permute_hidden
 
     def __init__(
         self,
@@ -174,4 +177,4 @@ class GRUCell(StepModule):
 
         def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor: ...
     else:
-        forward = forward_of(StepModule, "GRUCell")
+        forward = script.compiled_from(script.gru_cell, forward_of(StepModule, "GRUCell"))

@@ -2,6 +2,7 @@
 
 import numbers
 import warnings
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import torch
@@ -12,7 +13,14 @@ from fastlstm.cells import Cell
 from fastlstm.torch import arguments, wrap
 from fastlstm.torch.attributes import dropout_of, layer_sizes, refuse_no_int
 from fastlstm.torch.batch import last_of, lengths_of_caller
-from fastlstm.torch.context import is_dynamo_compiling, is_plain, lay_in_one_piece, saving_hooks, tracing_state
+from fastlstm.torch.context import (
+    is_dynamo_compiling,
+    is_plain,
+    is_profiled,
+    is_unseen,
+    saving_hooks,
+    tracing_state,
+)
 from fastlstm.torch.dtypes import NAMES, REAL
 from fastlstm.torch.graph import function
 from fastlstm.torch.graph.compiled import attempt
@@ -21,7 +29,7 @@ from fastlstm.torch.memory import as_read
 from fastlstm.torch.parameters import UNKNOWN, Recurrent
 from fastlstm.torch.runners import mapped, native
 from fastlstm.torch.stream import Stream
-from fastlstm.torch.wrap import fx, tracing
+from fastlstm.torch.wrap import fx, script, tracing
 from fastlstm.weights import Sizes
 
 
@@ -112,6 +120,29 @@ class Layer(Recurrent):
         return [names[k : k + arrays] for k in range(0, len(names), arrays)]
 
     @property
+    def _flat_weights(self) -> list[Tensor]:
+        """What nn.LSTM computes with, to be read: a weight is set by its name."""
+        return [weight for chain in self.all_weights for weight in chain]
+
+    _in_order = _flat_weights  # as TorchScript knows them (`wrap/script.py`), which compiles all properties but these
+    __jit_unused_properties__ = ("_all_weights", "_flat_weights", "_in_order", "all_weights")
+
+    # torch's own, which read attributes that both have
+    check_input = nn.RNNBase.check_input
+    check_hidden_size = nn.RNNBase.check_hidden_size
+    get_expected_hidden_size = nn.RNNBase.get_expected_hidden_size
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """torch.jit.script asks this for what it should compile, and puts that in the caller's model, too."""
+        if any(self._parameters.get(name) is None for name in self._names):
+            raise RuntimeError(
+                "torch.jit.script would keep the weights as they are now, which are computed of others (weight_norm, prune, or "
+                "another of their kind): remove that first"
+            )
+        script.prepare(self)
+        return self
+
+    @property
     def all_weights(self) -> list[list[nn.Parameter]]:
         """The parameters, a list for each layer and direction."""
         return [[getattr(self, name) for name in names] for names in self._all_weights]
@@ -120,7 +151,9 @@ class Layer(Recurrent):
         """On CUDA, all parameters come to lie in one piece of memory, from where cuDNN reads them; elsewhere nothing is done."""
         weights = [w for name in self._names if (w := self._parameters.get(name)) is not None and w.is_cuda]
         if weights and len(weights) == len(self._names) and not torch.compiler.is_compiling():
-            lay_in_one_piece(self, weights)
+            # Else they are copied there, with a warning, at every call. As nn.LSTM's, which keeps a list of them.
+            read = SimpleNamespace(**{**vars(self), "_flat_weights": weights, "_flat_weights_names": weights})
+            nn.RNNBase.flatten_parameters(read)  # type: ignore[arg-type]
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
@@ -157,15 +190,16 @@ class Layer(Recurrent):
             lengths = tracing.quietly(arguments.lengths_of_mask, mask, lengths, input, bool(self.batch_first))
         sizes, parameters, grad = self._sizes, self._parameters, torch.is_grad_enabled()
         compiled = is_dynamo_compiling()
-        plain = not compiled and is_plain() and (not grad or saving_hooks(True) is None)
+        plain = not compiled and is_unseen() and (not grad or saving_hooks(True) is None)
         if plain and type(input) is Tensor and reset_to is None and not (self.training and self.dropout != 0):
-            # The engine itself sees whether it can take the call as it is: that saves 8 us of checks at one step of one row.
-            if not grad:
+            # The engine itself sees whether it can take the call as it is: that saves 8 us of checks at one step of one row. In
+            # a profile it has a name where it runs (`runners/native.py`), and that once.
+            if not grad and not is_profiled():
                 threads = torch.get_num_threads()
                 done = _engine.forward(sizes.layer, parameters, input, hx, threads, self.batch_first, lengths, reset)
                 if done is not None:
                     return done
-            elif not self.batch_first or lengths is not None or reset is not None:
+            elif grad and (not self.batch_first or lengths is not None or reset is not None):
                 done = function.attempt(sizes, parameters, self._names, input, hx, self.batch_first, lengths, reset)
                 if done is not None:
                     return done[0], last_of(done[1:])

@@ -2,12 +2,13 @@
 
 from typing import TYPE_CHECKING, Any, overload
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from fastlstm import cells
 from fastlstm.torch.layer import Layer
 from fastlstm.torch.parameters import forward_of
+from fastlstm.torch.wrap import script
 from fastlstm.traces import Trace
 
 if TYPE_CHECKING:
@@ -95,6 +96,9 @@ class LSTM(Layer):
         def forward(self, *arguments: Any, **named: Any) -> Any: ...
     else:
         forward = forward_of(Layer, "LSTM")
+        _in_script = (script.lstm, script.lstm_packed)
+        check_forward_args, permute_hidden = nn.LSTM.check_forward_args, nn.LSTM.permute_hidden
+        get_expected_cell_size = nn.LSTM.get_expected_cell_size
 
     def __init__(
         self,

@@ -11,9 +11,11 @@ from torch.nn.utils.rnn import PackedSequence
 from fastlstm import _engine
 from fastlstm.torch import context, runners
 from fastlstm.torch.runners import Engine
+from fastlstm.torch.wrap import script
 from fastlstm.weights import Sizes, named_shapes
 
-DERIVED = ("_sizes", "_names")  # from the constructor's arguments: neither pickled nor copied
+# Of this process alone, neither pickled nor copied: from the constructor's arguments, and for torch.jit.script.
+DERIVED = ("_sizes", "_names", *script.PREPARED)
 _SIZES = frozenset(
     {"input_size", "hidden_size", "num_layers", "bias", "bidirectional", "proj_size", "checkpoint_every"}
 )
@@ -92,13 +94,6 @@ class Recurrent(nn.Module):
         except AttributeError as error:
             raise RuntimeError(f"expected a parameter {name}, which the layer has not: {error}") from error
         return weight
-
-    def __prepare_scriptable__(self) -> nn.Module:
-        """torch.jit.script asks this for what it should compile; it would put that in the caller's model, too."""
-        raise RuntimeError(
-            f"torch.jit.script can't compile fastlstm.{type(self).__name__}: script torch.nn.{type(self).__name__} in its place "
-            "(fastlstm.revert(model) exchanges all of them), which runs on the engine under fastlstm.enable()"
-        )
 
 
 def forward_of(base: type[Recurrent], name: str) -> Any:

@@ -139,10 +139,14 @@ def _(kind: Kind) -> None:
     assert isinstance(build(kind), nn.LSTM), "it is none"
 
 
-@operation("`nn.LSTM`'s helpers: `check_forward_args`, `_flat_weights`, ..", ours="check_forward_args")
+@operation("`nn.LSTM`'s helpers: `check_forward_args`, `_flat_weights`, ..")
 def _(kind: Kind) -> None:
     layer, state = build(kind), torch.zeros(2, 2, 4)
     layer.check_forward_args(X, (state, state), None)
-    assert len(layer._flat_weights) == 8
+    layer.check_input(X, None)
+    layer.check_hidden_size(state, layer.get_expected_hidden_size(X, None))
+    assert layer.get_expected_cell_size(X, None) == (2, 2, 4)
+    assert layer.permute_hidden((state, state), None) == (state, state)
+    assert all(ours is own for ours, own in zip(layer._flat_weights, layer.parameters(), strict=True))
     assert len(layer.all_weights) == 2
     layer.flatten_parameters()

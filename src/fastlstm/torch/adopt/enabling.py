@@ -149,7 +149,7 @@ def input_on_engine(
     grad = torch.is_grad_enabled()
     if x.dim() != 3 or sizes is None or not context.is_plain():
         return None
-    if not (grad or (train and dropout)):
+    if not (grad or (train and dropout) or context.is_profiled()):
         done = _engine.forward(sizes.layer, params, x, last_of(states), torch.get_num_threads(), batch_first)
         if done is not None:
             return results_of(done)
@@ -199,7 +199,7 @@ def step_on_engine(
     sizes, N, grad = _sizes_of(cell, params, b_ih is not None, 1, 1, is_cell=True), x.shape[0], torch.is_grad_enabled()
     if sizes is None or not context.is_plain():
         return None
-    if not grad:
+    if not grad and not context.is_profiled():
         done = _engine.forward(sizes.layer, params, x, last_of(states), torch.get_num_threads())
         if done is not None:
             return done[1]

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.jit._builtins import _register_builtin
-from torch.utils._device import DeviceContext
 
 register_builtin = _register_builtin
 """What TorchScript compiles a call of a function to."""
@@ -46,14 +45,6 @@ def hide_kernels(op: torch._ops.OpOverload) -> None:
 
     op.has_kernel_for_dispatch_key = has_visible_kernel  # type: ignore[method-assign, assignment]
     op.py_impl(BELOW)(below)
-
-
-def is_unwatched() -> bool:
-    """Whoever watches torch's functions is to see them; a default device does not."""
-    if torch._C._len_torch_function_stack() == 0:
-        return True
-    modes = torch.overrides._get_current_function_mode_stack()  # type: ignore[no-untyped-call]
-    return all(isinstance(mode, DeviceContext) for mode in modes)
 
 
 FLAT = ("_flat_weights", "_flat_weight_refs", "_flat_weights_names", "_all_weights")

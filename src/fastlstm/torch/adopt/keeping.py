@@ -59,7 +59,7 @@ def _sound(cell: Cell, x: Any, hx: Any, params: Any) -> bool:
     """Whether these are what an operator has made sure of before its kernel sees them."""
     states = (hx,) if len(cell.states) == 1 else hx
     return (
-        internals.is_unwatched()
+        context.only_devices()  # else whoever watches torch's functions is to see them
         and isinstance(x, Tensor)
         and isinstance(states, (tuple, list))
         and isinstance(params, list)
@@ -76,12 +76,12 @@ def _declared(bias: Any, num_layers: Any, dropout: Any, *flags: Any) -> bool:
 
 def _infer(cell: Cell, m: Any, input: Any, hx: Any) -> Any:
     """nn.LSTM's call without gradients, checked, allocated and run by the engine at once; None: forward is to run."""
-    if torch.is_grad_enabled() or type(m) is not getattr(nn, cell.name) or not context.is_plain():
+    if torch.is_grad_enabled() or type(m) is not getattr(nn, cell.name) or not context.is_unseen():
         return None
     key = (m.input_size, m.hidden_size, m.proj_size, m.num_layers, m.bidirectional, m.bias, m.batch_first)
     if tuple(map(type, key)) != _TYPES or type(m.dropout) is not float or type(m.training) is not bool:
         return None
-    if (m.training and m.dropout) or not internals.is_unwatched():
+    if (m.training and m.dropout) or context.is_profiled():
         return None
     if (cell, key) not in _known:
         sizes = Sizes(*key[:4], 2 if m.bidirectional else 1, m.bias, cell=cell)
@@ -95,10 +95,10 @@ def _infer(cell: Cell, m: Any, input: Any, hx: Any) -> Any:
 
 def _infer_step(cell: Cell, m: Any, input: Any, hx: Any) -> Any:
     """The same of nn.LSTMCell's."""
-    if torch.is_grad_enabled() or type(m) is not getattr(nn, f"{cell.name}Cell") or not context.is_plain():
+    if torch.is_grad_enabled() or type(m) is not getattr(nn, f"{cell.name}Cell") or not context.is_unseen():
         return None
     key = (m.input_size, m.hidden_size, m.bias)
-    if tuple(map(type, key)) != (int, int, bool) or not internals.is_unwatched():
+    if tuple(map(type, key)) != (int, int, bool) or context.is_profiled():
         return None
     if (cell, key) not in _known:
         sizes = Sizes(m.input_size, m.hidden_size, bias=m.bias, is_cell=True, cell=cell)

@@ -34,7 +34,7 @@ def attempt(
     reset: Any = None,
 ) -> Any:
     """output, h_n, c_n with gradients, of a call that nobody has looked at. None, and nothing done, where it is not one that the
-    engine takes as it is; where nothing watches (`context.is_plain`).
+    engine takes as it is; where nobody watches (`context.is_unseen`).
     """
     if hx is None:
         hx = sizes.zeros

@@ -38,7 +38,7 @@ def why(device: torch.device, dtype: torch.dtype) -> str:
 
 def run(sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor], masks: list[Tensor]) -> Results:
     """The arguments and results of `runners.run`, with masks drawn."""
-    if context.is_plain():
+    if context.is_unseen():
         grad = wants_graph(sizes, x, hx, weights)
         if grad is False or (grad and context.saving_hooks(True) is None):
             return _run_by_address(sizes, batch, x, hx, weights, masks, grad)
@@ -48,7 +48,7 @@ def run(sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor]
 def run_plain(
     sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor], dropout: float | None
 ) -> Results | None:
-    """A call where nothing watches (`context.is_plain`). None, no error yet: its tensors are not all of the engine's kind."""
+    """A call where nobody watches (`context.is_unseen`). None, no error yet: its tensors are not all of the engine's kind."""
     grad = wants_graph(sizes, x, hx, weights)
     if grad is None:
         return None
@@ -97,4 +97,7 @@ def _run_by_address(
     rows = batch.rows
     if grad:
         return function.differentiable(sizes, batch, rows, x, hx, weights, masks)
-    return batches.results_of(function.forward(sizes, batch, rows, x, hx, weights, masks, False))
+    if not context.is_profiled():
+        return batches.results_of(function.forward(sizes, batch, rows, x, hx, weights, masks, False))
+    with context.profiled_as(f"fastlstm::{sizes.cell.name.lower()}"):  # no operator of torch's, which would have a name
+        return batches.results_of(function.forward(sizes, batch, rows, x, hx, weights, masks, False))

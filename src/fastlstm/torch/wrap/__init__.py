@@ -1,4 +1,4 @@
-"""What stands around a call and is no part of it: autocast, torch.jit.trace, torch.fx."""
+"""What stands around a call and is no part of it: autocast, torch.jit.trace and torch.jit.script, torch.fx."""
 
 from dataclasses import replace
 from typing import Any
