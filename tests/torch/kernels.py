@@ -14,8 +14,9 @@ def force_torchs_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every call takes the route of a CUDA call; torch's CPU kernel stands in for cuDNN's."""
     monkeypatch.setattr("fastlstm.torch.layer._engine.forward", lambda *_: None)
     monkeypatch.setattr(function, "attempt", lambda *_: None)
+    monkeypatch.setattr("fastlstm.torch.layer.Layer._attempt", lambda *_: None)
     monkeypatch.setattr(native, "wants_graph", lambda *_: None)
-    monkeypatch.setattr(runners, "choose", lambda *_: (torch_kernel, runners.Engine("cudnn", "forced by a test")))
+    monkeypatch.setattr(runners, "choose", lambda *_: (torch_kernel, ""))
 
 
 class Kernel:

@@ -264,6 +264,9 @@ def test_a_product_of_batches(dims):
     pairs = torch.stack([d, d + 1]), torch.stack([x, x - 1])
     torch.testing.assert_close(vmap(batched)(*pairs)[1], batched(d + 1, x - 1))
     torch.testing.assert_close(vmap(batched, (0, None))(pairs[0], x)[1], batched(d + 1, x))
+    along = tuple(None if dim is None else dim + 1 for dim in dims)
+    alone = [t if dim is None else t.narrow(dim, 0, 1) for t, dim in zip(pairs, along, strict=True)]
+    torch.testing.assert_close(vmap(batched)(*alone)[1], batched(d + 1, x - 1)[:1])  # a batch of one
     d.requires_grad_(), x.requires_grad_()
     torch.autograd.gradcheck(batched, (d, x), check_forward_ad=True, check_batched_grad=True)
     torch.autograd.gradgradcheck(batched, (d, x))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fastlstm.torch import context
+from fastlstm.torch import context, transforms
 from fastlstm.torch.batch import Batch, Results, States, masks_of
 from fastlstm.torch.context import Context
 from fastlstm.torch.dtypes import HALF
@@ -57,7 +57,7 @@ def run(sizes: Sizes, batch: Batch, x: Tensor, hx: States, weights: list[Tensor]
     """The arguments and errors of `wrap.run`."""
     refuse_any_freed(x, *hx, *weights)
     check(sizes, x, hx, weights, autocast=autocasts(x))
-    if not x.is_cpu and choose(sizes, x.device, x.dtype, context.here())[0] is torch_kernel:
+    if choose(sizes, x.device, x.dtype, context.here())[0] is torch_kernel:
         return torch_kernel.run(sizes, batch, x, hx, weights, dropout)
     return run_with(sizes, batch, x, hx, weights, masks_of(batch, sizes, x, dropout) if dropout else [])
 
@@ -72,7 +72,7 @@ def run_with(
     runner, against = choose(sizes, x.device, x.dtype, here)
     if runner is mapped:
         return mapped.run(run_with, sizes, batch, x, hx, weights, masks)
-    if runner is chained and context.innermost_is_forward_mode():
+    if runner is chained and transforms.innermost_is_forward_mode():
         found = forward_mode.run(sizes, batch, x, hx, weights, masks)
         if found is not None:
             return found

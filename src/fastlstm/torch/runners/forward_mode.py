@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fastlstm import _engine
 from fastlstm.torch import batch as batches
-from fastlstm.torch import context
+from fastlstm.torch import context, transforms
 from fastlstm.torch.batch import Batch, Ragged, Results, States
 from fastlstm.torch.graph.chain.steps import Steps
 from fastlstm.torch.memory import as_read
@@ -30,14 +30,14 @@ def run(
     """The arguments and results of `runners.run`, with masks drawn. None: this is not such a call."""
     if sizes.P or chained.why_not(sizes, x.device, x.dtype, context.here()) is not None:
         return None
-    pairs = [context.unpack_dual(t) for t in (x, *hx, *weights, *masks)]
+    pairs = [transforms.unpack_dual(t) for t in (x, *hx, *weights, *masks)]
     if not _are_plain([t for pair in pairs for t in pair if t is not None]) or all(t is None for _, t in pairs):
         return None
     count = 1 + len(hx)
     given, own, factors = pairs[:count], pairs[count : count + len(weights)], pairs[count + len(weights) :]
-    with context.below_innermost():
+    with transforms.below_innermost():
         results = _whole(sizes, batch, given, own, [mask for mask, _ in factors])
-    return tuple(context.make_dual(t, tangent) for t, tangent in results)
+    return tuple(transforms.make_dual(t, tangent) for t, tangent in results)
 
 
 def _are_plain(tensors: Sequence[Tensor]) -> bool:

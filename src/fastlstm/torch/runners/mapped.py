@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fastlstm import _engine
 from fastlstm.torch import batch as batches
-from fastlstm.torch import context
+from fastlstm.torch import context, transforms
 from fastlstm.torch.batch import Batch, Dense, Packed, Ragged, Results, States
 from fastlstm.torch.context import Context
 from fastlstm.weights import Sizes
@@ -21,7 +21,7 @@ Below = TypeVar("Below")
 
 def below(ask: Callable[[Context], Below]) -> Below:
     """What is answered without vmap's level."""
-    with context.below_innermost():
+    with transforms.below_innermost():
         return ask(context.here())
 
 
@@ -31,11 +31,11 @@ def attempt(sizes: Sizes, parameters: Mapping[str, Any], x: Any, batch_first: bo
     """
     if torch.is_grad_enabled() or not context.is_mapped_alone() or not isinstance(x, Tensor):
         return None
-    members, unwrap, wrap = context.vmap_level()
+    members, unwrap, wrap = transforms.vmap_level()
     inner, dim = unwrap(x)
-    if dim is None or inner.dim() != 4 or not inner.numel() or any(map(context.is_batched, parameters.values())):
+    if dim is None or inner.dim() != 4 or not inner.numel() or any(map(transforms.is_batched, parameters.values())):
         return None
-    with context.below_innermost():
+    with transforms.below_innermost():
         apart = inner.movedim(dim, 2)
         rows = (apart.transpose(0, 1) if batch_first else apart).flatten(1, 2).contiguous()
         found = _engine.forward(sizes.layer, parameters, rows, None, torch.get_num_threads(), False, None, None)
@@ -63,10 +63,10 @@ def run(
     states = hx if hx[0] is None else batches.states_of(sizes, batch.N, x, hx)
     rows = whole.rows
     tensors = [x3, *states, *masks, rows.lengths, rows.reset]
-    members, unwrap, wrap = context.vmap_level()
+    members, unwrap, wrap = transforms.vmap_level()
     given = [unwrap(t) for t in tensors]
     own = [unwrap(w) for w in weights]
-    with context.below_innermost():
+    with transforms.below_innermost():
         if any(dim is not None for _, dim in own):
             results = _each(run_below, sizes, whole, given, own, len(masks), members)
         elif any(dim is not None for _, dim in given):

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastlstm.torch import context
+from fastlstm.torch import transforms
 from fastlstm.torch.graph.chain.of_input import ChainOfInput, stays_in_cache
 from fastlstm.torch.graph.chain.passes import Pass, add_product, call, hidden, zeros_where_none
 from fastlstm.torch.graph.chain.products import product
@@ -47,7 +47,7 @@ class Chain(Pass):
         return w, ctx.steps.before(h_0, h), (gates, c[0], c_0) if c else (gates, h, h_0)
 
     @staticmethod
-    @context.derivable_within
+    @transforms.derivable_within
     def backward(ctx: Any, *gradients: Any) -> Any:
         w, h_before, of_steps = Chain._read(ctx)
         dh, *dc, dgates = gradients
@@ -56,7 +56,7 @@ class Chain(Pass):
         return None, dw, da, dh_0, rest[0] if dc else None
 
     @staticmethod
-    @context.forward_mode_within
+    @transforms.forward_mode_within
     def jvp(ctx: Any, _: Any, w_t: Any, a_t: Any, h_0_t: Any, c_0_t: Any) -> Any:
         w, h_before, of_steps = Chain._read(ctx)
         a_t = torch.zeros_like(of_steps[0]) if a_t is None else a_t

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastlstm.torch import context
+from fastlstm.torch import transforms
 from fastlstm.torch.graph.chain.passes import Pass, add_product, call, hidden, zeros_where_none
 from fastlstm.torch.graph.chain.products import product
 from fastlstm.torch.graph.chain.projection import project
@@ -56,7 +56,7 @@ class ChainOfInput(Pass):
         return w, w_ih, x, ctx.steps.before(h_0, h), (gates, c[0], c_0) if c else (gates, h, h_0)
 
     @staticmethod
-    @context.derivable_within
+    @transforms.derivable_within
     def backward(ctx: Any, *gradients: Any) -> Any:
         w, w_ih, x, h_before, of_steps = ChainOfInput._read(ctx)
         dh, *dc, dgates = gradients
@@ -76,7 +76,7 @@ class ChainOfInput(Pass):
         )
 
     @staticmethod
-    @context.forward_mode_within
+    @transforms.forward_mode_within
     def jvp(ctx: Any, _: Any, w_t: Any, w_ih_t: Any, b_ih_t: Any, b_hh_t: Any, x_t: Any, h_0_t: Any, c_0_t: Any) -> Any:
         w, w_ih, x, h_before, of_steps = ChainOfInput._read(ctx)
         cell, biases = CELLS[ctx.steps.cell], (b_ih_t, b_hh_t)

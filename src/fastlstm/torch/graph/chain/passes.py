@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fastlstm import _engine
-from fastlstm.torch import context
+from fastlstm.torch import transforms
 from fastlstm.torch.graph.chain.products import product
 from fastlstm.torch.graph.chain.steps import Steps
 from fastlstm.torch.memory import as_read
@@ -35,7 +35,7 @@ def _read(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else as_read(tensor)
 
 
-class Pass(context.Derivable):
+class Pass(transforms.Derivable):
     """An autograd Function of `Steps`, R or so many `WEIGHTS`, and what has rows. Of a batch of calls members stand side by side,
     as more rows, in one call; each has one of its own where weights are batched.
     """
@@ -140,7 +140,7 @@ class Tangent(_Linear):
         return w, slope, (h, *c, sums), before
 
     @staticmethod
-    @context.derivable_within
+    @transforms.derivable_within
     def backward(ctx: Any, *gradients: Any) -> Any:
         w, slope, tangent, before = Tangent._before(ctx)
         dh, *dc, ds = gradients
@@ -151,7 +151,7 @@ class Tangent(_Linear):
         return only_needed(ctx, None, dw, dslope, da, *first, *pad, *reaching, *pad)
 
     @staticmethod
-    @context.forward_mode_within
+    @transforms.forward_mode_within
     def jvp(ctx: Any, _: Any, w_t: Any, slope_t: Any, a_t: Any, h_0_t: Any, c_0_t: Any, e_h_t: Any, e_c_t: Any) -> Any:
         w, slope, tangent, before = Tangent._before(ctx)
         a_t = torch.zeros_like(tangent[-1]) if a_t is None else a_t
@@ -186,7 +186,7 @@ class Adjoint(_Linear):
         return w, slope, (*rest[len(rest) // 2 :], da)
 
     @staticmethod
-    @context.derivable_within
+    @transforms.derivable_within
     def backward(ctx: Any, da_v: Any, *gradients: Any) -> Any:
         w, slope, adjoint = Adjoint._read(ctx)
         states = len(gradients) // 2
@@ -201,7 +201,7 @@ class Adjoint(_Linear):
         return only_needed(ctx, None, dw, dslope, *tangent[:-1], *pad, tangent[-1])
 
     @staticmethod
-    @context.forward_mode_within
+    @transforms.forward_mode_within
     def jvp(ctx: Any, _: Any, w_t: Any, slope_t: Any, dh_t: Any, dc_t: Any, ds_t: Any) -> Any:
         steps = ctx.steps
         w, slope, adjoint = Adjoint._read(ctx)

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from fastlstm import _engine
-from fastlstm.torch import context
+from fastlstm.torch import transforms
 from fastlstm.torch.dtypes import NAMES
 
 
-class Product(context.Derivable):
+class Product(transforms.Derivable):
     """d (rows, M), x (rows, K) -> d^T x (M, K); of B members beside each other, (rows, B, M), (rows, B, K) -> (B, M, K)."""
 
     @staticmethod
@@ -29,7 +29,7 @@ class Product(context.Derivable):
         ctx.save_for_forward(*inputs)
 
     @staticmethod
-    @context.derivable_within
+    @transforms.derivable_within
     def backward(ctx: Any, gradient: Any) -> Any:
         (d, x), (of_d, of_x) = ctx.saved_tensors, ctx.needs_input_grad
         if d.dim() == 2:
@@ -39,7 +39,7 @@ class Product(context.Derivable):
         return dd, (by_member_d @ gradient).transpose(0, 1) if of_x else None
 
     @staticmethod
-    @context.forward_mode_within
+    @transforms.forward_mode_within
     def jvp(ctx: Any, d_t: Any, x_t: Any) -> Any:
         d, x = ctx.saved_tensors
         found = [Product.apply(d_t, x)] if d_t is not None else []
@@ -55,7 +55,8 @@ class Product(context.Derivable):
             return t.flatten(1, 2) if t.dim() == 4 else t
 
         found: Any = Product.apply(beside(d, in_dims[0]), beside(x, in_dims[1]))
-        return found.unflatten(0, (members, -1)) if len(found) > members else found, 0
+        of_one = d.dim() - (in_dims[0] is not None)
+        return found.unflatten(0, (members, -1)) if of_one == 3 else found, 0
 
 
 def product(d: Tensor, x: Tensor) -> Tensor:

@@ -7,11 +7,11 @@ from typing import Any
 from torch import Tensor
 from torch.nn.functional import linear
 
-from fastlstm.torch import context
+from fastlstm.torch import transforms
 from fastlstm.torch.graph.chain.products import product
 
 
-class Projection(context.Derivable):
+class Projection(transforms.Derivable):
     """x (rows, I), W (width, I), b (width) or None -> (rows, width)."""
 
     @staticmethod
@@ -26,13 +26,13 @@ class Projection(context.Derivable):
         ctx.save_for_forward(x, w)
 
     @staticmethod
-    @context.derivable_within
+    @transforms.derivable_within
     def backward(ctx: Any, d: Any) -> Any:
         (x, w), (of_x, of_w, of_b) = ctx.saved_tensors, ctx.needs_input_grad
         return d @ w if of_x else None, product(d, x) if of_w else None, d.sum(0) if ctx.has_bias and of_b else None
 
     @staticmethod
-    @context.forward_mode_within
+    @transforms.forward_mode_within
     def jvp(ctx: Any, x_t: Any, w_t: Any, b_t: Any) -> Any:
         x, w = ctx.saved_tensors
         found = [linear(x_t, w)] if x_t is not None else []

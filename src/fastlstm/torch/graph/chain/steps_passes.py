@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastlstm.torch import context
+from fastlstm.torch import context, transforms
 from fastlstm.torch.graph.chain.passes import Adjoint, Pass, Tangent, call, hidden, only_needed
 from fastlstm.torch.graph.chain.products import product
 from fastlstm.torch.graph.chain.steps import Steps
@@ -50,7 +50,7 @@ def _of_tensors(
 
 
 def _given(ctx: Any) -> list[Any]:
-    return [t if t is None else context.without_dead_wrapper(t) for t in ctx.saved_tensors[: ctx.given]]
+    return [t if t is None else transforms.without_dead_wrapper(t) for t in ctx.saved_tensors[: ctx.given]]
 
 
 def _pull(function: Callable[..., Any], ctx: Any, gradients: Sequence[Any]) -> tuple[Any, ...]:
@@ -69,7 +69,7 @@ def _push(function: Callable[..., Any], ctx: Any, tangents: Sequence[Any]) -> An
     of_those, there = _of_tensors(function, ctx.steps, tensors)
     own = tuple(tensors[k] for k in there)
     with_zeros = (torch.zeros_like(t) if tangents[k] is None else tangents[k] for k, t in zip(there, own, strict=True))
-    return context.jvp(of_those, own, tuple(with_zeros))[1]
+    return transforms.jvp(of_those, own, tuple(with_zeros))[1]
 
 
 def _keep(ctx: Any, inputs: Any, output: Any) -> None:
@@ -94,12 +94,12 @@ class TangentOfSteps(Pass):
         _keep(ctx, inputs, output)
 
     @staticmethod
-    @context.derivable_within
+    @transforms.derivable_within
     def backward(ctx: Any, *gradients: Any) -> Any:
         return _pull(_tangent, ctx, gradients)
 
     @staticmethod
-    @context.forward_mode_within
+    @transforms.forward_mode_within
     def jvp(ctx: Any, _: Any, *tangents: Any) -> Any:
         return _push(_tangent, ctx, tangents)
 
@@ -120,7 +120,7 @@ class AdjointOfSteps(Pass):
         _keep(ctx, inputs, output)
 
     @staticmethod
-    @context.derivable_within
+    @transforms.derivable_within
     def backward(ctx: Any, *gradients: Any) -> Any:
         saved, states = ctx.saved_tensors, len(gradients) // 2
         of_reaching, dgates = gradients[1 + states :], saved[ctx.given - 1]
@@ -145,6 +145,6 @@ class AdjointOfSteps(Pass):
         return only_needed(ctx, None, dw, gates, state, state_0, *dhx, *pad, None)
 
     @staticmethod
-    @context.forward_mode_within
+    @transforms.forward_mode_within
     def jvp(ctx: Any, _: Any, *tangents: Any) -> Any:
         return _push(_adjoint, ctx, tangents)
