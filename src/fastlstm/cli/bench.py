@@ -144,14 +144,15 @@ def draw_recorded(context: typer.Context, file: Path, plot: Path | None) -> None
         raise typer.BadParameter("stands beside --plot, and no other option", param_hint="--from")
     needs("matplotlib")
     needs_picture(plot, "--plot")
-    from fastlstm.bench.picture import draw
+    from fastlstm.bench import picture
     from fastlstm.bench.record import read_csv
 
     try:
         rows, how = read_csv(file)
+        picture.check(rows, how)
     except ValueError as error:
         raise typer.BadParameter(f"{str(file)!r}: {error}", param_hint="--from") from None
-    draw(rows, how, plot)
+    picture.draw(rows, how, plot)
 
 
 def refuse_for_stream(train: bool, threads: int | None) -> None:
