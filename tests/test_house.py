@@ -14,7 +14,7 @@ SOURCE = Path(fastlstm.__file__).parent
 # From the ground up. A file may import what stands above it in this list, and nothing else of the package.
 FLOORS = [
     ["_engine", "cells", "files", "torch_versions", "traces"],
-    ["torch_hook"],
+    ["file_kinds", "torch_hook"],
     ["reference.weights"],
     ["reference.lstm", "reference.gru"],
     ["reference", "shapes", "weights"],
