@@ -240,6 +240,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_file_of_another_kind_is_named_with_the_way_from_it(name, tmp_path):
     make, words = OTHERS[name]
