@@ -48,6 +48,7 @@ def test_the_command_measures_every_point_and_writes_it(mode, tmp_path):
     assert "nn.LSTM / fastlstm: geometric mean" in result.stdout
     assert "lowest" in result.stdout
     assert "floor: torch.mm" in result.stdout
+    assert "over 100% of it: all that a small call has stays in a cache" in " ".join(result.stdout.split())
     rows = list(csv.DictReader(file.read_text().splitlines()))
     assert [(row["purpose"], row["T"], row["layers"], row["engine"]) for row in rows] == [
         ("tiny", "3", "1", "nn.LSTM"),

@@ -83,7 +83,9 @@ def bench(
     ]
     show(console, table(rows, floor, chosen.extras))
     console.print(
-        f"floor: torch.mm {floor.flops / 1e9:.0f} GFLOP/s, copy {floor.bandwidth / 1e9:.1f} GB/s", highlight=False
+        f"floor: torch.mm {floor.flops / 1e9:.0f} GFLOP/s, copy {floor.bandwidth / 1e9:.1f} GB/s of memory; over 100% of it: "
+        "all that a small call has stays in a cache, or matrix units (AMX) do what torch.mm leaves to others",
+        highlight=False,
     )
     for line in summary(rows, chosen.extras):
         console.print(line, highlight=False)
