@@ -61,7 +61,7 @@ FLOORS = [
     ["torch.arguments", "torch.parameters", "torch.adopt.internals"],
     ["torch.adopt.enabling"],
     ["torch.layer", "torch.cell", "torch.adopt.keeping"],
-    ["torch.lstm", "torch.gru"],
+    ["torch.lstm", "torch.gru", "torch.adopt.saying"],
     ["torch.checkpoint", "torch.onnx_files", "torch.adopt.converting"],
     ["torch.adopt"],
     ["torch"],
