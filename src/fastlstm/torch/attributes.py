@@ -34,8 +34,8 @@ def layer_sizes(lstm: Any, cell: Cell) -> Sizes:
 
 
 class CheckpointEvery:
-    """The attribute where it isn't set (then it stands in the layer's __dict__): None, or the submodule to which a subclass gave
-    this name. nn.Module finds that only where the class has no such attribute.
+    """The attribute where it isn't set: None, or the submodule to which a subclass gave this name, which nn.Module finds only
+    where the class has no such attribute. What is set stands in the layer's __dict__, which goes first.
     """
 
     def __get__(self, layer: Any, kind: type) -> Any:
