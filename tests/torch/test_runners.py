@@ -86,7 +86,9 @@ def test_transforms_and_forward_mode_are_native_chain_by_chain():
 
 
 def test_engine_knows_only_lstms_and_grus():
-    with pytest.raises(TypeError, match=r"fastlstm\.LSTMCell, or one of torch\.nn, got torch\.nn\.modules\.linear\.Linear"):
+    with pytest.raises(
+        TypeError, match=r"fastlstm\.LSTMCell, or one of torch\.nn, got torch\.nn\.modules\.linear\.Linear"
+    ):
         fastlstm.engine(nn.Linear(3, 4), torch.zeros(5, 2, 3))
 
 

@@ -71,7 +71,8 @@ def check(rows: list[Measured], how: dict[str, str]) -> None:
 def heading(point: Point, how: dict[str, str]) -> str:
     """What was measured, and where. how: the grid, mode, processor, isa and threads of a CSV."""
     threads = "1 thread" if how["threads"] == "1" else f"{how['threads']} threads"
-    return f"{point.cell} {WORDS[how['grid']]}: {MODES[how['mode']]}\n{point.dtype}, {how['processor']} ({how['isa']}), {threads}"
+    where = f"{point.dtype}, {how['processor']} ({how['isa']}), {threads}"
+    return f"{point.cell} {WORDS[how['grid']]}: {MODES[how['mode']]}\n{where}"
 
 
 def figure(rows: list[Measured], title: str) -> Figure:
