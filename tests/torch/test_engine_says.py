@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
+from torch.overrides import BaseTorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import fastlstm
@@ -131,7 +132,7 @@ THEIRS = [kind for kind in KINDS if not KINDS[kind][2].keys() - {"hx"} and kind 
 
 
 @pytest.mark.filterwarnings("ignore:.*lstm")  # torch's own, of complex numbers and of recorded calls
-@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("around", [*AROUND, "a function mode"])
 @pytest.mark.parametrize("kind", THEIRS)
 @pytest.mark.parametrize("way", ["neither", "enabled", "keep_type"])
 def test_of_torch_s_own_module(way: str, kind: str, around: str, ran: list[str]) -> None:
@@ -139,7 +140,10 @@ def test_of_torch_s_own_module(way: str, kind: str, around: str, ran: list[str])
     lstm, x = nn.LSTM(I, H, **options), form(torch.randn(T, N, I))
     if way == "keep_type":
         fastlstm.convert(lstm, keep_type=True)
-    with fastlstm.enabled() if way == "enabled" else nullcontext(), AROUND[around]():
+    with (
+        fastlstm.enabled() if way == "enabled" else nullcontext(),
+        {**AROUND, "a function mode": BaseTorchFunctionMode}[around](),
+    ):
         said = fastlstm.engine(lstm, x, **more)
         with suppress(RuntimeError):  # torch's kernels can't compute complex numbers
             lstm(x, **more)
