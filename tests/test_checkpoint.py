@@ -5,13 +5,16 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 import fastlstm
 from fastlstm import LSTM, LSTMCell, checkpoint
+from fastlstm import numpy as bare
 
 MODULES = {
     "plain": lambda kind: kind.LSTM(3, 4),
@@ -209,14 +212,71 @@ def test_the_file_written_by_hand_is_a_good_one(tmp_path):
 def test_a_file_that_is_no_safetensors_is_refused(tmp_path):
     path = write(tmp_path / "model.safetensors", GOOD, SHAPES)
     whole = path.read_bytes()
-    pickled = tmp_path / "pickle"
-    torch.save(LSTM(3, 4).state_dict(), pickled)
-    for content in (b"", whole[:20], whole[:-4], whole + b"more", b"\xff" * 64, pickled.read_bytes()):
+    for content in (b"", whole[:20], whole[:-4], whole + b"more", b"\xff" * 64):
         path.write_bytes(content)
         with pytest.raises(ValueError, match="is not a safetensors file"):
             fastlstm.load(path)
     with pytest.raises(FileNotFoundError):
         fastlstm.load(tmp_path / "absent")
+
+
+def pickled(path: Path) -> None:
+    torch.save(LSTM(3, 4).state_dict(), path, _use_new_zipfile_serialization=False)
+
+
+def of_numpy(path: Path) -> None:
+    with path.open("wb") as file:
+        np.savez(file, **{name: t.numpy() for name, t in LSTM(3, 4).state_dict().items()})
+
+
+OTHERS = {
+    "torch.save": (lambda path: torch.save(LSTM(3, 4).state_dict(), path), "a file of torch: load it there"),
+    "torch.save of old": (pickled, "a file of torch: load it there"),
+    "torch.jit.save": (lambda path: torch.jit.save(torch.jit.script(nn.LSTM(3, 4)), path), "a file of torch"),
+    "npz": (of_numpy, r"arrays of NumPy: fastlstm.numpy.LSTM.from_state\(numpy.load\(path\)\)"),
+    "npy": (lambda path: path.write_bytes(b"\x93NUMPY\x01\x00v\x00{'descr'"), "arrays of NumPy"),
+    "onnx": (lambda path: fastlstm.to_onnx(LSTM(3, 4), path), "an ONNX model: fastlstm.from_onnx reads it"),
+    "h5": (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(40)), "HDF5: "),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_file_of_another_kind_is_named_with_the_way_from_it(name, tmp_path):
+    make, words = OTHERS[name]
+    make(tmp_path / "model")
+    for read in (fastlstm.load, bare.load):
+        with pytest.raises(ValueError, match=f"safetensors file: .*; it looks like {words}"):
+            read(tmp_path / "model")
+
+
+def test_a_file_that_looks_like_nothing_known_is_not_guessed_at(tmp_path):
+    for content in (
+        b"",
+        b"\x80",
+        b"\x80\x09",
+        b"PK\x03\x04",
+        b"PK\x03\x04" + bytes(40),
+        b"\x08",
+        b"\x08\x08\x00",
+    ):
+        (tmp_path / "model").write_bytes(content)
+        with pytest.raises(ValueError, match="is not a safetensors file") as refusal:
+            fastlstm.load(tmp_path / "model")
+        assert "it looks like" not in str(refusal.value)
+
+
+def test_arrays_of_an_npz_go_the_way_that_the_error_names(tmp_path):
+    of_numpy(tmp_path / "model")
+    assert repr(bare.LSTM.from_state(np.load(tmp_path / "model"))) == "LSTM(3, 4)"
+
+
+def test_a_state_dict_in_safetensors_is_told_of_load_state_dict(tmp_path):
+    lstm = LSTM(3, 4)
+    save_file(lstm.state_dict(), tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"load_state_dict\(safetensors.torch.load_file\(path\)\)"):
+        fastlstm.load(tmp_path / "model.safetensors")
+    LSTM(3, 4).load_state_dict(load_file(tmp_path / "model.safetensors"))
 
 
 def test_a_loaded_layer_is_no_view_of_its_file(tmp_path):

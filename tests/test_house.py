@@ -14,7 +14,7 @@ SOURCE = Path(fastlstm.__file__).parent
 # From the ground up. A file may import what stands above it in this list, and nothing else of the package.
 FLOORS = [
     ["_engine", "cells", "files", "torch_versions", "traces"],
-    ["torch_hook"],
+    ["file_kinds", "torch_hook"],
     ["reference.weights"],
     ["reference.lstm", "reference.gru"],
     ["reference", "shapes", "weights"],
@@ -61,7 +61,7 @@ FLOORS = [
     ["torch.arguments", "torch.parameters", "torch.adopt.internals"],
     ["torch.adopt.enabling"],
     ["torch.layer", "torch.cell", "torch.adopt.keeping"],
-    ["torch.lstm", "torch.gru"],
+    ["torch.lstm", "torch.gru", "torch.adopt.saying"],
     ["torch.checkpoint", "torch.onnx_files", "torch.adopt.converting"],
     ["torch.adopt"],
     ["torch"],

@@ -281,3 +281,35 @@ TEST_CASE("products of pairs: as near as bfloat16 is, and the same bits on any n
     }
   }
 }
+
+TEST_CASE("what a 16-bit call computes again, of products of pairs too, has the bits of what it would have kept") {
+  const Sizes cases[] = {{200, 2, 20, 34, 0, 1, 1, true, true, false, {}},
+                         {60, 7, 18, 34, 0, 2, 2, true, true, true, {}},
+                         {14, 40, 9, 33, 5, 1, 2, true, true, false, {}},
+                         {9, 90, 32, 41, 0, 2, 1, false, false, false, {90, 80, 80, 41, 41, 41, 7, 1, 1}}};
+  for (const std::string& isa : tested_isas()) {
+    fastlstm::use_isa(isa);
+    CAPTURE(isa);
+    bool pairs = false;
+    for (const Sizes& sizes : cases)
+      for (const fastlstm::CellKind cell : kCells)
+        for (const Element element : {Element::bfloat16, Element::float16}) {
+          Sizes s = sizes;
+          s.cell = cell;
+          if (cell == fastlstm::CellKind::gru) s.P = 0;
+          CAPTURE(s.T);
+          CAPTURE(fastlstm::counts_of(cell).gates);
+          CAPTURE(element == Element::bfloat16);
+          Call<float> call(s, 3);
+          NarrowCall narrow(call, element);
+          pairs = pairs || (element == Element::bfloat16 && fastlstm::multiplies_bfloat16(call.problem));
+          const auto expected = narrow.train(1, 1);
+          const std::int64_t kept = fastlstm::saved_size<float>(call.problem);
+          call.problem.checkpoint_every(1);
+          CHECK(fastlstm::saved_size<float>(call.problem) < kept);
+          CHECK(narrow.train(1, 1) == expected);
+          CHECK(narrow.train(2, 3) == expected);
+        }
+    CHECK(pairs == has_pairs(isa));
+  }
+}

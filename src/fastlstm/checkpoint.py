@@ -12,6 +12,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from fastlstm import file_kinds
 from fastlstm.cells import BY_NAME
 from fastlstm.files import KEY, held, replace
 from fastlstm.weights import Sizes, count_arrays, named_shapes
@@ -31,6 +32,7 @@ _ARGUMENTS: dict[str, dict[str, type]] = {
 }
 _ARGUMENTS["GRU"] = {name: kind for name, kind in _ARGUMENTS["LSTM"].items() if name != "proj_size"}
 _ARGUMENTS["GRUCell"] = _ARGUMENTS["LSTMCell"]
+_OF_OTHERS = "; a layer takes a state_dict that others saved by load_state_dict(safetensors.torch.load_file(path))"
 _DTYPES = {"F16", "BF16", "F32", "F64"}
 
 
@@ -90,7 +92,10 @@ def read(path: str | bytes | os.PathLike[Any], framework: str) -> tuple[str, dic
     path = os.fsdecode(path)
     try:
         with held(path) as name, safe_open(name, framework=framework) as file:
-            kind, arguments = described(file.metadata() or {})
+            metadata = file.metadata() or {}
+            if KEY not in metadata:
+                raise ValueError(f"its metadata has no {KEY!r}{_OF_OTHERS}")
+            kind, arguments = described(metadata)
             names = list(file.keys())
             slices = {name: file.get_slice(name) for name in names}
             check(kind, arguments, {name: tuple(found.get_shape()) for name, found in slices.items()})
@@ -99,7 +104,7 @@ def read(path: str | bytes | os.PathLike[Any], framework: str) -> tuple[str, dic
                 raise ValueError(f"the tensors must have one dtype of {sorted(_DTYPES)}, got {sorted(dtypes)}")
             return kind, arguments, {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
-        raise ValueError(f"{path} is not a safetensors file: {error}") from error
+        raise ValueError(f"{path} is not a safetensors file: {error}{file_kinds.seen(path)}") from error
     except ValueError as error:
         raise ValueError(f"{path} is not a fastlstm checkpoint: {error}") from error
 

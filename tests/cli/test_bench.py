@@ -12,6 +12,7 @@ from fastlstm.bench.grids import GRIDS
 from fastlstm.bench.measure import Schedule
 from fastlstm.bench.peers import PEERS
 from fastlstm.bench.points import Point
+from fastlstm.bench.record import write_lines
 from fastlstm.bench.stream import measuring
 from fastlstm.cli import app, needs
 from fastlstm.cli.bench import STREAM
@@ -47,6 +48,7 @@ def test_the_command_measures_every_point_and_writes_it(mode, tmp_path):
     assert "nn.LSTM / fastlstm: geometric mean" in result.stdout
     assert "lowest" in result.stdout
     assert "floor: torch.mm" in result.stdout
+    assert "over 100% of it: all that a small call has stays in a cache" in " ".join(result.stdout.split())
     rows = list(csv.DictReader(file.read_text().splitlines()))
     assert [(row["purpose"], row["T"], row["layers"], row["engine"]) for row in rows] == [
         ("tiny", "3", "1", "nn.LSTM"),
@@ -167,6 +169,22 @@ def test_a_kept_csv_stands_beside_plot_alone(tmp_path):
     result = CliRunner().invoke(app, ["bench", "--from", str(file), *picture], env={"COLUMNS": "400"})
     assert result.exit_code == 2
     assert "expected a CSV of fastlstm bench, but it has no column" in result.output
+
+
+@pytest.mark.parametrize("column", ["grid", "mode", "engine", "cell"])
+def test_a_csv_with_words_that_no_picture_knows_is_refused(column, tmp_path):
+    file = tmp_path / "a.csv"
+    assert bench("--csv", str(file)).exit_code == 0
+    lines = list(csv.DictReader(file.read_text().splitlines()))
+    for line in lines:
+        if column != "engine" or line[column] != "fastlstm":
+            line[column] = "strange"
+    write_lines(file, lines)
+    result = CliRunner().invoke(
+        app, ["bench", "--from", str(file), "--plot", str(tmp_path / "a.svg")], env={"COLUMNS": "400"}
+    )
+    assert result.exit_code == 2, result.exception
+    assert f"{column}: expected " in result.output
 
 
 def test_other_engines_stand_beside_torch(tmp_path):

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,15 +12,17 @@ from typer.testing import CliRunner
 import fastlstm
 from fastlstm import _engine
 from fastlstm.cli import app
+from fastlstm.cli.info import WORDS
 from tests.conftest import run_python
 from tests.doubles import WITHOUT_TABLE
 
 
 def lines(environment: dict[str, str] | None = None, arguments: str = "") -> dict[str, str]:
-    """The table that `info` prints, by name."""
+    """The table that `info` prints, by name; with --plan, the one before its words."""
     result = CliRunner().invoke(app, ["info", *arguments.split()], env={"COLUMNS": "400", **(environment or {})})
     assert result.exit_code == 0, result.output
-    rows = (line.strip().split("  ", 1) for line in result.stdout.splitlines())
+    table = result.stdout.partition("\n\n")[0]
+    rows = (line.strip().split("  ", 1) for line in table.splitlines())
     return {name: value.strip() for name, value in rows}
 
 
@@ -113,6 +116,23 @@ def test_the_plan_of_a_gru():
     assert plan(f"{sizes} --cell gru").keys() == {"instruction set", *decided}
     assert plan(f"{sizes} --cell gru")["threads"] != plan(sizes)["threads"]  # it says for how much work
     assert plan(f"{sizes} --cell lstm") == plan(sizes)
+
+
+def test_a_plan_s_words_are_told_where_they_occur():
+    result = CliRunner().invoke(app, ["info", "--plan", *["--T", "1", "--threads", "1"]], env={"COLUMNS": "400"})
+    told = result.stdout.partition("\n\n")[2]
+    assert "packed" in told
+    assert "copied into the order in which they are read" in told
+    assert "wait for each other" not in told  # one thread waits for nobody
+    training = CliRunner().invoke(
+        app, ["info", "--plan", *["--N", "64", "--threads", "2", "--train"]], env={"COLUMNS": "400"}
+    )
+    assert "a point where the threads wait for each other" in training.stdout
+
+
+def test_every_word_that_is_told_is_one_of_a_plan():
+    text = (Path(__file__).parents[2] / "native" / "src" / "plan" / "words.cpp").read_text()
+    assert [word for word in WORDS if word not in text] == []
 
 
 @pytest.mark.parametrize(

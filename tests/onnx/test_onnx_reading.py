@@ -24,15 +24,31 @@ quiet = pytest.mark.filterwarnings("ignore")  # the exporters' own
 @quiet
 @pytest.mark.parametrize("options", [{}, {"bidirectional": True}, {"bias": False, "batch_first": True}], ids=str)
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+@pytest.mark.parametrize("sizes", ["open", "fixed"])  # fixed, the shape of what lies between two layers is asked for
 def test_torch_s_older_exporter_writes_what_comes_back_whole(
-    kind: str, options: dict[str, Any], tmp_path: Path
+    kind: str, sizes: str, options: dict[str, Any], tmp_path: Path
 ) -> None:
     theirs = getattr(nn, kind)(3, 4, 2, **options).eval()
-    named = {"input_names": ["x"], "dynamic_axes": {"x": [0, 1]}}
+    named = {"input_names": ["x"], "dynamic_axes": {"x": [0, 1]} if sizes == "open" else {}}
     torch.onnx.export(theirs, (torch.randn(5, 2, 3),), tmp_path / "m.onnx", dynamo=False, **named)
     back = fastlstm.from_onnx(tmp_path / "m.onnx").state_dict()
     assert list(back) == list(theirs.state_dict())
     assert all(torch.equal(back[name], weight) for name, weight in theirs.state_dict().items())
+
+
+@quiet
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_a_layer_between_transposes_is_the_node_s_own_and_told_of_the_batch_is_the_model_s(
+    kind: str, tmp_path: Path
+) -> None:
+    theirs, x = getattr(nn, kind)(3, 4, 2, bidirectional=True, batch_first=True).eval(), torch.randn(2, 5, 3)
+    torch.onnx.export(theirs, (x,), tmp_path / "m.onnx", dynamo=False)
+    layer = fastlstm.from_onnx(tmp_path / "m.onnx")
+    assert not layer.batch_first
+    expected = theirs(x)[0]
+    torch.testing.assert_close(layer(x.transpose(0, 1))[0].transpose(0, 1), expected, **EXPORTED)
+    layer.batch_first = True
+    torch.testing.assert_close(layer(x)[0], expected, **EXPORTED)
 
 
 def cases(kind: str) -> list[Any]:

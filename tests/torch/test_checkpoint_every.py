@@ -295,3 +295,33 @@ def test_a_layer_of_torch_becomes_one_that_keeps_everything(kind):
     model = nn.Sequential(getattr(nn, kind.__name__)(3, 8))
     fastlstm.convert(model)
     assert model[0].checkpoint_every is None
+
+
+@each_kind
+def test_a_submodule_of_a_subclass_may_have_the_name(kind):
+    class Own(kind):
+        def __init__(self, part: nn.Module) -> None:
+            super().__init__(3, 4)
+            self.checkpoint_every = part
+
+    part = nn.Linear(4, 2)
+    layer, plain, x = Own(part), kind(3, 4), torch.randn(5, 2, 3)
+    assert layer.checkpoint_every is dict(layer.named_modules())["checkpoint_every"] is part
+    plain.load_state_dict(layer.state_dict(), strict=False)
+    assert torch.equal(layer(x)[0], plain(x)[0])
+    assert layer.extra_repr() == plain.extra_repr() == "3, 4"
+    assert copy.deepcopy(layer).checkpoint_every.weight is not part.weight
+    del layer.checkpoint_every
+    assert layer.checkpoint_every is plain.checkpoint_every is kind.checkpoint_every is None
+
+
+@each_kind
+def test_a_layer_of_torch_with_such_a_part_is_converted(kind):
+    theirs = getattr(nn, kind.__name__)(3, 4)
+    theirs.checkpoint_every = nn.Linear(4, 2)
+    model = nn.Sequential(theirs)
+    fastlstm.convert(model)
+    ours = model[0]
+    assert type(ours) is kind
+    assert ours.checkpoint_every is theirs.checkpoint_every
+    assert ours(torch.randn(5, 2, 3))[0].shape == (5, 2, 4)

@@ -1,13 +1,14 @@
 """`fastlstm.engine(lstm, x, ...)` says what `lstm(x, ...)` runs on, for every kind of call."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
+from torch.overrides import BaseTorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 import fastlstm
@@ -124,6 +125,48 @@ def test_of_a_cell(grad: bool, ran: list[str]) -> None:
             cell(x)
         assert ran == [fastlstm.engine(cell, x).name]
         ran.clear()
+
+
+# Without what nn.LSTM doesn't take, and without a negated tensor, which torch resolves on its way to some kernels.
+THEIRS = [kind for kind in KINDS if not KINDS[kind][2].keys() - {"hx"} and kind not in ("nested", "negated")]
+
+
+@pytest.mark.filterwarnings("ignore:.*lstm")  # torch's own, of complex numbers and of recorded calls
+@pytest.mark.parametrize("around", [*AROUND, "a function mode"])
+@pytest.mark.parametrize("kind", THEIRS)
+@pytest.mark.parametrize("way", ["neither", "enabled", "keep_type"])
+def test_of_torch_s_own_module(way: str, kind: str, around: str, ran: list[str]) -> None:
+    options, form, more = KINDS[kind]
+    lstm, x = nn.LSTM(I, H, **options), form(torch.randn(T, N, I))
+    if way == "keep_type":
+        fastlstm.convert(lstm, keep_type=True)
+    with (
+        fastlstm.enabled() if way == "enabled" else nullcontext(),
+        {**AROUND, "a function mode": BaseTorchFunctionMode}[around](),
+    ):
+        said = fastlstm.engine(lstm, x, **more)
+        with suppress(RuntimeError):  # torch's kernels can't compute complex numbers
+            lstm(x, **more)
+    assert (ran or ["torch"]) == [said.name], str(said)
+    if way == "neither":
+        assert str(said) == "torch: neither enable() nor convert() has put it on the engine"
+
+
+@pytest.mark.parametrize("kind", [nn.LSTMCell, nn.GRUCell, nn.GRU])
+def test_of_torch_s_other_modules(kind: Any, ran: list[str]) -> None:
+    module, x = kind(I, H), torch.randn(N, I)
+    assert fastlstm.engine(module, x).name == "torch"
+    with fastlstm.enabled():
+        for hx in (None, torch.zeros(N, H)) if kind is nn.GRUCell else (None,):
+            assert str(fastlstm.engine(module, x, hx)) == "native: the CPU engine computes in float32"
+            module(x, hx)
+            assert ran == ["native"]
+            ran.clear()
+        assert fastlstm.engine(module, torch.randn(0, I)).why == "there is no step"
+        assert fastlstm.engine(module.double(), x.cfloat()).why == "the CPU engine has no complex64"
+        assert fastlstm.engine(module, x).why == "its tensors are not all plain ones on the CPU, of one dtype"
+    with pytest.raises(TypeError, match=r"or one of torch\.nn, got torch\.nn\.modules\.rnn\.RNN"):
+        fastlstm.engine(nn.RNN(I, H), x)
 
 
 @pytest.mark.parametrize("kind", KINDS)

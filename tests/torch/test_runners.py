@@ -85,9 +85,11 @@ def test_transforms_and_forward_mode_are_native_chain_by_chain():
     assert ["chain by chain" in engine.why for engine in said] == [True, True, False]
 
 
-def test_engine_knows_only_our_layers():
-    with pytest.raises(TypeError, match=r"fastlstm\.LSTM or fastlstm\.LSTMCell, got torch\.nn\.modules\.rnn\.LSTM"):
-        fastlstm.engine(nn.LSTM(3, 4), torch.zeros(5, 2, 3))
+def test_engine_knows_only_lstms_and_grus():
+    with pytest.raises(
+        TypeError, match=r"fastlstm\.LSTMCell, or one of torch\.nn, got torch\.nn\.modules\.linear\.Linear"
+    ):
+        fastlstm.engine(nn.Linear(3, 4), torch.zeros(5, 2, 3))
 
 
 def test_a_fallback_says_so_once():

@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from fastlstm.bench.measure import Measured
 from fastlstm.bench.points import Point, geometric_mean
-from fastlstm.cells import LSTM
+from fastlstm.cells import BY_NAME, LSTM
 
 
 class Look(NamedTuple):
@@ -45,6 +45,7 @@ LETTERS = {
     "H": "hidden units",
     "P": "features that h is projected to",
 }
+MODES = {"infer": "inference", "train": "training (forward + backward)"}
 GAP = 1.0  # between two purposes, in rows
 INCHES = 0.26  # a row of up to three peers
 
@@ -54,11 +55,24 @@ def draw(rows: list[Measured], how: dict[str, str], path: Path) -> None:
     figure(rows, heading(rows[0].point, how)).savefig(path, dpi=110)
 
 
+def check(rows: list[Measured], how: dict[str, str]) -> None:
+    """ValueError: there is no picture of these. For what a file says, which anybody may have written."""
+    for column, known in (("grid", WORDS), ("mode", MODES)):
+        if how[column] not in known:
+            raise ValueError(f"{column}: expected one of {', '.join(known)}, got {how[column]!r}")
+    cell = rows[0].point.cell
+    if any(row.point.cell != cell for row in rows) or cell not in BY_NAME:
+        raise ValueError(f"cell: expected {' or '.join(BY_NAME)}, the same on every line")
+    unknown = [peer for peer in rows[0].peers if peer not in _looks(cell)]
+    if unknown:
+        raise ValueError(f"engine: expected one of {', '.join(_looks(cell))}, got {unknown[0]!r}")
+
+
 def heading(point: Point, how: dict[str, str]) -> str:
     """What was measured, and where. how: the grid, mode, processor, isa and threads of a CSV."""
-    mode = {"infer": "inference", "train": "training (forward + backward)"}[how["mode"]]
     threads = "1 thread" if how["threads"] == "1" else f"{how['threads']} threads"
-    return f"{point.cell} {WORDS[how['grid']]}: {mode}\n{point.dtype}, {how['processor']} ({how['isa']}), {threads}"
+    where = f"{point.dtype}, {how['processor']} ({how['isa']}), {threads}"
+    return f"{point.cell} {WORDS[how['grid']]}: {MODES[how['mode']]}\n{where}"
 
 
 def figure(rows: list[Measured], title: str) -> Figure:
@@ -70,7 +84,7 @@ def figure(rows: list[Measured], title: str) -> Figure:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     heights = group(axes, rows)
-    looks = {label.replace(LSTM.name, rows[0].point.cell): look for label, look in LOOKS.items()}
+    looks = _looks(rows[0].point.cell)
     for k, peer in enumerate(peers):
         color, marker = looks[peer]
         shift = 0.22 * (k - (len(peers) - 1) / 2)  # or the spreads of two peers lie on each other
@@ -133,6 +147,11 @@ def group(axes: Axes, rows: list[Measured]) -> list[float]:
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(top - 0.5, -0.5)
     return heights
+
+
+def _looks(cell: str) -> dict[str, Look]:
+    """By the label for that cell."""
+    return {label.replace(LSTM.name, cell): look for label, look in LOOKS.items()}
 
 
 def _purposes(rows: list[Measured]) -> int:

@@ -1,6 +1,7 @@
 """The CSV file of a benchmark: a line for each point and contender."""
 
 import csv
+import math
 from pathlib import Path
 from statistics import median
 
@@ -36,19 +37,33 @@ def read_csv(path: Path) -> tuple[list[Measured], dict[str, str]]:
     """What such a file, or that of a stream, holds: of each contender's bursts the median, the fastest and the slowest; and
     the columns of the first line, which say how and where. ValueError: another file.
     """
+    expected = [*(name for name in Point._fields if name != "cell"), "engine", *BURSTS, *HOW]
     with path.open(newline="") as file:
         reader = csv.DictReader(file)
-        missing = {"engine", *BURSTS, *HOW, *Point._fields} - {"cell", *(reader.fieldnames or ())}
+        missing = [name for name in expected if name not in (reader.fieldnames or ())]
         if missing:
-            raise ValueError(f"expected a CSV of fastlstm bench, but it has no column {', '.join(sorted(missing))}")
-        lines = list(reader)
+            raise ValueError(
+                f"expected a CSV of fastlstm bench, but it has no column {', '.join(missing)}"
+                f" (such a CSV has {', '.join(expected)})"
+            )
+        lines = []
+        for line in reader:
+            short = [name for name in expected if line[name] is None]
+            if short:
+                raise ValueError(f"line {reader.line_num} ends before {', '.join(short)}")
+            lines.append(line)
     seconds: dict[Point, dict[str, list[float]]] = {}
     for line in lines:
         bursts = [float(line[column]) / 1e6 for column in BURSTS]
+        if not all(0 < burst < math.inf for burst in bursts):
+            raise ValueError(f"expected times above 0, got {', '.join(line[column] for column in BURSTS)}")
         seconds.setdefault(_point(line), {})[line["engine"]] = bursts
     if not lines or not all(OURS in engines for engines in seconds.values()):
         raise ValueError(f"expected lines of {OURS} at every point")
-    return [Measured(point, len(BURSTS), engines, {}) for point, engines in seconds.items()], lines[0]
+    rows = [Measured(point, len(BURSTS), engines, {}) for point, engines in seconds.items()]
+    if not rows[0].peers or any(set(row.peers) != set(rows[0].peers) for row in rows):
+        raise ValueError(f"expected lines of the same engines before that of {OURS} at every point")
+    return rows, lines[0]
 
 
 def _point(line: dict[str, str]) -> Point:

@@ -83,7 +83,9 @@ def bench(
     ]
     show(console, table(rows, floor, chosen.extras))
     console.print(
-        f"floor: torch.mm {floor.flops / 1e9:.0f} GFLOP/s, copy {floor.bandwidth / 1e9:.1f} GB/s", highlight=False
+        f"floor: torch.mm {floor.flops / 1e9:.0f} GFLOP/s, copy {floor.bandwidth / 1e9:.1f} GB/s of memory; over 100% of it: "
+        "all that a small call has stays in a cache, or matrix units (AMX) do what torch.mm leaves to others",
+        highlight=False,
     )
     for line in summary(rows, chosen.extras):
         console.print(line, highlight=False)
@@ -144,14 +146,15 @@ def draw_recorded(context: typer.Context, file: Path, plot: Path | None) -> None
         raise typer.BadParameter("stands beside --plot, and no other option", param_hint="--from")
     needs("matplotlib")
     needs_picture(plot, "--plot")
-    from fastlstm.bench.picture import draw
+    from fastlstm.bench import picture
     from fastlstm.bench.record import read_csv
 
     try:
         rows, how = read_csv(file)
+        picture.check(rows, how)
     except ValueError as error:
         raise typer.BadParameter(f"{str(file)!r}: {error}", param_hint="--from") from None
-    draw(rows, how, plot)
+    picture.draw(rows, how, plot)
 
 
 def refuse_for_stream(train: bool, threads: int | None) -> None:

@@ -15,6 +15,22 @@ from fastlstm.cli.shapes import MOST, MOST_LAYERS
 from fastlstm.torch_versions import refuse_older
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
+# The words of a plan, of native/src/plan/words.cpp, that say nothing to who hasn't read the engine.
+WORDS = {
+    "threads": "how many take part, of those allowed; us: microseconds that one thread would take for the call, by estimate",
+    "products": "the instructions that multiply the matrices",
+    "blocks": "stretches of the sequence; what one of them needs stays in the caches",
+    "rows": "sequences of the batch; those of a block: sequences times steps",
+    "hidden units": "a thread has some of the H features of the hidden state, for every sequence",
+    "barrier": "a point where the threads wait for each other",
+    "the input's products": "the part of the gates that x makes; ahead: for a whole block, before its first step",
+    "panel": "the part of a matrix that is multiplied at once",
+    "packed": "copied into the order in which they are read",
+    "past the caches": "straight to memory, as nobody reads them soon",
+    "matrix tiles": "the processor's own units for matrices (AMX)",
+    "sums of": "the gradients of the weights are added up for each half alone, then once together",
+    "computed again": "forward doesn't keep it: that would take more memory",
+}
 
 
 def size(name: str, help: str, most: int = MOST, least: int = 1) -> Any:  # typer's own type
@@ -48,7 +64,11 @@ def info(
         decisions = layer.decisions(T, N, dtype, train, threads)
     except (ValueError, RuntimeError) as error:
         raise typer.BadParameter(str(error)) from error
-    show_table({"instruction set": _engine.isa(), **dict(decisions)})
+    table = {"instruction set": _engine.isa(), **dict(decisions)}
+    show_table(table)
+    output().print()
+    said = " ".join([*table, *table.values()])
+    show_table({word: meaning for word, meaning in WORDS.items() if word in said})
 
 
 def show_table(rows: dict[str, str]) -> None:

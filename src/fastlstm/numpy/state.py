@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, deserialize, safe_open
 
+from fastlstm import file_kinds
 from fastlstm.cells import CELLS, Cell
 from fastlstm.files import held
 from fastlstm.weights import Sizes, named_shapes
@@ -83,7 +84,7 @@ def read(path: str | bytes | os.PathLike[Any], prefix: str) -> tuple[dict[str, A
                 raw = dict(deserialize(whole.read()))  # type: ignore[no-untyped-call]
             return {key: _widened(raw[prefix + key]) for key in chosen}, metadata
     except SafetensorError as error:
-        raise ValueError(f"no safetensors file: {error}") from error
+        raise ValueError(f"no safetensors file: {error}{file_kinds.seen(os.fsdecode(path))}") from error
 
 
 def _widened(raw: Mapping[str, Any]) -> Array:

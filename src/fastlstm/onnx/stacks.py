@@ -26,10 +26,10 @@ def before(node: Any, scope: Scope, readers: Counter[str]) -> Any:
     steps: list[Any] = []
     name = node.input[0] if node.input else ""
     while maker := scope.producers.get(name):
-        if readers[name] != 1 and maker.op_type != "Transpose":  # whose shape may be asked for
+        if readers[name] - scope.asked[name] != 1:  # a shape says nothing that the layer doesn't
             return None
         if is_recurrent(maker):
-            return maker if maker.output[0] == name and _join(steps, maker, scope, readers) else None
+            return maker if maker.output[0] == name and _join(steps, maker, scope) else None
         if maker.domain not in STANDARD or not maker.input or len(steps) == _MOST_STEPS:
             return None
         if maker.op_type not in ("Identity", "Dropout"):
@@ -38,9 +38,9 @@ def before(node: Any, scope: Scope, readers: Counter[str]) -> Any:
     return None
 
 
-def _join(steps: Sequence[Any], maker: Any, scope: Scope, readers: Counter[str]) -> bool:
-    """Whether they make (L, N, D*H) of (L, D, N, H), whatever L and N are, and nobody else has what is in between. A Squeeze is
-    an error where there are two directions.
+def _join(steps: Sequence[Any], maker: Any, scope: Scope) -> bool:
+    """Whether they make (L, N, D*H) of (L, D, N, H), whatever L and N are. A Squeeze is an error where there are two
+    directions.
     """
     kinds = [step.op_type for step in steps]
     if kinds == ["Squeeze"]:
@@ -59,7 +59,7 @@ def _join(steps: Sequence[Any], maker: Any, scope: Scope, readers: Counter[str])
         return False
     sizes = [(L, N, D * H)[k] if size == 0 else int(size) for k, size in enumerate(shape)]
     found = [L * N * D * H // max(1, -int(np.prod(sizes))) if size == -1 else size for size in sizes]
-    return found == [L, N, D * H] and readers[turned] == 1 + scope.asked[turned]
+    return found == [L, N, D * H]
 
 
 def _lengths(name: str, scope: Scope) -> tuple[int, int]:

@@ -7,6 +7,8 @@ constructor raises, with gradients and without.
 import operator
 from typing import Any
 
+from torch import nn
+
 from fastlstm.cells import LSTM, Cell
 from fastlstm.weights import Sizes
 
@@ -31,10 +33,23 @@ def layer_sizes(lstm: Any, cell: Cell) -> Sizes:
     return Sizes(I, H, P, layers, D, bias, cell=cell, checkpoint_every=_checkpoint_every(lstm))
 
 
+class CheckpointEvery:
+    """The attribute where it isn't set: None, or the submodule to which a subclass gave this name, which nn.Module finds only
+    where the class has no such attribute. What is set stands in the layer's __dict__, which goes first.
+    """
+
+    def __get__(self, layer: Any, kind: type) -> Any:
+        return None if layer is None else layer._modules.get("checkpoint_every")
+
+
+def checkpoint_every_of(layer: Any) -> Any:
+    """As it was set; None where it wasn't, or is a submodule."""
+    found = getattr(layer, "checkpoint_every", None)  # a layer of torch.nn has none
+    return None if isinstance(found, nn.Module) else found
+
+
 def _checkpoint_every(layer: Any) -> int:
-    if getattr(layer, "checkpoint_every", None) is None:  # a layer of torch.nn has none
-        return 0
-    return at_least_one(layer, "checkpoint_every")
+    return 0 if checkpoint_every_of(layer) is None else at_least_one(layer, "checkpoint_every")
 
 
 def step_sizes(module: Any, cell: Cell) -> Sizes:

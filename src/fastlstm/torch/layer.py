@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fastlstm import _engine, streams
 from fastlstm.cells import Cell
 from fastlstm.torch import arguments, wrap
-from fastlstm.torch.attributes import dropout_of, layer_sizes, refuse_no_int
+from fastlstm.torch.attributes import CheckpointEvery, checkpoint_every_of, dropout_of, layer_sizes, refuse_no_int
 from fastlstm.torch.batch import last_of, lengths_of_caller
 from fastlstm.torch.context import (
     is_dynamo_compiling,
@@ -47,7 +47,7 @@ class Layer(Recurrent):
     dropout: float
     bidirectional: bool
     proj_size: int
-    checkpoint_every: int | None = None
+    checkpoint_every: int | None = CheckpointEvery()  # type: ignore[assignment]  # read where it isn't set
 
     def _construct(
         self,
@@ -169,11 +169,11 @@ class Layer(Recurrent):
             ("batch_first", False),
             ("dropout", 0),
             ("bidirectional", False),
-            ("checkpoint_every", None),
         ):
             if getattr(self, name) != default:
                 said += f", {name}={getattr(self, name)}"
-        return said
+        every = checkpoint_every_of(self)
+        return said if every is None else f"{said}, checkpoint_every={every}"
 
     def forward(
         self,

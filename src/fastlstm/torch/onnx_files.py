@@ -34,8 +34,10 @@ def from_onnx(model: Any, name: str | None = None) -> LSTM | GRU:
     LSTM and GRU nodes are read wherever they are, also in the branches of an If and the bodies of loops, and ONNX Runtime's
     DynamicQuantizeLSTM, whose weights come back as the float32 numbers that they stand for. Nodes that are the layers of one
     LSTM, each reading nothing but the one before, are one module; nodes with the same weights, as the branches of an If have
-    them, are one layer. batch_first is False but where a node's layout is 1, or `to_onnx` wrote the file. States that the
-    graph computes or takes as inputs are the caller's to give, as hx, and sequence_lens as lengths.
+    them, are one layer. States that the graph computes or takes as inputs are the caller's to give, as hx, and sequence_lens as
+    lengths. It is the node's layer, not the model's: batch_first is False but where a node's layout is 1, or `to_onnx` wrote
+    the file. Other exporters write a layer with batch_first as Transposes around a node without, and those can't be told from
+    Transposes of the model's own: `layer.batch_first = True` sets it.
 
     Nothing in the file is executed, no file outside of its folder is read, and no size in it is believed before the bytes are
     there. Raises ValueError, which names the node and what of it no layer of torch's has (clip, peepholes, input_forget, other

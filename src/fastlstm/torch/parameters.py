@@ -6,11 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
 from fastlstm import _engine
-from fastlstm.torch import context, runners
-from fastlstm.torch.runners import Engine
 from fastlstm.torch.wrap import script
 from fastlstm.weights import Sizes, named_shapes
 
@@ -103,17 +100,3 @@ def forward_of(base: type[Recurrent], name: str) -> Any:
     found.__kwdefaults__ = forward.__kwdefaults__
     found.__qualname__, found.__doc__ = f"{name}.forward", forward.__doc__
     return found
-
-
-def engine(lstm: Recurrent, x: Tensor | PackedSequence, *arguments: Any, **named: Any) -> Engine:
-    """Which engine `lstm(x, ...)` would run on, 'native', 'cudnn' or 'composite', and why. It takes what the call takes.
-
-    lstm: a layer or a cell of fastlstm. Raises TypeError for anything else.
-    """
-    if not isinstance(lstm, Recurrent):
-        raise TypeError(
-            "expected a fastlstm.GRU, fastlstm.GRUCell, fastlstm.LSTM or fastlstm.LSTMCell, "
-            f"got {type(lstm).__module__}.{type(lstm).__qualname__}"
-        )
-    data = x.data if isinstance(x, PackedSequence) else x
-    return runners.engine(lstm._known(), data.device, data.dtype, context.here())

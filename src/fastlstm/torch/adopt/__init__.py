@@ -2,5 +2,6 @@
 
 from fastlstm.torch.adopt.converting import Report, convert, revert
 from fastlstm.torch.adopt.enabling import disable, enable, enabled
+from fastlstm.torch.adopt.saying import engine
 
-__all__ = ["Report", "convert", "disable", "enable", "enabled", "revert"]
+__all__ = ["Report", "convert", "disable", "enable", "enabled", "engine", "revert"]

@@ -81,6 +81,11 @@ def _switch(on: bool) -> None:
         _state.settle()
 
 
+def is_on() -> bool:
+    """Whether calls go to the engine now."""
+    return _state.active
+
+
 @contextmanager
 def enabled() -> Iterator[None]:
     """Within this block, in every thread, they run on the engine; after it as before, whatever was said inside.

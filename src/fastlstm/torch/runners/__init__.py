@@ -23,7 +23,7 @@ from fastlstm.weights import Sizes, named_shapes
 
 
 class Engine(NamedTuple):
-    """What runs a call: `name` is 'native', 'cudnn' or 'composite'; `why` says so in words."""
+    """What runs a call: `name` is 'native', 'cudnn', 'composite', or 'torch' of a module of torch's; `why` says so in words."""
 
     name: str
     why: str
