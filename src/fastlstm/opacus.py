@@ -37,12 +37,15 @@ __all__ = ["DPGRU", "DPLSTM"]
 
 
 class _Call(NamedTuple):
-    """A call as Opacus keeps it, beside the input, until its gradients come: what it asks of an activation, this has."""
+    """A call as Opacus keeps it, beside the input, until its gradients come: what it asks of an activation, this has. ran: the
+    input that was computed with, which other hooks may have changed, and what came of it.
+    """
 
     batch: Batch
     x: Tensor
     hx: States
     masks: Sequence[Tensor]
+    ran: list[Tensor]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -57,7 +60,7 @@ class _Call(NamedTuple):
         fields = self.batch._asdict().items()
         rows: dict[str, Any] = {name: t.clone() for name, t in fields if isinstance(t, Tensor)}
         hx = tuple(None if t is None else t.detach() for t in self.hx)
-        return self._replace(batch=self.batch._replace(**rows), x=self.x.detach(), hx=hx)
+        return self._replace(batch=self.batch._replace(**rows), x=self.ran[0].detach(), hx=hx)
 
     def permute(self, _: Sequence[int]) -> "_Call":
         return self
@@ -65,10 +68,14 @@ class _Call(NamedTuple):
     def run(self, layer: Layer, x: Tensor) -> Tensor:
         """All results in one tensor. x: as Opacus' hooks watch it."""
         sizes, weights = layer._known(), layer._weights()
+        if x.shape != self.x.shape or x.dtype is not self.x.dtype:
+            raise RuntimeError(f"a hook made another input of {list(self.x.shape)}: {list(x.shape)}, {x.dtype}")
         runners.check(sizes, x, self.hx, weights, autocast=False)
         with context.without_autocast():
             results = runners.run_with(sizes, self.batch, x, self.hx, weights, self.masks)
-        return torch.cat([t.reshape(-1) for t in results]).unsqueeze(0)
+        flat = torch.cat([t.reshape(-1) for t in results]).unsqueeze(0)
+        self.ran[:] = x, flat
+        return flat
 
     def apart(self, layer: Layer, flat: Tensor) -> Results:
         """output, h_n and c_n of one tensor, in the shapes that `runners.run_with` gives them."""
@@ -107,6 +114,8 @@ def _read(
 ) -> _Call:
     """The arguments and errors of the layer, and the RuntimeErrors that `DPLSTM` says."""
     name, sizes = f"fastlstm.opacus.{type(layer).__name__}", layer._known()
+    if type(layer).forward is not _Private.forward or "forward" in vars(layer):
+        raise RuntimeError(f"{name}: expected the forward of fastlstm.opacus, of whose gradients Opacus knows")
     if any(owner.force_functorch for owner in watching):
         raise RuntimeError(
             f'{name} computes the gradients of samples itself: expected grad_sample_mode="hooks" or "ghost"'
@@ -125,7 +134,7 @@ def _read(
     if runners.autocasts(x):  # a sum of clipped gradients is no place for 8 bits
         x, states = x.to(dtype), tuple(None if t is None else t.to(dtype) for t in states)
     p = dropout_of(layer)
-    return _Call(batch, x, states, masks_of(batch, sizes, x, p) if p else [])
+    return _Call(batch, x, states, masks_of(batch, sizes, x, p) if p else [], [])
 
 
 def _gradients_of_samples(layer: Any, activations: Sequence[Any], backprops: Tensor) -> dict[Tensor, Tensor]:
@@ -160,6 +169,10 @@ class _Private(Layer):
                 return super().__call__(*given, **named)
             call = _read(self, watching, *given, **named)
             flat = super().__call__(call.x, call)
+            if flat.shape != call.ran[1].shape or flat.data_ptr() != call.ran[1].data_ptr():
+                raise RuntimeError(
+                    f"{type(self).__name__}: a hook or a subclass changes what forward returns, of which Opacus would not know"
+                )
             output, *states = (t.clone() for t in call.apart(self, flat))  # no views, which nobody may change in place
             return call.batch.place(output), last_of(call.batch.order(tuple(states)))
 

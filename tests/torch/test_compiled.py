@@ -111,6 +111,7 @@ def test_what_does_not_fit_has_the_eager_error(kind: Any) -> None:
         (torch.randn(5, 2, 2),),
         (torch.randn(5, 2, 3).double(),),
         (torch.randn(0, 2, 3),),
+        (torch.randn(5, 2, 3), (torch.randn(1, 2, 4),)),
         (torch.randn(5, 2, 3), torch.randn(1, 3, 4) if kind is GRU else (torch.randn(1, 3, 4), torch.randn(1, 2, 4))),
     ]
     for arguments in calls:

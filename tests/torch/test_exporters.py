@@ -212,6 +212,18 @@ def test_inductor_compiles_it_where_it_asserts_more(lengths: list[int] | None, m
 
 
 @quiet
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_program_made_without_gradients_has_none_and_says_so(strict: bool) -> None:
+    lstm, x = LSTM(3, 4), torch.randn(5, 2, 3)
+    with torch.no_grad():
+        program = torch.export.export(lstm, (x,), strict=strict).module()
+    output = program(x)[0]
+    torch.testing.assert_close(output, lstm(x)[0])
+    with pytest.raises(RuntimeError, match="recorded"):
+        output.sum().backward()
+
+
+@quiet
 @pytest.mark.parametrize("first", ["fastlstm, torch", "torch, fastlstm"])
 def test_importing_the_package_is_enough_to_load(first: str, tmp_path: Path) -> None:
     lstm, x = LSTM(3, 4).eval(), torch.randn(5, 2, 3)

@@ -288,3 +288,40 @@ def test_fastlstm_alone_imports_nothing_of_opacus():
     )
     said = subprocess.run([sys.executable, "-c", without], capture_output=True, text=True, check=True).stdout
     assert said == 'fastlstm.opacus needs Opacus: pip install ".[opacus]" in the folder of fastlstm\n'
+
+
+class Louder(DPLSTM):
+    def forward(self, x: Any, *given: Any) -> Any:  # type: ignore[override]
+        return super().forward(2 * x, *given)
+
+
+def norms(layer: nn.Module, run: Any) -> list[tuple[Tensor, Tensor]]:
+    """Of the gradients of a single sample, and of what is added up: they are the same."""
+    run(torch.randn(6, 1, 3))[0].sum().backward()
+    return [(p.grad_sample.norm(), p.grad.norm()) for p in layer.parameters()]
+
+
+@each_kind
+def test_an_input_that_other_hooks_change(kind):
+    layer = PRIVATE[kind](3, 5)
+    layer.register_forward_pre_hook(lambda _, given: (3 * given[0], *given[1:]))
+    watched = GradSampleModule(layer, batch_first=False, loss_reduction="sum")
+    for own, whole in norms(layer, watched):
+        torch.testing.assert_close(own, whole)
+
+
+def test_what_opacus_would_not_know_of_is_refused():
+    def watched(layer: nn.Module) -> Any:
+        return GradSampleModule(layer, batch_first=False, loss_reduction="sum")
+
+    x = torch.randn(6, 2, 3)
+    with pytest.raises(RuntimeError, match="expected the forward of fastlstm"):
+        watched(Louder(3, 5))(x)
+    hooked = DPLSTM(3, 5)
+    hooked.register_forward_hook(lambda _module, _given, flat: 2 * flat)
+    with pytest.raises(RuntimeError, match="changes what forward returns"):
+        watched(hooked)(x)
+    cut = DPLSTM(3, 5)
+    cut.register_forward_pre_hook(lambda _, given: (given[0][1:], *given[1:]))
+    with pytest.raises(RuntimeError, match="a hook made another input"):
+        watched(cut)(x)

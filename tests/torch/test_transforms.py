@@ -373,3 +373,30 @@ def test_a_batch_without_rows(kind):
         not g.any() for g in torch.autograd.grad(d.sum(), list(layer.parameters()), allow_unused=True) if g is not None
     )
     assert jvp(lambda x: layer(x)[0], (x.detach(),), (x.detach(),))[1].shape == (T, 0, H)
+    for derive in (torch.func.jacrev, torch.func.jacfwd):
+        assert derive(lambda x: layer(x)[0])(x.detach()).shape == (T, 0, H, T, 0, I)
+    assert torch.func.hessian(lambda x: layer(x)[0].sum())(x.detach()).shape == (T, 0, I, T, 0, I)
+
+
+@pytest.mark.parametrize("kind", [LSTM, GRU])
+@pytest.mark.parametrize("grad_mode", [torch.enable_grad, torch.no_grad])
+def test_no_member_at_all(kind, grad_mode):
+    layer, x = build(kind, {}), torch.randn(0, T, N, I, dtype=torch.float64)
+    with grad_mode():
+        assert vmap(lambda x: layer(x)[0])(x).shape == (0, T, N, H)
+    loss = grad(lambda p, x: functional_call(layer, p, (x,))[0].sum())
+    found = vmap(loss, (None, 0))({name: p.detach() for name, p in layer.named_parameters()}, x)
+    assert found["weight_hh_l0"].shape == (0, *layer.weight_hh_l0.shape)
+
+
+@pytest.mark.parametrize("kind", [LSTM, GRU])
+def test_second_derivatives_of_one_row(kind):
+    layer, x = build(kind, {}).requires_grad_(False), torch.randn(2, 1, I, dtype=torch.float64)
+
+    def loss(x: Tensor) -> Tensor:
+        return layer(x)[0].sin().sum()
+
+    expected = torch.autograd.functional.hessian(loss, x)
+    for outer in (torch.func.jacfwd, torch.func.jacrev):
+        for inner in (torch.func.jacfwd, torch.func.jacrev):
+            torch.testing.assert_close(outer(inner(loss))(x), expected, **CLOSE)

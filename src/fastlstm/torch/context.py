@@ -29,6 +29,8 @@ is_dynamo_compiling = torch.compiler.is_dynamo_compiling
 lead to is one in Python, of 1 us.
 """
 
+is_exporting = torch.compiler.is_exporting
+
 is_autocast_enabled = torch.is_autocast_enabled
 
 saving_hooks = torch._C._autograd._top_saved_tensors_default_hooks

@@ -15,6 +15,7 @@ from fastlstm.torch.attributes import CheckpointEvery, checkpoint_every_of, drop
 from fastlstm.torch.batch import last_of, lengths_of_caller
 from fastlstm.torch.context import (
     is_dynamo_compiling,
+    is_exporting,
     is_plain,
     is_profiled,
     is_unseen,
@@ -224,8 +225,8 @@ class Layer(Recurrent):
 
     def _attempt(self, input: Any, hx: Any, compiled: bool, grad: bool) -> Any:
         """A call that something watches, if it is one of those that have a shorter way."""
-        if compiled:
-            return attempt(self, input, hx, grad)
+        if compiled:  # an exported program may meet gradients that nobody asked for when it was made
+            return None if is_exporting() else attempt(self, input, hx, grad)
         if hx is not None or grad or (self.training and self.dropout != 0):
             return None
         return mapped.attempt(self._sizes, self._parameters, input, self.batch_first)

@@ -28,7 +28,7 @@ def attempt(layer: Any, x: Any, hx: Any, grad: bool) -> Any:
     weights = [layer._parameters.get(name) for name in layer._names]
     shapes, states = [*sizes.shapes], sizes.zeros
     if hx is not None:
-        states = (hx,) if isinstance(hx, Tensor) else hx
+        states = (hx,) if sizes.zeros == (None,) else hx
         if not isinstance(states, tuple) or [t for t in states if not isinstance(t, Tensor)]:
             return None
         shapes += [(sizes.chains, x.shape[0 if first else 1], features) for features in sizes.of_states]

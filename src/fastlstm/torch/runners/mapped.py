@@ -147,6 +147,7 @@ def _side_by_side(
     if isinstance(batch, Dense):
         wide = wide._replace(swapped=False)
     output, *states = _call(run_below, sizes, wide, tensors, weights, masks)
-    at = row_of(0)
-    apart = [(output, at), *((t, 1) for t in states)]
-    return [(t.reshape(*t.shape[:d], -1, members, *t.shape[d + 1 :]), d + 1) for t, d in apart]
+    at, (x, dim) = row_of(0), given[0]
+    rows = [size for k, size in enumerate(x.shape) if k != dim][at]
+    apart = [(output, at, rows), *((t, 1, batch.N) for t in states)]
+    return [(t.unflatten(d, (count, members)), d + 1) for t, d, count in apart]

@@ -85,7 +85,7 @@ def run(
     N = hx[0].shape[0]
     T = x.shape[0] if batch_sizes is None else len(batch_sizes)
     steps = Steps(sizes.cell.name, T, N, None if batch_sizes is None else tuple(batch_sizes), reverse)
-    rows, (h_0, *c_0) = x.reshape(-1, x.shape[-1]), hx
+    rows, (h_0, *c_0) = x.flatten(0, -2), hx
     if w_hr is None and through_time is None and stays_in_cache(w_ih, w_hh):
         h, *c, gates = ChainOfInput.apply(steps, w_hh, w_ih, b_ih, b_hh, rows, h_0, c_0[0] if c_0 else None)
     else:

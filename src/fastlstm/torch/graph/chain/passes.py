@@ -31,6 +31,10 @@ def call(steps: Steps, w_hh: Tensor, name: str, *given: Any) -> tuple[Tensor, ..
     return tuple(found)
 
 
+def _without(shape: Sequence[int], dim: int) -> list[int]:
+    return [*shape[:dim], *shape[dim + 1 :]]
+
+
 def _read(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else as_read(tensor)
 
@@ -46,6 +50,13 @@ class Pass(transforms.Derivable):
     def vmap(cls, info: Any, in_dims: Sequence[Any], steps: Steps, *tensors: Any) -> Any:
         """The results' batch is their dimension -2, or their first."""
         members, dims = info.batch_size, in_dims[1:]
+        if members == 0:
+            like = [
+                t if t is None or d is None else t.new_zeros(_without(t.shape, d))
+                for t, d in zip(tensors, dims, strict=True)
+            ]
+            results = [t.unsqueeze(0)[:0] for t in cls.apply(steps, *like)]
+            return tuple(results), (0,) * len(results)
         if any(dim is not None for dim in dims[: cls.WEIGHTS]):
             of_members = [
                 [t if t is None or d is None else t.select(d, k) for t, d in zip(tensors, dims, strict=True)]
@@ -59,11 +70,11 @@ class Pass(transforms.Derivable):
             if t is None:
                 return None
             t = t.unsqueeze(-2).expand(-1, members, -1) if dim is None else t.movedim(dim, -2)
-            return t.reshape(-1, t.shape[-1])
+            return t.flatten(0, 1).contiguous()  # one row expanded has no memory of its own, and can have no tangent
 
         weights, rows = tensors[: cls.WEIGHTS], zip(tensors[cls.WEIGHTS :], dims[cls.WEIGHTS :], strict=True)
         found = cls.apply(steps.times(members), *weights, *(side_by_side(t, d) for t, d in rows))
-        results = [t.reshape(-1, members, t.shape[-1]) for t in found]
+        results = [t.unflatten(0, (len(t) // members, members)) for t in found]
         return tuple(results), (1,) * len(results)
 
 

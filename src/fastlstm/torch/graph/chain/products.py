@@ -54,9 +54,10 @@ class Product(transforms.Derivable):
             t = t.unsqueeze(1).expand(-1, members, *t.shape[1:]) if dim is None else t.movedim(dim, 1)
             return t.flatten(1, 2) if t.dim() == 4 else t
 
-        found: Any = Product.apply(beside(d, in_dims[0]), beside(x, in_dims[1]))
-        of_one = d.dim() - (in_dims[0] is not None)
-        return found.unflatten(0, (members, -1)) if of_one == 3 else found, 0
+        all_d, all_x = beside(d, in_dims[0]), beside(x, in_dims[1])
+        found: Any = Product.apply(all_d, all_x)
+        of_one = [size for k, size in enumerate(d.shape) if k != in_dims[0]]
+        return found.reshape(members, *of_one[1:-1], *found.shape[1:]), 0
 
 
 def product(d: Tensor, x: Tensor) -> Tensor:

@@ -45,8 +45,8 @@ class Projection(transforms.Derivable):
         members, (of_x, of_w, of_b) = info.batch_size, in_dims
         if of_w is None and of_b is None:
             rows = x.movedim(of_x, 1)
-            found: Any = Projection.apply(rows.reshape(-1, x.shape[-1]), w, b)
-            return found.reshape(-1, members, found.shape[-1]), 1
+            found: Any = Projection.apply(rows.flatten(0, 1), w, b)
+            return found.reshape(len(rows), members, len(w)), 1
         x = x.expand(members, *x.shape) if of_x is None else x.movedim(of_x, 0)
         w = w.expand(members, *w.shape) if of_w is None else w.movedim(of_w, 0)
         found = x @ w.mT
