@@ -150,4 +150,4 @@ def _side_by_side(
     at, (x, dim) = row_of(0), given[0]
     rows = [size for k, size in enumerate(x.shape) if k != dim][at]
     apart = [(output, at, rows), *((t, 1, batch.N) for t in states)]
-    return [(t.unflatten(d, (count, members)), d + 1) for t, d, count in apart]
+    return [(t.reshape(*t.shape[:d], count, members, *t.shape[d + 1 :]), d + 1) for t, d, count in apart]
