@@ -46,6 +46,22 @@ std::size_t chain_input_bytes(const Problem& problem, Index in) {
   return ChainInputScratch<Cell>(problem, in, nullptr).bytes;
 }
 
+// All rows and blocks of units of a step, tile by tile: as Step::run.
+template <class Cell, class Tiled>
+void run_tiles(const Tiled& step, Index rows, Index blocks) {
+  constexpr int some = (8 + Cell::Input::kSpan - 1) / Cell::Input::kSpan;
+  for (Index block = 0; block < blocks;) {
+    const typename Tiled::Tile tile{step, block};
+    if (rows == 1 && block + some <= blocks) {
+      tile.template units<1, some>(0);
+      block += some;
+    } else {
+      for_tiles<kRowsAtOnce<kPanelVectors<typename Cell::Input>>>(rows, tile);
+      ++block;
+    }
+  }
+}
+
 // A step of some rows, whose gates stand in rows like its states.
 template <class Cell>
 struct ChainStep {
@@ -96,20 +112,6 @@ struct ChainStep {
     if constexpr (Cell::kStates > 1) store_columns(c + row * H + unit, state, H - unit);
     store_columns(h + row * H + unit, Cell::output(shown, state).h, H - unit);
   }
-
-  void run(Index rows, Index blocks) const {
-    constexpr int some = (8 + Cell::Input::kSpan - 1) / Cell::Input::kSpan;  // as Step::run
-    for (Index block = 0; block < blocks;) {
-      const Tile tile{*this, block};
-      if (rows == 1 && block + some <= blocks) {
-        tile.template units<1, some>(0);
-        block += some;
-      } else {
-        for_tiles<kRowsAtOnce<kPanelVectors<typename Cell::Input>>>(rows, tile);
-        ++block;
-      }
-    }
-  }
 };
 
 template <class Cell>
@@ -145,7 +147,7 @@ void chain_of_input(const ChainCall<RealOf<Cell>>& call, const ChainOfInput<Real
       step.h = of.h + run.row * H;
       step.c = Cell::kStates > 1 ? of.c + run.row * H : nullptr;
       step.gates = of.gates + run.row * Cell::kSums * H;
-      step.run(run.last - run.first, unit_blocks<Real>(H));
+      run_tiles<Cell>(step, run.last - run.first, unit_blocks<Real>(H));
     }
   }
 }

@@ -91,20 +91,6 @@ struct DualStep {
     store_columns(chain.h + row * chain.ldh + unit, Cell::output(Cell::shown(gates), c).h, chain.H - unit);
     store_columns(tangent.h + row * chain.ldh + unit, next.h, chain.H - unit);
   }
-
-  void run(Index rows, Index blocks) const {
-    constexpr int some = (8 + Cell::Input::kSpan - 1) / Cell::Input::kSpan;  // as Step::run
-    for (Index block = 0; block < blocks;) {
-      const Tile tile{*this, block};
-      if (rows == 1 && block + some <= blocks) {
-        tile.template units<1, some>(0);
-        block += some;
-      } else {
-        for_tiles<kRowsAtOnce<kPanelVectors<typename Cell::Input>>>(rows, tile);
-        ++block;
-      }
-    }
-  }
 };
 
 template <class Cell>
@@ -164,7 +150,7 @@ void dual_chain(const ChainCall<RealOf<Cell>>& call, const ChainDual<RealOf<Cell
       step.tangent.c = scratch.state[1] + run.first * Hp;
       step.chain.h = of.h + run.row * H;
       step.tangent.h = of.h_t + run.row * H;
-      step.run(run.last - run.first, unit_blocks<Real>(H));
+      run_tiles<Cell>(step, run.last - run.first, unit_blocks<Real>(H));
     }
   }
   if constexpr (Cell::kStates > 1)
