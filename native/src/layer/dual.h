@@ -91,6 +91,20 @@ struct DualStep {
     store_columns(chain.h + row * chain.ldh + unit, Cell::output(Cell::shown(gates), c).h, chain.H - unit);
     store_columns(tangent.h + row * chain.ldh + unit, next.h, chain.H - unit);
   }
+
+  void run(Index rows, Index blocks) const {
+    constexpr int some = (8 + Cell::Input::kSpan - 1) / Cell::Input::kSpan;  // as Step::run
+    for (Index block = 0; block < blocks;) {
+      const Tile tile{*this, block};
+      if (rows == 1 && block + some <= blocks) {
+        tile.template units<1, some>(0);
+        block += some;
+      } else {
+        for_tiles<kRowsAtOnce<kPanelVectors<typename Cell::Input>>>(rows, tile);
+        ++block;
+      }
+    }
+  }
 };
 
 template <class Cell>
@@ -103,10 +117,7 @@ void dual_chain(const ChainCall<RealOf<Cell>>& call, const ChainDual<RealOf<Cell
   const Index Hp = scratch.Hp;
   const Range rows = share_rows(problem, 0, problem.T, member.rank, member.size);
   const Real* const firsts[] = {Cell::kStates > 1 ? of.c_0 : of.h_0, Cell::kStates > 1 ? of.c_0_t : of.h_0_t};
-  for (Index k = 0; k < 2; ++k)
-    for (Index n = rows.first; n < rows.last; ++n)
-      for (Index j = 0; j < Hp; ++j)
-        scratch.state[k][n * Hp + j] = firsts[k] == nullptr || j >= H ? Real(0) : firsts[k][n * H + j];
+  for (Index k = 0; k < 2; ++k) load_states(firsts[k], scratch.state[k], rows, H, Hp);
   for (Index j = rows.first * H; j < rows.last * H; ++j) scratch.zeros[j] = Real(0);
   pack_chain<Cell>(of.weights, of.in, H, scratch.panels, 0, scratch.K, scratch.bias[0], member);
   if (weights) {
@@ -150,7 +161,7 @@ void dual_chain(const ChainCall<RealOf<Cell>>& call, const ChainDual<RealOf<Cell
       step.tangent.c = scratch.state[1] + run.first * Hp;
       step.chain.h = of.h + run.row * H;
       step.tangent.h = of.h_t + run.row * H;
-      run_tiles<Cell>(step, run.last - run.first, unit_blocks<Real>(H));
+      step.run(run.last - run.first, unit_blocks<Real>(H));
     }
   }
   if constexpr (Cell::kStates > 1)
