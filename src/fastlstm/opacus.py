@@ -60,7 +60,7 @@ class _Call(NamedTuple):
         fields = self.batch._asdict().items()
         rows: dict[str, Any] = {name: t.clone() for name, t in fields if isinstance(t, Tensor)}
         hx = tuple(None if t is None else t.detach() for t in self.hx)
-        return self._replace(batch=self.batch._replace(**rows), x=self.ran[0].detach(), hx=hx)
+        return self._replace(batch=self.batch._replace(**rows), x=self.ran[0].detach(), hx=hx, ran=[])
 
     def permute(self, _: Sequence[int]) -> "_Call":
         return self
@@ -169,7 +169,8 @@ class _Private(Layer):
                 return super().__call__(*given, **named)
             call = _read(self, watching, *given, **named)
             flat = super().__call__(call.x, call)
-            if flat.shape != call.ran[1].shape or flat.data_ptr() != call.ran[1].data_ptr():
+            _, ours = call.ran
+            if flat.shape != ours.shape or flat.data_ptr() != ours.data_ptr() or ours._version:
                 raise RuntimeError(
                     f"{type(self).__name__}: a hook or a subclass changes what forward returns, of which Opacus would not know"
                 )

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from fastlstm import GRU, LSTM, GRUCell, LSTMCell
+from fastlstm.torch.graph import operator
 
 pytestmark = pytest.mark.usefixtures("compiler")
 LAYERS = pytest.mark.parametrize("kind", [LSTM, GRU])
@@ -80,6 +81,24 @@ def test_a_plain_call_is_one_operator(kind: Any, options: Any, batch_first: bool
     assert not [node for node in nodes if "new_zeros" in node or "transpose" in node]
 
 
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("given", [False, True])
+def test_the_operator_of_a_plain_call(batch_first: bool, given: bool) -> None:
+    lstm, x = LSTM(3, 4, 2, batch_first=batch_first), torch.randn(2, 5, 3)
+    N = x.shape[0 if batch_first else 1]
+    weights, hx = [p.detach() for p in lstm.parameters()], [torch.randn(2, N, 4)] * 2 if given else [None] * 2
+    arguments = (x, *hx, weights, batch_first, lstm._sizes.numbers)
+    torch.library.opcheck(operator.lstm_inference, arguments)
+    with torch.no_grad():
+        output, (h_n, c_n) = lstm(x, tuple(hx) if given else None)
+    for negated in (x, -torch._neg_view(x), x.transpose(0, 1).contiguous().transpose(0, 1)):
+        found = operator.lstm_inference(negated, *arguments[1:])
+        assert all(map(torch.equal, found, (output, h_n, c_n)))
+    for changed in (x[..., :2], x.double(), x[:, :0] if batch_first else x[:0]):
+        with pytest.raises(RuntimeError, match=r"[Ee]xpected"):
+            operator.lstm_inference(changed, *arguments[1:])
+
+
 @LAYERS
 @pytest.mark.parametrize("odd", ["no row", "unbatched", "negated", "states in a list", "float16", "batch_first of 1"])
 def test_what_is_odd_goes_as_it_does_in_eager_mode(kind: Any, odd: str) -> None:
@@ -101,6 +120,15 @@ def test_what_is_odd_goes_as_it_does_in_eager_mode(kind: Any, odd: str) -> None:
     with torch.no_grad():
         expected, found = layer(*arguments), torch.compile(layer, fullgraph=True, backend="eager")(*arguments)
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@LAYERS
+def test_an_attribute_that_can_t_be_has_the_eager_error(kind: Any) -> None:
+    layer, x = kind(3, 4), torch.randn(5, 2, 3)
+    layer.hidden_size = "4"
+    for run in (layer, torch.compile(layer, backend="eager")):
+        with pytest.raises(TypeError, match="hidden_size should be of type int"):
+            run(x)
 
 
 @LAYERS

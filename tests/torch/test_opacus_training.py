@@ -317,10 +317,11 @@ def test_what_opacus_would_not_know_of_is_refused():
     x = torch.randn(6, 2, 3)
     with pytest.raises(RuntimeError, match="expected the forward of fastlstm"):
         watched(Louder(3, 5))(x)
-    hooked = DPLSTM(3, 5)
-    hooked.register_forward_hook(lambda _module, _given, flat: 2 * flat)
-    with pytest.raises(RuntimeError, match="changes what forward returns"):
-        watched(hooked)(x)
+    for change in (lambda flat: 2 * flat, lambda flat: flat.mul_(2)):
+        hooked = DPLSTM(3, 5)
+        hooked.register_forward_hook(lambda _module, _given, flat, change=change: change(flat))
+        with pytest.raises(RuntimeError, match="changes what forward returns"):
+            watched(hooked)(x)
     cut = DPLSTM(3, 5)
     cut.register_forward_pre_hook(lambda _, given: (given[0][1:], *given[1:]))
     with pytest.raises(RuntimeError, match="a hook made another input"):

@@ -115,25 +115,6 @@ def test_the_operator_refuses_what_does_not_fit():
     assert "another instruction set or version" in words
 
 
-@pytest.mark.parametrize("batch_first", [False, True])
-@pytest.mark.parametrize("given", [False, True])
-def test_inference_alone(batch_first, given):
-    lstm, x = LSTM(3, 4, 2, batch_first=batch_first), torch.randn(2, 5, 3)
-    N = x.shape[0 if batch_first else 1]
-    weights, hx = [p.detach() for p in lstm.parameters()], [torch.randn(2, N, 4)] * 2 if given else [None] * 2
-    arguments = (x, *hx, weights, batch_first, lstm._sizes.numbers)
-    torch.library.opcheck(operator.lstm_inference, arguments)
-    with torch.no_grad():
-        output, (h_n, c_n) = lstm(x, tuple(hx) if given else None)
-    for negated in (x, -torch._neg_view(x), x.transpose(0, 1).contiguous().transpose(0, 1)):
-        found = operator.lstm_inference(negated, *arguments[1:])
-        assert all(map(torch.equal, found, (output, h_n, c_n)))
-    for changed in (x[..., :2], x.double(), x[:, :0] if batch_first else x[:0]):
-        kind, words = outcome(lambda: operator.lstm_inference(changed, *arguments[1:]))  # noqa: B023
-        assert kind is RuntimeError
-        assert "expected" in words.lower()
-
-
 @pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("options", [*CONFIGURATIONS, {"num_layers": 2, "dropout": 0.5}], ids=str)
 def test_compile_without_a_graph_break(options):

@@ -19,9 +19,7 @@ _SIZES = frozenset(
 
 
 # In place of the sizes where an attribute is not what it should be: the engine takes no call with these.
-UNKNOWN: Any = SimpleNamespace(
-    layer=_engine.Layer(0, 0), of_states=(0, 0), zeros=(None, None), I=0, chains=0, shapes=()
-)
+UNKNOWN: Any = SimpleNamespace(layer=_engine.Layer(0, 0), of_states=(0, 0), zeros=(None, None), chains=0, shapes=((),))
 
 
 class Recurrent(nn.Module):

@@ -140,8 +140,9 @@ class AdjointOfSteps(Pass):
         *dhx, gates, state, state_0 = call(
             ctx.steps, w, "second", tuple(of_steps), w, *reaching, *pad, da_v, *first, *pad
         )
-        before = ctx.steps.before(first[0], dhx[0])
-        dw = product(hidden(ctx.steps, da, w), before) if ctx.needs_input_grad[1] else None
+        dw = None
+        if ctx.needs_input_grad[1]:
+            dw = product(hidden(ctx.steps, da, w), ctx.steps.before(first[0], dhx[0]))
         return only_needed(ctx, None, dw, gates, state, state_0, *dhx, *pad, None)
 
     @staticmethod
